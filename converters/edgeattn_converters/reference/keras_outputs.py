@@ -10,7 +10,11 @@ from edgeattn.errors import EdgeattnError, UnsupportedModelError
 from edgeattn.metrics.limits import LIMITS
 from edgeattn.tensors import Array, Tensors
 from edgeattn_converters.reference.traced_values import traced_values
-from edgeattn_converters.tracing.graph_form import averages_of_known_shape, sorted_top_k
+from edgeattn_converters.tracing.graph_form import (
+    averages_of_known_shape,
+    reshapes_of_free_batches,
+    sorted_top_k,
+)
 from edgeattn_converters.tracing.keras_call import pack
 from edgeattn_converters.tracing.trace import Interface, Traced, trace
 
@@ -51,7 +55,7 @@ def predict(
 
     ordered = tuple(inputs[spec.name] for spec in interface.inputs)
     try:
-        with averages_of_known_shape():
+        with averages_of_known_shape(), reshapes_of_free_batches():
             predicted = model.predict(pack(model, ordered), verbose=0, batch_size=batch_size)
     except tf.errors.OpError as error:
         lines = [line.strip() for line in str(error.message).splitlines() if "{{node" not in line]

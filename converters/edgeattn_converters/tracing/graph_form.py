@@ -80,6 +80,32 @@ def averages_of_known_shape() -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def reshapes_of_free_batches() -> Iterator[None]:
+    """Trace reshapes to a shape with one unknown size, as in ``tf.reshape(x, [x.shape[0], 6])``.
+
+    They work in ``model.predict`` as long as all batches have one size, which it knows then.
+    ``keras.ops.unfold`` and ``unravel_index`` have them, and layers of the user.
+    """
+    import tensorflow as tf
+
+    original = tf.reshape
+
+    def reshape(tensor: Any, shape: Any, name: Any = None) -> Any:
+        if isinstance(shape, list | tuple | tf.TensorShape):
+            sizes = list(shape)
+            unknown = [k for k, size in enumerate(sizes) if size is None]
+            if len(unknown) == 1 and not any(isinstance(n, int) and n < 0 for n in sizes):
+                shape = [*sizes[: unknown[0]], -1, *sizes[unknown[0] + 1 :]]
+        return original(tensor, shape, name)
+
+    tf.reshape = reshape
+    try:
+        yield
+    finally:
+        tf.reshape = original
+
+
+@contextlib.contextmanager
 def no_argpartition() -> Iterator[None]:
     """Raise :class:`UnsupportedModelError` for ``keras.ops.argpartition`` in layers of the user.
 

@@ -28,6 +28,7 @@ from edgeattn_converters.tracing.graph_form import (
     inlined,
     known_branches,
     no_argpartition,
+    reshapes_of_free_batches,
     sorted_top_k,
     sums_by_shape,
 )
@@ -298,6 +299,7 @@ def _concrete(
                 stack.enter_context(known_branches())
                 stack.enter_context(averages_of_known_shape())
                 stack.enter_context(no_argpartition())
+                stack.enter_context(reshapes_of_free_batches())
                 if inline:
                     stack.enter_context(inlined())
                     stack.enter_context(sums_by_shape())

@@ -10,11 +10,13 @@ import keras
 import numpy as np
 import operations
 import pytest
+import tensorflow as tf
 
 from edgeattn.errors import EdgeattnError, UnsupportedModelError
 from edgeattn.runners import open_runner
 from edgeattn_converters.formats import onnx, tflite
 from edgeattn_converters.recipes import recipe_for
+from edgeattn_converters.reference.keras_outputs import predict
 from edgeattn_converters.tracing.trace import interface_of
 
 CONVERTERS = {"tflite": tflite, "onnx": onnx}
@@ -32,13 +34,13 @@ MISSING: Mapping[str, Mapping[str, str]] = {
 }
 # Keras computes them for tensors of known sizes only.
 NOT_IN_GRAPHS = (
-    *("Gcd", "Lcm", "Inner", "Kron", "Nanmedian", "Nanpercentile", "Nanquantile", "UnravelIndex"),
-    *("Unfold", "Fold"),
+    *("Gcd", "Lcm", "Inner", "Kron", "Nanmedian", "Nanpercentile", "Nanquantile"),
+    "Fold",
 )
 # The first axis of the result, or another, depends on the batch or on values.
 NOT_BY_SAMPLE = ("Vstack", "Bincount", "SegmentSum", "SegmentMin", "SegmentProd", "SegmentMax")
 CONVERTED = [name for name in CALLS if name not in (*NOT_IN_GRAPHS, *NOT_BY_SAMPLE)]
-QUICK = ("STFT", "IRFFT", "FFT2", "Cross", "RGBToHSV", "InTopK", "BitwiseOr", "Linspace")
+QUICK = ("STFT", "IRFFT", "FFT2", "Cross", "RGBToHSV", "InTopK", "BitwiseOr", "Linspace", "Unfold")
 ROWS = 2
 
 
@@ -130,6 +132,17 @@ def test_every_operation_for_known_sizes(name: str) -> None:
     model, _ = _model(name)
     with pytest.raises(UnsupportedModelError, match=r"Keras cannot compute .*\w+\.call"):
         interface_of(model)
+
+
+def test_reshapes_to_the_size_of_a_batch(tmp_path: Path) -> None:
+    """``model.predict`` has samples of a last batch that is smaller."""
+    x = keras.Input((4, 6), name="x")
+    model = keras.Model(x, keras.layers.Lambda(lambda x: tf.reshape(x, [x.shape[0], 24]), (24,))(x))
+    interface = interface_of(model)
+    samples = np.random.default_rng(0).normal(size=(35, 4, 6)).astype("float32")
+    (values,) = predict(model, interface, {"x": samples}).values()
+    np.testing.assert_array_equal(values, samples.reshape(35, 24))
+    tflite.convert(model, interface, recipe_for("float32"), tmp_path / "m")
 
 
 def test_results_that_are_not_of_one_sample(tmp_path: Path) -> None:
