@@ -17,6 +17,7 @@ from edgeattn_converters.tracing.dataflow import find_weighted_sums
 from edgeattn_converters.tracing.softmax_search import NO_PRODUCT, record_calls, softmaxes
 
 PREFIX = "attention/"
+_CONVOLUTIONS = ("ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D")
 KERAS_LAYERS = (
     "Attention",
     "AdditiveAttention",
@@ -57,10 +58,14 @@ def maps_of(model: Any, lengths: Sequence[int]) -> Iterator[Callable[[], list[At
     import tensorflow as tf
 
     recorded: list[tuple[str, Any, Any]] = []
-    attention = [layer.name for layer in all_layers(model) if is_attention(layer)]
+    excluded = [layer.name for layer in all_layers(model) if is_attention(layer)]
+    # Their softmaxes are activations, also in loops.
+    excluded += [
+        layer.cell.name for layer in all_layers(model) if is_keras_class(layer, *_CONVOLUTIONS)
+    ]
 
     def collect() -> list[AttentionMap]:
-        detected = softmaxes(tf.compat.v1.get_default_graph(), calls, attention, lengths)
+        detected = softmaxes(tf.compat.v1.get_default_graph(), calls, excluded, lengths)
         layers = [*(layer for layer, _, _ in recorded), *(item.layer for item in detected)]
         names = iter(unique([f"{PREFIX}{layer}" for layer in layers]))
         known = [

@@ -7,6 +7,7 @@ or change weights. A classifier's softmax reaches none.
 import contextlib
 import functools
 import math
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -185,10 +186,15 @@ def _in_loops(
         body = function_graph(loop, "body")
         with body.as_default():
             for item in softmaxes(body, (), (), lengths):
-                parts = item.weights.op.name.split("/")
-                if item.doubt is None and not set(parts) & set(excluded):
+                if item.doubt is None and not _is_inside(item.weights.op.name, excluded):
                     layer = inside[0] if inside else item.layer
                     yield replace(item, layer=layer, inside=(*item.inside, *inside))
+
+
+def _is_inside(name: str, layers: Sequence[str]) -> bool:
+    """Whether an operation is in the scope of a layer; TensorFlow adds a number to the names."""
+    parts = {re.sub(r"_\d+$", "", part) for part in name.split("/")}
+    return any(re.sub(r"_\d+$", "", layer) in parts for layer in layers)
 
 
 def _scope(name: str) -> str:

@@ -97,12 +97,16 @@ def describe(source: Json, options: Json) -> dict[str, Any]:
 
 
 def _attention_notes(interface: Interface) -> list[str]:
-    """A note for each layer that may be attention but whose map is not exported."""
-    return [
+    """A note for each layer that may be attention but whose map is not exported.
+
+    A layer that is called several times has one note.
+    """
+    notes = (
         f"{item.layer} may be attention, but its map is not exported: {item.reason}."
         + (f" To export it, pass --attention {item.layer}." if item.exportable else "")
         for item in interface.doubtful
-    ]
+    )
+    return list(dict.fromkeys(notes))
 
 
 def package_versions() -> dict[str, str]:

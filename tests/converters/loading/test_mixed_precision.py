@@ -56,3 +56,12 @@ def test_only_half_precision_is_changed() -> None:
     }
     assert notes == ["The model was trained in bfloat16, mixed_float16 and is computed in float32."]
     assert config["layers"][1]["dtype"] == "bfloat16"  # type: ignore[index]
+
+
+def test_numbers_in_arguments_have_no_note() -> None:
+    """A layer that is called with ``numpy.sqrt(24.0)`` does not compute in float64."""
+    number = {"class_name": "__numpy__", "config": {"value": 4.9, "dtype": "float64"}}
+    tensor = {"class_name": "__keras_tensor__", "config": {"shape": [1], "dtype": "float64"}}
+    notes: list[str] = []
+    in_float32({"dtype": "float32", "inbound_nodes": [{"args": [number, tensor]}]}, notes)
+    assert notes == []

@@ -33,7 +33,7 @@ WEIGHTS = {
     "log_sum_exp": lambda s: ops.exp(s - ops.logsumexp(s, axis=1, keepdims=True)),
     "log_softmax": lambda s: ops.exp(ops.log_softmax(s, axis=1)),
 }
-MAPS = {f"attention/{name}" for name in WEIGHTS if name != "sigmoids"}
+MAPS = {f"attention/{name}" for name in WEIGHTS}
 # The operators that divide, by format; a power is a reciprocal in ONNX too.
 QUOTIENTS = {"DIV", "POW", "RECIPROCAL"}
 

@@ -126,7 +126,9 @@ def test_unknown_names_list_the_layers_with_a_softmax() -> None:
 def test_the_softmax_of_a_cell_is_an_activation() -> None:
     inputs = keras.Input((5, 3), name="x")
     states = keras.layers.SimpleRNN(4, activation="softmax", unroll=True)(inputs)
-    interface = interface_of(keras.Model(inputs, states))
+    images = keras.Input((3, 6, 4, 2), name="images")
+    convolved = keras.layers.ConvLSTM2D(3, 3, activation="softmax")(images)
+    interface = interface_of(keras.Model([inputs, images], [states, convolved]))
     assert interface.attention == ()
     assert interface.doubtful == ()
 

@@ -7,6 +7,8 @@ rounding. TFLite has few operators for float64.
 
 from typing import Any
 
+# Arguments of a layer, whose types are not those that it computes in.
+_VALUES = ("__keras_tensor__", "__numpy__", "__tensor__")
 _OTHERS = ("mixed_float16", "mixed_bfloat16", "float16", "bfloat16", "float64")
 
 
@@ -18,19 +20,24 @@ def in_float32(config: dict[str, Any], notes: list[str]) -> dict[str, Any]:
     """
     replaced: set[str] = set()
 
-    def convert(value: Any) -> Any:
+    def convert(value: Any, of_layer: bool = True) -> Any:
         if isinstance(value, dict):
-            return {key: to_dtype(v) if key == "dtype" else convert(v) for key, v in value.items()}
+            of_layer = of_layer and value.get("class_name") not in _VALUES
+            return {
+                key: to_dtype(v, of_layer) if key == "dtype" else convert(v, of_layer)
+                for key, v in value.items()
+            }
         if isinstance(value, list | tuple):
-            return type(value)(convert(item) for item in value)
+            return type(value)(convert(item, of_layer) for item in value)
         return value
 
-    def to_dtype(value: Any) -> Any:
+    def to_dtype(value: Any, of_layer: bool) -> Any:
         name = value
         if isinstance(value, dict) and isinstance(value.get("config"), dict):
             name = value["config"].get("name")
         if isinstance(name, str) and name in _OTHERS:
-            replaced.add(name)
+            if of_layer:
+                replaced.add(name)
             return "float32"
         return value
 
