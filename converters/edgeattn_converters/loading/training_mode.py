@@ -6,6 +6,7 @@ not. Layers of the user may draw random numbers in any mode.
 """
 
 import contextlib
+import inspect
 from typing import Any
 
 import numpy as np
@@ -32,7 +33,12 @@ def training_notes(model: Any) -> tuple[str, ...]:
         ):
             continue
         inner = layer._flatten_layers()
-        if any(map(_is_random, inner)):
+        if _is_random(layer) and _trains_by_default(layer):
+            notes.append(
+                f"{layer.name}: random unless it is called with training=False, so the outputs of "
+                f"Keras' model(x) are random. {_COMPARED}"
+            )
+        elif any(map(_is_random, inner)):
             notes.append(
                 f"{layer.name}: called with training=True, so the model's own outputs are random "
                 f"(Keras' model(x), and predict of Keras 2). {_COMPARED}"
@@ -44,6 +50,12 @@ def training_notes(model: Any) -> tuple[str, ...]:
                 f"{_COMPARED}"
             )
     return (*notes, *_random_notes(model))
+
+
+def _trains_by_default(layer: Any) -> bool:
+    """Whether calls without ``training`` are in training mode, as those of Keras' Random layers."""
+    argument = inspect.signature(layer.call).parameters.get("training")
+    return argument is not None and argument.default is True
 
 
 def _random_notes(model: Any) -> tuple[str, ...]:

@@ -33,10 +33,7 @@ MISSING: Mapping[str, Mapping[str, str]] = {
     "onnx": {**_MATRICES, **_LACKED, "SliceUpdate": "XlaDynamicUpdateSlice", "View": "Bitcast"},
 }
 # Keras computes them for tensors of known sizes only.
-NOT_IN_GRAPHS = (
-    *("Gcd", "Lcm", "Inner", "Kron", "Nanmedian", "Nanpercentile", "Nanquantile"),
-    "Fold",
-)
+NOT_IN_GRAPHS = ("Gcd", "Lcm", "Inner", "Kron", "Nanmedian", "Nanpercentile", "Nanquantile")
 # The first axis of the result, or another, depends on the batch or on values.
 NOT_BY_SAMPLE = ("Vstack", "Bincount", "SegmentSum", "SegmentMin", "SegmentProd", "SegmentMax")
 CONVERTED = [name for name in CALLS if name not in (*NOT_IN_GRAPHS, *NOT_BY_SAMPLE)]

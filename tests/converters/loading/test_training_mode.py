@@ -19,11 +19,6 @@ def sequence(layer: Any) -> Any:
     return keras.Model(inputs, layer(inputs, training=True))
 
 
-def images(layer: Any) -> Any:
-    inputs = keras.Input((8, 8, 3))
-    return keras.Model(inputs, layer(inputs, training=True))
-
-
 def nested() -> Any:
     inner = keras.Sequential([keras.Input(SHAPE), layers.Dropout(0.4)], name="inner")
     return sequence(inner)
@@ -40,9 +35,12 @@ RANDOM = {
     "bidirectional": lambda: sequence(layers.Bidirectional(layers.LSTM(5, dropout=0.4))),
     "every_step": lambda: sequence(layers.TimeDistributed(layers.Dropout(0.4))),
     "nested": nested,
-    "flip": lambda: images(layers.RandomFlip()),
-    "rotation": lambda: images(layers.RandomRotation(0.5)),
-    "brightness": lambda: images(layers.RandomBrightness(0.5)),
+}
+# Their calls are in training mode unless an argument says otherwise.
+RANDOM_BY_DEFAULT = {
+    "flip": layers.RandomFlip,
+    "rotation": lambda: layers.RandomRotation(0.5),
+    "brightness": lambda: layers.RandomBrightness(0.5),
 }
 NOT_RANDOM = {
     "rate_zero": lambda: sequence(layers.Dropout(0.0)),
@@ -71,6 +69,17 @@ def test_random_layer_at_inference_is_noted(name: str, tmp_path: Path) -> None:
     (note,) = notes(model, tmp_path)
     assert "called with training=True, so the model's own outputs are random" in note
     assert note.startswith(f"{model.layers[1].name}: ")
+
+
+@pytest.mark.parametrize("name", list(RANDOM_BY_DEFAULT))
+def test_layer_that_is_random_by_default_is_noted(name: str, tmp_path: Path) -> None:
+    inputs = keras.Input((8, 8, 3))
+    model = keras.Model(inputs, RANDOM_BY_DEFAULT[name]()(inputs))
+    assert is_random(model)
+    (note,) = notes(model, tmp_path)
+    assert note.startswith(
+        f"{model.layers[1].name}: random unless it is called with training=False"
+    )
 
 
 @pytest.mark.parametrize("name", list(NOT_RANDOM))
