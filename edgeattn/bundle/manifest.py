@@ -70,16 +70,17 @@ class Artifact:
     @property
     def free_inputs(self) -> tuple[TensorSpec, ...]:
         """The inputs with ``None`` for the axes that accept any length."""
-        return tuple(
-            replace(
-                spec,
-                shape=tuple(
-                    None if k in self.free_axes.get(spec.name, ()) else axis
-                    for k, axis in enumerate(spec.shape)
-                ),
-            )
-            for spec in self.inputs
-        )
+        return tuple(map(self._freed, self.inputs))
+
+    @property
+    def free_outputs(self) -> tuple[TensorSpec, ...]:
+        """The outputs with ``None`` for the axes of any length."""
+        return tuple(map(self._freed, self.outputs))
+
+    def _freed(self, spec: TensorSpec) -> TensorSpec:
+        free = self.free_axes.get(spec.name, ())
+        axes = (None if k in free else axis for k, axis in enumerate(spec.shape))
+        return replace(spec, shape=tuple(axes))
 
     def to_json(self) -> dict[str, Any]:
         return {

@@ -45,17 +45,7 @@ def open_fitting(
         replace(spec, shape=(spec.shape[0], *shapes.get(spec.name, spec.shape[1:])))
         for spec in first.inputs
     )
-    outputs = tuple(
-        replace(
-            spec,
-            shape=tuple(
-                None if axis in first.free_axes.get(spec.name, ()) else size
-                for axis, size in enumerate(spec.shape)
-            ),
-        )
-        for spec in first.outputs
-    )
-    return open_file(specs), replace(first, inputs=specs, outputs=outputs)
+    return open_file(specs), replace(first, inputs=specs, outputs=first.free_outputs)
 
 
 def _options(chosen: Sequence[Artifact], artifacts: Sequence[Artifact]) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import contexts
 import keras
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from long_parameters import only
 
 from edgeattn.runners import open_runner
 from edgeattn.tensors import Array
-from edgeattn_converters.formats import onnx, tflite
+from edgeattn_converters.formats import onnx
 from edgeattn_converters.recipes import recipe_for
 from edgeattn_converters.tracing.trace import interface_of
 
@@ -109,7 +110,7 @@ def _normal(weights: Array, axis: int = -1) -> Array:
 
 
 # Contexts, and the weights in NumPy that they multiply data with.
-CASES: dict[str, tuple[Callable[[Any], Any], Callable[[Array], Array]]] = {
+CASES: contexts.Cases = {
     "sinkhorn": (
         lambda x: _sinkhorn(x, (-2, -1)),
         # The softmax is one more division.
@@ -228,27 +229,14 @@ CASES: dict[str, tuple[Callable[[Any], Any], Callable[[Array], Array]]] = {
 }
 
 
-class Context(layers.Layer):  # type: ignore[misc]
-    def call(self, x: Any) -> Any:
-        return CASES[self.name][0](x)
-
-    def compute_output_spec(self, x: Any) -> Any:
-        shape = CASES[self.name][0](ops.zeros((1, *x.shape[1:]))).shape
-        return keras.KerasTensor((x.shape[0], *shape[1:]))
-
-
 @pytest.mark.parametrize("format", only(["tflite", "onnx"], "tflite"))
 def test_the_map_is_what_multiplies_data(format: str, tmp_path: Path) -> None:
-    inputs = keras.Input((STEPS, FEATURES), name="x")
-    contexts = [layers.Flatten()(Context(name=name)(inputs)) for name in CASES]
-    model = keras.Model(inputs, layers.Concatenate(name="y")(contexts))
+    model = contexts.model_of(CASES, (STEPS, FEATURES))
     interface = interface_of(model)
     names = sorted(spec.name for spec in interface.attention)
     assert names == sorted(f"attention/{name}" for name in CASES)
     assert interface.doubtful == ()
-    converter = {"tflite": tflite, "onnx": onnx}[format]
-    inputs, outputs, *_ = converter.convert(model, interface, recipe_for("float32"), tmp_path / "m")
-    actual = open_runner(tmp_path / "m", format, inputs, outputs).run({"x": X})
+    actual = contexts.run(model, interface, format, X, tmp_path / "m")
     for name, (_, weights) in CASES.items():
         expected = weights(X.astype(np.float64))
         np.testing.assert_allclose(actual[f"attention/{name}"], expected, atol=1e-5, err_msg=name)

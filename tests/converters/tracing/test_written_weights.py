@@ -6,16 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import contexts
 import keras
 import numpy as np
 import pytest
 from keras import layers, ops
 from long_parameters import only
 
-from edgeattn.runners import open_runner
 from edgeattn.tensors import Array
-from edgeattn_converters.formats import onnx, tflite
-from edgeattn_converters.recipes import recipe_for
 from edgeattn_converters.tracing.trace import interface_of
 
 STEPS, FEATURES = 7, 5
@@ -65,7 +63,7 @@ def cosines(x: Array) -> Array:
 
 # Contexts, and the weights that they multiply data with. The sparsemax of Keras 3 does not sum to 1
 # if several scores are above the threshold, so that its weights are taken from Keras.
-CASES: dict[str, tuple[Callable[[Any], Any], Callable[[Array], Array]]] = {
+CASES: contexts.Cases = {
     "entmax": (lambda x: ops.matmul(_entmax(_scores(x)), x), lambda x: entmax(_scores(x))),
     "sparsemax_of_keras": (
         lambda x: ops.matmul(ops.sparsemax(_scores(x), -1), x),
@@ -79,26 +77,13 @@ CASES: dict[str, tuple[Callable[[Any], Any], Callable[[Array], Array]]] = {
 }
 
 
-class Context(layers.Layer):  # type: ignore[misc]
-    def call(self, x: Any) -> Any:
-        return CASES[self.name][0](x)
-
-    def compute_output_spec(self, x: Any) -> Any:
-        shape = CASES[self.name][0](ops.zeros((1, *x.shape[1:]))).shape
-        return keras.KerasTensor((x.shape[0], *shape[1:]))
-
-
 @pytest.mark.parametrize("format", only(["tflite", "onnx"], "tflite"))
 def test_written_weights_have_maps(format: str, tmp_path: Path) -> None:
-    inputs = keras.Input((STEPS, FEATURES), name="x")
-    contexts = [layers.Flatten()(Context(name=name)(inputs)) for name in CASES]
-    model = keras.Model(inputs, layers.Concatenate(name="y")(contexts))
+    model = contexts.model_of(CASES, (STEPS, FEATURES))
     interface = interface_of(model)
     assert {spec.name for spec in interface.attention} == {f"attention/{name}" for name in CASES}
     assert interface.doubtful == ()
-    converter = {"tflite": tflite, "onnx": onnx}[format]
-    file = converter.convert(model, interface, recipe_for("float32"), tmp_path / "m")
-    actual = open_runner(tmp_path / "m", format, file.inputs, file.outputs).run({"x": X})
+    actual = contexts.run(model, interface, format, X, tmp_path / "m")
     for name, (_, weights) in CASES.items():
         np.testing.assert_allclose(actual[f"attention/{name}"], weights(X), atol=1e-5, err_msg=name)
 
