@@ -23,8 +23,13 @@ def placeholders(tensor: Any, ignored: Sequence[str] = ()) -> Iterator[str]:
             yield str(operation.name)
 
 
-def operations_behind(tensor: Any, ignored: Sequence[str] = ()) -> Iterator[Any]:
-    """Yield the operations that compute ``tensor``, except ``ignored`` ones and those ahead."""
+def operations_behind(
+    tensor: Any, ignored: Sequence[str] = (), last: Sequence[str] = ()
+) -> Iterator[Any]:
+    """Yield the operations that compute ``tensor``, except ``ignored`` ones and those ahead.
+
+    Of the kinds ``last``, operations are yielded, and those ahead of them are not.
+    """
     waiting, visited = [tensor.op], set()
     while waiting:
         operation = waiting.pop()
@@ -32,4 +37,5 @@ def operations_behind(tensor: Any, ignored: Sequence[str] = ()) -> Iterator[Any]
             continue
         visited.add(operation.name)
         yield operation
-        waiting.extend(source.op for source in operation.inputs)
+        if operation.type not in last:
+            waiting.extend(source.op for source in operation.inputs)

@@ -6,10 +6,10 @@ subtract a threshold from the scores, which they find by sorting them, so that t
 sums to 1.
 """
 
-from collections.abc import Iterator
 from typing import Any
 
 from edgeattn_converters.tracing.axes import Axes, static_value
+from edgeattn_converters.tracing.data_sources import operations_behind
 
 _MOVES = ("Identity", "Cast", "Reshape", "ExpandDims", "Squeeze", "StopGradient", "Transpose")
 _POSITIVE = ("Exp", "Sigmoid", "Softplus", "Relu", "Relu6", "Abs", "Square")
@@ -97,7 +97,8 @@ def thresholded_axes(operation: Any) -> Axes | None:
         axis = _shared_axis(scores, threshold)
         if axis is None:
             continue
-        kinds = list(_operations_behind(threshold))
+        # All of them, whose number differs with a free batch axis: both traces have the same maps.
+        kinds = list(operations_behind(threshold, last=("TopKV2",)))
         added_up = any(item.type == "Cumsum" for item in kinds)
         if added_up and any(_sorts(item, scores, axis) for item in kinds):
             # A flattening of the axes ahead of the last leaves the number of axes behind it.
@@ -132,20 +133,3 @@ def _without_moves(tensor: Any) -> Any:
     while tensor.op.type in ("Identity", "Cast", "StopGradient", "Reshape"):
         tensor = tensor.op.inputs[0]
     return tensor
-
-
-def _operations_behind(tensor: Any) -> Iterator[Any]:
-    """Yield the operations that compute ``tensor``, from the sorting of scores on.
-
-    Their number has no limit: there are more of them while the batch axis is free, and both traces
-    of a model must have the same maps.
-    """
-    waiting: list[Any] = [tensor.op]
-    visited: set[str] = set()
-    while waiting:
-        operation = waiting.pop()
-        if operation.name not in visited:
-            visited.add(operation.name)
-            yield operation
-            if operation.type != "TopKV2":
-                waiting.extend(source.op for source in operation.inputs)
