@@ -11,6 +11,7 @@ from typing import Any
 from edgeattn.errors import ConversionError, first_line
 from edgeattn.file_structure.tflite import read_tflite
 from edgeattn_converters.formats.missing_operators import with_layers
+from edgeattn_converters.graphs.negated_zeros import keep_negated_zeros
 from edgeattn_converters.graphs.scalar_biases import extend_scalar_biases
 from edgeattn_converters.graphs.tflite_file import TFLiteFile
 from edgeattn_converters.lowering import missing_operations, reciprocal_roots
@@ -144,6 +145,7 @@ def _traced_file(
     )
     file = TFLiteFile(_convert_traced(traced, model, custom=fused is not None))
     extend_scalar_biases(file)
+    keep_negated_zeros(file)
     if fused is not None:
         fused.write(file)
     return traced, file

@@ -28,17 +28,10 @@ def atan2_for_tflite(y: Any, x: Any) -> Any:
 
     if any(map(_has_negative_zero, (y, x))):
         return atan2_of_quotient(y, x)
-    height, width = without_negation(y), without_negation(x)
     shape = tf.broadcast_static_shape(y.shape, x.shape)
     if y.shape != x.shape and shape.is_fully_defined():
-        return tf.atan2(tf.broadcast_to(height, shape), tf.broadcast_to(width, shape))
-    return None if height is y and width is x else tf.atan2(height, width)
-
-
-def without_negation(x: Any) -> Any:
-    """A product in place of ``-x``: TFLite computes ``0 - x``, whose zeros are positive."""
-    operation = getattr(x, "op", None)
-    return operation.inputs[0] * -1.0 if operation is not None and operation.type == "Neg" else x
+        return tf.atan2(tf.broadcast_to(y, shape), tf.broadcast_to(x, shape))
+    return None
 
 
 def _is_negative(x: Any) -> Any:

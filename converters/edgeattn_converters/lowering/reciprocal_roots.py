@@ -14,8 +14,6 @@ from typing import Any
 
 import numpy as np
 
-from edgeattn_converters.lowering.angles import without_negation
-
 # Smaller numbers than this may round to 0.
 _SMALLEST = 1e-30
 _SUMS = ("Add", "AddV2")
@@ -56,9 +54,6 @@ def _power(integers: bool, x: Any, exponent: Any) -> Any:
 def _division(integers: bool, x: Any, y: Any) -> Any:
     import tensorflow as tf
 
-    denominator = without_negation(y)
-    if denominator is not y:
-        return x / denominator
     is_root = getattr(getattr(y, "op", None), "type", "") == "Sqrt"
     if not is_root or _may_have_rsqrt(y.op.inputs[0], integers):
         return None

@@ -33,6 +33,10 @@ FUNCTIONS = {
     "reciprocal_of_negated": lambda x: 1.0 / -x,
     "quotient_by_negated": lambda x: (x + 2.0) / -x,
     "reciprocals": lambda x: ops.reciprocal(-x),
+    "reciprocal_of_moved": lambda x: 1.0 / ops.reshape(ops.stack([-x, x], -1)[..., 0], (-1, 3, 3)),
+    "reciprocal_of_product": lambda x: ops.reciprocal(x * x * -x),
+    "reciprocal_of_tanh": lambda x: 1.0 / ops.tanh(-x),
+    "odd_power_of_negated": lambda x: tf.pow(-x, -1.0),
     "sign_of_negated": lambda x: ops.signbit(-x),
 }
 
