@@ -286,6 +286,11 @@ def is_distribution(scores: Array) -> bool:
     )
 
 
+def is_one_hot(scores: Array) -> bool:
+    """Whether every row is a class as a distribution, such as a decoded tag: a 1 and zeros."""
+    return is_distribution(scores) and bool(np.isin(scores, (0, 1)).all())
+
+
 def samples_beyond(expected: Array, actual: Array, *, atol: float, rtol: float = 0.0) -> int:
     """The number of samples with a value that is off by more than ``atol + rtol |expected|``."""
     allowed = atol + rtol * np.abs(_f64(expected)) if rtol else atol

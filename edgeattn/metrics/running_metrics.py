@@ -25,6 +25,7 @@ class RunningMetrics(Mergeable):
         "maxima": np.maximum,  # preserves NaN
         "counts": np.add,
         "distribution": np.minimum,
+        "one_hot": np.minimum,
         "classes": np.maximum,
         "exceeding": np.add,
         "worst_sample": np.minimum,  # preserves NaN
@@ -42,6 +43,7 @@ class RunningMetrics(Mergeable):
             "counts": np.zeros(6, np.int64),
             # whether every row was a distribution
             "distribution": np.ones((), np.int64),
+            "one_hot": np.ones((), np.int64),
             "classes": np.zeros((), np.int64),
             # samples beyond the tolerance, and all samples
             "exceeding": np.zeros(2, np.int64),
@@ -73,6 +75,8 @@ class RunningMetrics(Mergeable):
         state["maxima"] = np.maximum(state["maxima"], largest)  # preserves NaN
         beyond = pairwise.samples_beyond(want, got, atol=limits.atol, rtol=limits.rtol)
         state["exceeding"] += [beyond, len(want)]
+        if not pairwise.is_one_hot(want):
+            state["one_hot"] = np.zeros((), np.int64)
         if not pairwise.is_distribution(want):
             state["distribution"] = np.zeros((), np.int64)
             return
@@ -103,7 +107,8 @@ class RunningMetrics(Mergeable):
         is within it, or if the scheme has no other limit. ``snr_db`` replaces the ratio of all
         batches. On a ``dataset``, which may have any number of samples, a few may exceed the
         tolerance. Classes have no errors, only the share of equal values, whose interval counts
-        samples: values of one depend on each other.
+        samples: values of one depend on each other. One-hot rows have no limit of the ratio, which
+        another class in one of 100 rows would miss: the share of equal classes is limited.
         """
         if self.empty:
             return
@@ -122,6 +127,8 @@ class RunningMetrics(Mergeable):
         yield check("mean_abs_error", errors / int(self.state["counts"][0]))
         yield check("cosine", pairwise.cosine_of(product, signal, squares))
         yield check("minimal_atol", minimal_atol)
+        classes = int(self.state["classes"])
+        one_hot = bool(self.state["one_hot"]) and classes > 0
         by_ratio = ratio <= 1 or math.isinf(limits.snr_db)
         snr = pairwise.decibels(signal, noise) if snr_db is None else snr_db
         tolerant = dataset and math.isinf(limits.snr_db)
@@ -130,9 +137,8 @@ class RunningMetrics(Mergeable):
             yield check("exceeding_samples", exceeding / samples, EXCEEDING_SHARE)
         most = WORST_FACTOR if tolerant else 1.0
         yield check("tolerance_ratio", ratio, most if by_ratio else None)
-        yield check("snr_db", snr, None if by_ratio else limits.snr_db, ">=")
+        yield check("snr_db", snr, None if by_ratio or one_hot else limits.snr_db, ">=")
         yield check("worst_sample_db", float(self.state["worst_sample"]), None, ">=")
-        classes = int(self.state["classes"])
         if not self.state["distribution"] or not classes:
             return
         top1, counted1, topk, counted_k = (int(n) for n in self.state["counts"][2:])

@@ -93,10 +93,17 @@ def length_checks(
 def _output_error(expected: Array, actual: Array, limits: Limits) -> float:
     """The error as a multiple of the tolerance or, beyond that, of the noise that is accepted."""
     if pairwise.are_classes(expected):
-        others, accepted = 1 - pairwise.equal_values(expected, actual), 1 - limits.top1_agreement
-        return others / accepted if accepted else math.inf if others else 0.0
+        return _share_of_others(pairwise.equal_values(expected, actual), limits)
     ratio = pairwise.tolerance_ratio(expected, actual, atol=limits.atol, rtol=limits.rtol)
     if ratio <= 1 or math.isinf(limits.snr_db):
         return ratio
+    if pairwise.is_one_hot(expected):
+        return _share_of_others(pairwise.top1_agreement(expected, actual), limits)
     missing = limits.snr_db - pairwise.snr_db(expected, actual)
     return float(np.power(10.0, missing / 20))
+
+
+def _share_of_others(equal: float, limits: Limits) -> float:
+    """The share of other classes as a multiple of the accepted one."""
+    others, accepted = 1 - equal, 1 - limits.top1_agreement
+    return others / accepted if accepted else math.inf if others else 0.0

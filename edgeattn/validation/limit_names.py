@@ -9,7 +9,7 @@ import numpy as np
 from edgeattn.bundle.manifest import Artifact
 from edgeattn.errors import UsageError
 from edgeattn.metrics.limits import Limit
-from edgeattn.metrics.pairwise import are_classes, is_distribution
+from edgeattn.metrics.pairwise import are_classes, is_distribution, is_one_hot
 from edgeattn.tensors import Tensors
 
 MAP_LIMITS = ("attention_max_abs", "attention_jsd")
@@ -25,7 +25,7 @@ def check_limits(
 
     ``reference`` contains the arrays of the bundle's reference: only outputs that are class
     probabilities have a predicted class. Those of integers are classes, which are equal or not:
-    only ``top1_agreement`` limits them.
+    only ``top1_agreement`` limits them. One-hot rows have no limit of the signal-to-noise ratio.
     """
     maps = list(dict.fromkeys(name for item in artifacts for name in item.attention))
     all_outputs = dict.fromkeys(spec.name for item in artifacts for spec in item.outputs)
@@ -41,8 +41,10 @@ def check_limits(
         elif limit.name == CLASS_LIMIT:
             kind, names = "outputs with classes or their probabilities", classes
         elif limit.name in NUMBER_LIMITS:
-            kind = "outputs" if numbers == outputs else "outputs with real numbers"
             names = numbers
+            if limit.name == "snr_db":
+                names = [name for name in numbers if not is_one_hot(arrays[name])]
+            kind = "outputs" if names == outputs else "outputs with real numbers"
         if limit.output is None and names:
             continue
         if limit.output is not None and limit.output not in (*outputs, *maps):

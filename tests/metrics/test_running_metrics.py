@@ -105,3 +105,30 @@ def test_a_few_of_2000_float32_samples_may_exceed_the_tolerance(count, ratio, fa
     # The reference has few samples: none may exceed the tolerance.
     failures = {item.metric for item in metrics.checks(check) if item.passed is False}
     assert failures == {"tolerance_ratio"}
+
+
+@pytest.mark.parametrize(("others", "passed"), [(1, True), (12, False)])
+def test_one_hot_rows_are_limited_by_the_share_of_equal_classes(others, passed):
+    """Another class in 1 of 90 rows gives 10 log10(90 / 2) = 16.5 dB, below the limit of int8."""
+    expected = np.eye(4)[np.arange(90) % 4]
+    actual = expected.copy()
+    actual[:others] = np.eye(4)[(np.arange(others) + 1) % 4]
+    metrics = RunningMetrics(LIMITS["int8"])
+    for rows in (slice(0, 40), slice(40, 90)):
+        metrics.add(expected[rows], actual[rows])
+    checks = {check.metric: check for check in metrics.checks(checks_of("a", "numbers", "tags"))}
+    assert checks["snr_db"].value == pytest.approx(10 * np.log10(90 / (2 * others)))
+    assert checks["snr_db"].passed is None
+    agreement = checks["top1_agreement"]
+    assert agreement.value == pytest.approx(1 - others / 90)
+    assert (agreement.passed, is_by_chance(agreement)) == (passed, False)
+
+
+def test_rows_of_ones_and_other_rows_have_a_limit_of_the_ratio():
+    expected = np.eye(4)[np.arange(8) % 4]
+    actual = expected[::-1]
+    metrics = RunningMetrics(LIMITS["int8"])
+    metrics.add(expected, actual)
+    metrics.add(np.full((8, 4), 0.25), np.full((8, 4), 0.25))
+    checks = {check.metric: check for check in metrics.checks(checks_of("a", "numbers", "tags"))}
+    assert checks["snr_db"].passed is False

@@ -74,6 +74,13 @@ def test_limits_of_what_no_artifact_has(with_map, tmp_path, name):
     check_limits([Limit(name, 0.5)], [plain, with_map], REFERENCE)
 
 
+def test_one_hot_rows_have_no_limit_of_the_ratio(with_map):
+    arrays = REFERENCE | {"output/kind": np.eye(2)}
+    check_limits([Limit("atol", 0.1, "kind"), Limit("top1_agreement", 0.9)], [with_map], arrays)
+    with pytest.raises(UsageError, match="snr_db applies to outputs with real numbers only"):
+        check_limits([Limit("snr_db", 30.0, "kind")], [with_map], arrays)
+
+
 def test_limits_of_real_numbers_do_not_apply_to_classes(with_map, tmp_path):
     """An argmax has no error and no signal-to-noise ratio, only a share of equal values."""
     outputs = (TensorSpec("best", (None,), "int64"),)
