@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from edgeattn.metrics.limits import LIMITS
-from edgeattn.metrics.pairwise import snr_db
+from edgeattn.metrics.pairwise import is_one_hot, snr_db, topk_counts
+from edgeattn.metrics.statistics import share_limits
 
 RIGHT, INEXACT, REFUSED, WRONG, CRASHED = "right", "inexact", "refused", "wrong", "crashed"
 # Largest difference of a file with float weights, relative to 1 + the largest value of the output,
@@ -49,6 +50,8 @@ class Expected:
         actual = np.where(finite, actual, 0).astype(np.float64)
         if not np.isfinite(actual).all():
             return f"output {index} is not finite"
+        if scheme not in TOLERANCES and is_one_hot(expected):
+            return _other_classes(index, expected, actual, scheme)
         if scheme not in TOLERANCES:
             decibels = snr_db(expected, actual)
             within = np.abs(actual - expected).max(initial=0) <= 1e-4
@@ -63,6 +66,14 @@ class Expected:
                 stable &= np.abs(outputs[index] - expected) < allowed
         error = np.where(stable, np.abs(actual - expected), 0).max(initial=0)
         return f"output {index} differs by {error:.2g}" if error > allowed else None
+
+
+def _other_classes(index: int, expected: np.ndarray, actual: np.ndarray, scheme: str) -> str | None:
+    """Whether more rows have another class than chance explains, as in a verdict."""
+    equal, rows = topk_counts(expected, actual, k=1)
+    if share_limits(rows - equal, rows)[0] <= 1 - LIMITS[scheme].top1_agreement:
+        return None
+    return f"output {index} has another class in {rows - equal} of {rows} rows"
 
 
 def expected_outputs(
