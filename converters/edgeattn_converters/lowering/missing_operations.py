@@ -21,6 +21,7 @@ from edgeattn_converters.lowering import (
     einsums,
     exact_integers,
     fake_quantization,
+    known_sizes,
     matrices,
     scans,
 )
@@ -192,9 +193,9 @@ _ROUNDINGS: Mapping[str, _Replacement] = {
     "FakeQuantWithMinMaxVarsPerChannel": fake_quantization.of_tensors,
 }
 _WITH_ATTRIBUTES = frozenset(
-    {*_SEARCHES, *_INTERPOLATIONS, *_VOLUMES, *_SOLUTIONS, *_ROUNDINGS, "Cumprod",
+    {*_SEARCHES, *_INTERPOLATIONS, *_VOLUMES, *_SOLUTIONS, *_ROUNDINGS, "Any", "Cumprod",
      "CropAndResize", "CumulativeLogsumexp", "DenseBincount", "Einsum", "ExtractImagePatches",
-     "ImageProjectiveTransformV3", "Mean", "Prod", "Sum"}
+     "ImageProjectiveTransformV3", "Mean", "Prod", "StridedSlice", "Sum"}
 )  # fmt: skip
 Replacements = Mapping[str, _Replacement]
 _BOTH: Replacements = {
@@ -258,17 +259,20 @@ ONNX: Replacements = {
     "AddN": composed.add_integers,
     "AdjustHue": colors.of_exact_sigmoids(colors.adjust_hue),
     "AdjustSaturation": colors.of_exact_sigmoids(colors.adjust_saturation),
+    "Any": known_sizes.any_true,
     "Atan2": angles.atan2_of_quotient,
     "BitwiseAnd": _sign_bit,
     "BroadcastArgs": composed.broadcast_shapes,
     "CropAndResize": crops.crop_to_nearest,
     "Einsum": composed.einsum,
+    "FloorMod": known_sizes.remainder,
     "RGBToHSV": colors.of_exact_sigmoids(colors.rgb_to_hsv),
     "L2Loss": composed.half_square_sum,
     "Mean": exact_integers.exact_mean,
     "MulNoNan": composed.product_without_nan,
     "Prod": exact_integers.exact_product,
     "ShapeN": composed.shapes,
+    "StridedSlice": known_sizes.part_of_shape,
     "Sum": exact_integers.exact_sum,
     "Tile": composed.tile,
     "XlaDynamicUpdateSlice": composed.update_slice,

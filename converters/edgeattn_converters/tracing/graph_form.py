@@ -32,23 +32,24 @@ def known_branches() -> Iterator[None]:
     """Trace only one branch of a condition whose value is known while tracing.
 
     The result of both has no known rank if the batch axis is free. ``keras.ops.associative_scan``
-    writes such conditions, about numbers of steps.
+    writes such conditions, about numbers of steps, and ``tf.image.ssim_multiscale`` about sizes.
     """
     import tensorflow as tf
+    from tensorflow.python.ops import cond as conditions  # which functions of TensorFlow call, too
 
-    original = tf.cond
+    original = conditions.cond
 
-    def cond(pred: Any, true_fn: Any = None, false_fn: Any = None, name: Any = None) -> Any:
+    def cond(pred: Any, true_fn: Any = None, false_fn: Any = None, **options: Any) -> Any:
         known = tf.get_static_value(pred) if tf.is_tensor(pred) else None
         if known is None:
-            return original(pred, true_fn, false_fn, name)
+            return original(pred, true_fn, false_fn, **options)
         return tf.nest.map_structure(_as_tensor, true_fn() if known else false_fn())
 
-    tf.cond = cond
+    conditions.cond = cond
     try:
         yield
     finally:
-        tf.cond = original
+        conditions.cond = original
 
 
 @contextlib.contextmanager

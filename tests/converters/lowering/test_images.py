@@ -13,6 +13,8 @@ from long_parameters import only
 
 from edgeattn.runners import open_runner
 from edgeattn_converters.formats import onnx, tflite
+from edgeattn_converters.loading.audit import audit_file
+from edgeattn_converters.loading.load import load_model
 from edgeattn_converters.recipes import recipe_for
 from edgeattn_converters.tracing.trace import interface_of
 
@@ -75,6 +77,10 @@ def _compare(functions: _Functions, images: list[np.ndarray], format: str, path:
         np.testing.assert_allclose(actual[name], value, rtol=1e-5, atol=1e-6, err_msg=name)
 
 
+def _similarity(x: Any, y: Any) -> Any:
+    return tf.image.ssim_multiscale(x, y, 1.0, power_factors=(0.4, 0.6), filter_size=5)
+
+
 def _images(count: int, seed: int = 0) -> list[np.ndarray]:
     return list(np.random.default_rng(seed).random((count, 1, 16, 12, 3)).astype("float32"))
 
@@ -88,6 +94,32 @@ def test_parts_of_images(format: str, tmp_path: Path) -> None:
 def test_similarity_of_images(format: str, tmp_path: Path) -> None:
     functions = {"ssim": lambda x, y: tf.image.ssim(x, y, 1.0)}
     _compare(functions, _images(2), format, tmp_path / "model")
+
+
+@pytest.mark.parametrize("format", only(CONVERTERS, "onnx"))
+def test_similarity_at_several_scales(format: str, tmp_path: Path) -> None:
+    """Images of an odd size are padded."""
+    even = {"even": lambda x, y: _similarity(x[:, :, :12], y[:, :, :12])}
+    odd = {"odd": lambda x, y: _similarity(x[:, :15, :13], y[:, :15, :13])}
+    x, y = np.random.default_rng(1).random((2, 1, 16, 14, 3)).astype("float32")
+    _compare({**even, **odd}, [x, np.clip(x + y / 5, 0, 1)], format, tmp_path / "model")
+
+
+@pytest.mark.long
+def test_similarity_at_several_scales_in_a_saved_graph(tmp_path: Path) -> None:
+    specs = [tf.TensorSpec((None, 15, 13, 3), name=name) for name in ("x", "y")]
+    module = tf.Module()
+    module.call = tf.function(lambda x, y: {"similarity": _similarity(x, y)}, specs)
+    tf.saved_model.save(module, str(tmp_path / "saved"), signatures=module.call)
+    model = load_model(audit_file(tmp_path / "saved")).model
+    images = dict(zip("xy", np.random.default_rng(1).random((2, 1, 15, 13, 3)), strict=True))
+    feeds = {name: image.astype("float32") for name, image in images.items()}
+    for format, converter in CONVERTERS.items():
+        path = tmp_path / format
+        file = converter.convert(model, interface_of(model), recipe_for("float32"), path)
+        actual = open_runner(path, format, file.inputs, file.outputs).run(feeds)
+        expected = _similarity(feeds["x"], feeds["y"])
+        np.testing.assert_allclose(actual["similarity"], expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize("format", only(CONVERTERS, "tflite"))
