@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from edgeattn.tensors import Array
+from edgeattn_converters.graphs.constant_results import constant_results
 
 LOOPS = ("While", "StatelessWhile")
 _IF = ("If", "StatelessIf")
@@ -39,7 +40,8 @@ def replay(function: Any, inputs: dict[str, Any]) -> dict[str, Any]:
     keywords = dict(zip(names, _keywords(function), strict=False))
     by_keyword = {keyword: inputs[name] for name, keyword in keywords_of(function).items()}
     arguments = [by_keyword[keywords[tensor.name.split(":")[0]]] for tensor in frozen.inputs]
-    results = _Replay().outputs(frozen.graph, frozen.inputs, arguments, frozen.outputs)
+    with constant_results():
+        results = _Replay().outputs(frozen.graph, frozen.inputs, arguments, frozen.outputs)
     return dict(zip(sorted(function.structured_outputs), results, strict=True))
 
 

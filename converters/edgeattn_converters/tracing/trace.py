@@ -9,6 +9,7 @@ import numpy as np
 
 from edgeattn.errors import UnsupportedModelError
 from edgeattn.tensors import Array, Specs, TensorSpec
+from edgeattn_converters.graphs.constant_results import constant_results
 from edgeattn_converters.loading.fixed_time_axis import (
     Size,
     TimeSteps,
@@ -300,6 +301,7 @@ def _concrete(
                 stack.enter_context(averages_of_known_shape())
                 stack.enter_context(no_argpartition())
                 stack.enter_context(reshapes_of_free_batches())
+                stack.enter_context(constant_results())
                 if inline:
                     stack.enter_context(inlined())
                     stack.enter_context(sums_by_shape())
