@@ -146,7 +146,7 @@ def _converted(
         raise
     except Exception as error:  # tf2onnx raises whatever its handlers do
         raise ConversionError(f"The ONNX converter failed: {first_line(error)}") from error
-    if interface.mixes_samples:
+    if interface.mixes_samples or interface.batch:
         traced = replace(traced, inputs=_single(traced.inputs), outputs=_single(traced.outputs))
     _name_values(proto, traced)
     return traced, proto if opset <= OPSET else convert_opset(proto, opset)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from edgeattn.errors import UnsafeModelError, UnsupportedModelError
-from edgeattn_converters.graphs.static_shapes import keywords_of, replay
+from edgeattn.printable import counted
 from edgeattn_converters.loading.build import root_cause
 from edgeattn_converters.loading.fixed_time_axis import (
     TimeSteps,
@@ -21,6 +21,7 @@ from edgeattn_converters.loading.fixed_time_axis import (
     with_sizes,
 )
 from edgeattn_converters.loading.formats.saved_model import SAVE_AS_FILE
+from edgeattn_converters.loading.signature_layer import signature_layer
 
 DEFAULT = "serving_default"
 STRING = 7  # DT_STRING of tensorflow.DataType
@@ -76,7 +77,10 @@ def load_signature(
     name = _chosen(path, functions)
     _check_variables(path, name, functions[name])
     _, inputs = functions[name].structured_input_signature
-    layer = _signature_layer(loaded, functions[name])
+    batch = _batch(path, inputs)
+    if batch is not None:
+        _check_first_axes(path, functions[name].structured_outputs)
+    layer = signature_layer(loaded, functions[name], batch)
     model = _model(path, layer, inputs, time_steps, allow_free_time)
     if any(None in spec.shape.as_list()[1:] for spec in inputs.values()) and time_steps:
         _check_rows(path, layer, inputs, time_steps)
@@ -234,15 +238,7 @@ def _model(
                 "Save a signature that takes the numbers which the graph decodes from them: "
                 "tf.saved_model.save(module, folder, signatures=module.f)",
             )
-        if shape[0] is not None:
-            axes = ", ".join(map(str, [None, *shape[1:]]))
-            raise _unsupported(
-                path,
-                f"takes batches of {shape[0]} only.",
-                "Save it with a signature for any number of samples: "
-                f"{name} = tf.TensorSpec(({axes}), tf.{spec.dtype.name}). Or convert the Keras "
-                "file of the model, if there is one.",
-            )
+        shape[0] = None  # a fixed batch size is that of the layer
         if not allow_free_time:
             fixed = with_sizes(shape, length_of(time_steps, name))
             if None in fixed[1:]:
@@ -259,52 +255,40 @@ def _model(
     return keras.Model(inputs, outputs, name="model")
 
 
-def _signature_layer(loaded: Any, function: Any) -> Any:
-    import keras
-    import tensorflow as tf
-
-    keywords = keywords_of(function)
-
-    class Signature(keras.layers.Layer):
-        """Calls the signature; the loaded object owns its variables."""
-
-        def __init__(self) -> None:
-            super().__init__(name="signature", trainable=False)
-            self._loaded = loaded
-            self.signature_function = function
-            for variable in self.signature_function.variables:
-                self._track_variable(_existing(variable))
-
-        def call(self, inputs: Any) -> Any:
-            """Return the outputs by name."""
-            return self.signature_function(
-                **{keywords[name]: value for name, value in inputs.items()}
-            )
-
-        def compute_output_spec(self, inputs: Any) -> Any:
-            """Return the shapes for these inputs, which the graph may have lost in its loops."""
-            specs = super().compute_output_spec(inputs)
-            if all(None not in spec.shape[1:] for spec in specs.values()):
-                return specs
-            feeds = {
-                name: tf.TensorSpec(spec.shape, spec.dtype, name) for name, spec in inputs.items()
-            }
-            function = tf.function(
-                lambda feeds: replay(self.signature_function, feeds), autograph=False
-            )
-            results = function.get_concrete_function(feeds).structured_outputs
-            return {
-                name: keras.KerasTensor((None, *value.shape.as_list()[1:]), value.dtype.name)
-                for name, value in results.items()
-            }
-
-    return Signature()
-
-
-def _existing(variable: Any) -> Any:
-    """Return a Keras variable with the value of a variable of the graph, to count it."""
-    import keras
-
-    return keras.Variable(
-        variable.numpy(), trainable=False, dtype=variable.dtype.name, name="weights"
+def _batch(path: Path, specs: Mapping[str, Any]) -> int | None:
+    """The number of samples that a signature computes: 1, or None for any number."""
+    sizes = {name: spec.shape[0] for name, spec in specs.items() if spec.shape.rank}
+    if all(size is None for size in sizes.values()):
+        return None
+    if all(size == 1 for size in sizes.values()):
+        return 1
+    shapes = ", ".join(f"{name} {tuple(spec.shape)}" for name, spec in specs.items())
+    counts = list(dict.fromkeys(sizes.values()))
+    problem = "has inputs for different numbers of samples"
+    if len(counts) == 1:
+        problem = (
+            f"computes {counted(counts[0], 'sample')} at a time, and files for devices compute one"
+        )
+    name, spec = next((name, spec) for name, spec in specs.items() if sizes.get(name) is not None)
+    axes = ", ".join(map(str, [None, *spec.shape.as_list()[1:]]))
+    raise _unsupported(
+        path,
+        f"{problem}: {shapes}.",
+        "Save it with a signature for any number of samples: "
+        f"{name} = tf.TensorSpec(({axes}), tf.{spec.dtype.name}). Or convert the Keras file of the "
+        "model, if there is one.",
     )
+
+
+def _check_first_axes(path: Path, outputs: Mapping[str, Any]) -> None:
+    """Raise an error if an output of a signature for one sample does not have one row."""
+    for name, spec in outputs.items():
+        shape = spec.shape
+        if shape.rank is None or (shape.rank and shape[0] in (1, None)):
+            continue
+        raise _unsupported(
+            path,
+            f"returns its output {name!r} of the shape {tuple(shape)} for one sample: its first "
+            "axis is not that of the samples.",
+            f"Save it with a signature that returns tf.expand_dims({name}, 0).",
+        )

@@ -19,10 +19,12 @@ _AMPLIFIED = 100.0
 def traced_values(traced: Traced, inputs: Tensors, batch_size: int | None = None) -> Tensors:
     """Outputs and maps by name, computed in batches of ``batch_size``; None for a single one.
 
-    Raises :class:`UnsupportedModelError` if one of them has not one row for each sample.
+    A function for one batch size is called with batches of that. Raises
+    :class:`UnsupportedModelError` if one of them has not one row for each sample.
     """
     count = len(next(iter(inputs.values())))
-    parts = list(_parts(traced, inputs, batch_size or max(count, 1)))
+    batch_size = traced.inputs[0].shape[0] or batch_size or max(count, 1)
+    parts = list(_parts(traced, inputs, batch_size))
     names = [spec.name for spec in traced.outputs]
     if len(parts) == 1:
         return dict(zip(names, parts[0], strict=True))

@@ -41,8 +41,9 @@ def attention_function(
     def compute(inputs: Tensors) -> Tensors:
         count = len(next(iter(inputs.values())))
         parts: dict[str, list[Any]] = {name: [] for name in names}
-        for first in range(0, count, BATCH_SIZE):
-            rows = slice(first, first + BATCH_SIZE)
+        batch_size = interface.batch or BATCH_SIZE
+        for first in range(0, count, batch_size):
+            rows = slice(first, first + batch_size)
             results = traced.function(
                 *[tf.constant(inputs[spec.name][rows]) for spec in interface.inputs]
             )

@@ -1,9 +1,9 @@
 """Traces a Keras model to a frozen TensorFlow function with fixed shapes and ordered outputs."""
 
 import contextlib
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from edgeattn_converters.loading.fixed_time_axis import (
     length_of,
     with_sizes,
 )
+from edgeattn_converters.tracing.attended import Attended, attended_inputs
 from edgeattn_converters.tracing.attention_outputs import (
     AttentionMap,
     Doubtful,
@@ -40,23 +41,11 @@ from edgeattn_converters.tracing.keras_call import (
     layer_name,
     named_outputs,
 )
-from edgeattn_converters.tracing.origins import inputs_with_values_in
 from edgeattn_converters.tracing.single_precision import in_float32
 from edgeattn_converters.tracing.tokens import token_sizes
 
 # A batch size that tells the batch axis from other axes.
 PROBE_BATCH = 3
-
-
-class Attended(NamedTuple):
-    """The names of the inputs on whose values the data at the keys and queries of a map depend.
-
-    ``queries`` is empty if they are unknown.
-    """
-
-    map: str
-    keys: tuple[str, ...]
-    queries: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -67,7 +56,8 @@ class Interface:
     names of inputs with the number of tokens at every value of a sample, see ``vocabulary``.
     ``attended`` are the inputs at the keys and queries of maps, if the graph shows them.
     ``mixes_samples`` says that outputs of a sample depend on the others of its batch; it is known
-    after the reference was computed.
+    after the reference was computed. ``batch`` is the number of samples of a batch if the model
+    accepts no other, as exported graphs may.
     """
 
     inputs: Specs
@@ -77,6 +67,7 @@ class Interface:
     tokens: tuple[tuple[str, tuple[int, ...]], ...] = ()
     attended: tuple[Attended, ...] = ()
     mixes_samples: bool = False
+    batch: int | None = None
 
     @property
     def all_outputs(self) -> Specs:
@@ -116,10 +107,15 @@ def interface_of(
     """
     inputs = _inputs(model, time_steps)
     selection = MapSelection(model, attention)
-    concrete, names, maps, in_loops = _concrete(model, inputs, batch=None, expose=None)
+    batch = _only_batch(model)
+    concrete, names, maps, in_loops = _concrete(model, inputs, batch=batch, expose=None)
     shapes = [tensor.shape for tensor in concrete.outputs]
     without_batch: set[str] = set()
-    if any(not item.known for item in maps) or not all(map(_is_known, shapes)):
+    if batch is not None:
+        without_batch = _without_batch(maps, shapes[len(names) :], batch)
+        # An output with another first axis is refused while it is traced.
+        shapes = [type(shape)([None, *shape[1:]]) if shape.rank else shape for shape in shapes]
+    elif any(not item.known for item in maps) or not all(map(_is_known, shapes)):
         # While the batch axis is free, it looks like any other free first axis, and TensorFlow does
         # not infer shapes that are computed from it.
         fixed, _, fixed_maps, _ = _concrete(model, inputs, batch=PROBE_BATCH, expose=None)
@@ -127,11 +123,8 @@ def interface_of(
             _with_free_batch(shape, tensor.shape)
             for shape, tensor in zip(shapes, fixed.outputs, strict=True)
         ]
-        without_batch = {
-            item.name
-            for item, tensor in zip(fixed_maps, fixed.outputs[len(names) :], strict=True)
-            if tensor.shape.rank is None or tensor.shape[0] != PROBE_BATCH
-        }
+        fixed_shapes = [tensor.shape for tensor in fixed.outputs[len(names) :]]
+        without_batch = _without_batch(fixed_maps, fixed_shapes, PROBE_BATCH)
     specs = [
         _output_spec(model, name, shape, tensor.dtype.name)
         for name, shape, tensor in zip(names, shapes, concrete.outputs, strict=False)
@@ -152,13 +145,29 @@ def interface_of(
         exported,
         doubtful,
         tuple((inputs[k].name, tuple(sizes.reshape(-1).tolist())) for k, sizes in tokens.items()),
-        tuple(_attended(maps, {spec.name for spec in exported}, inputs, concrete)),
+        tuple(attended_inputs(maps, {spec.name for spec in exported}, inputs, concrete)),
+        batch=batch,
     )
+
+
+def _without_batch(maps: Sequence[AttentionMap], shapes: Sequence[Any], batch: int) -> set[str]:
+    """The names of the maps whose first axis is not that of this batch size."""
+    return {
+        item.name
+        for item, shape in zip(maps, shapes, strict=True)
+        if not shape.rank or shape[0] != batch
+    }
 
 
 def _is_known(shape: Any) -> bool:
     """Whether only the first axis is free."""
     return shape.rank is not None and None not in shape.as_list()[1:]
+
+
+def _only_batch(model: Any) -> int | None:
+    """The number of samples that the graph of a SavedModel computes, if it is fixed."""
+    layers = getattr(model, "layers", ())
+    return next((layer.batch for layer in layers if hasattr(layer, "signature_function")), None)
 
 
 def _with_free_batch(shape: Any, fixed: Any) -> Any:
@@ -192,29 +201,6 @@ def _output_spec(model: Any, name: str, shape: Any, dtype: str) -> TensorSpec:
     raise UnsupportedModelError(f"{problem} depends on the input's values.", hint=hint)
 
 
-def _attended(
-    maps: Sequence[AttentionMap], exported: Collection[str], inputs: Specs, concrete: Any
-) -> Iterator[Attended]:
-    """The inputs of the exported maps whose keys are known."""
-    placeholders = [tensor.op.name for tensor in concrete.inputs[: len(inputs)]]
-
-    def names_behind(*tensors: Any) -> tuple[str, ...]:
-        behind = inputs_with_values_in(tensors)
-        pairs = zip(placeholders, inputs, strict=True)
-        return tuple(spec.name for name, spec in pairs if name in behind)
-
-    for item in maps:
-        keys = names_behind(*item.data)
-        if item.name not in exported or not keys:
-            continue
-        if hasattr(item.query, "op"):
-            yield Attended(item.name, keys, names_behind(item.query))
-        else:
-            # The weights depend on the queries, so that these can only have the same input.
-            everything = names_behind(item.weights)
-            yield Attended(item.name, keys, keys if everything == keys and len(keys) == 1 else ())
-
-
 def _without_calls(function: Any) -> Any:
     """The concrete function with the functions that it calls as part of its graph."""
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
@@ -236,11 +222,13 @@ def trace(
 ) -> Traced:
     """Trace ``model`` for this batch size; ``None`` keeps the batch axis free.
 
+    A model that accepts only one batch size is traced for that.
     ``lowering`` is a context in which the model is traced. ``freeze`` turns weights to constants,
     for files, in which every ``top_k`` sorts.
     """
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
+    batch = interface.batch or batch
     expose = [spec.name for spec in interface.attention] if attention else []
     with lowering(), sorted_top_k() if freeze else contextlib.nullcontext():
         concrete, names, maps, _ = _concrete(

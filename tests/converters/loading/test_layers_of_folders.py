@@ -112,8 +112,7 @@ def test_layers_that_contain_others(build: Callable[[], Any], tmp_path: Path) ->
     loaded = load_model(audit_file(tmp_path / "m"), time_steps=STEPS)
     assert not any("is the graph of the signature" in note for note in loaded.notes), loaded.notes
     unverified = [note for note in loaded.notes if "could not be compared with the graph" in note]
-    # The graph of one takes batches of one sample only, that of the other has a function that
-    # reads a dataset.
+    # The graph of one keeps a state, that of the other has a function that reads a dataset.
     assert len(unverified) == (build in (stateful, adapted))
     x = values(model)
     expected, actual = model(x), loaded.model(x)

@@ -19,6 +19,7 @@ from edgeattn_converters.formats import onnx, tflite
 from edgeattn_converters.loading.audit import audit_file
 from edgeattn_converters.loading.load import load_model
 from edgeattn_converters.recipes import recipe_for
+from edgeattn_converters.reference.keras_outputs import keras_function
 from edgeattn_converters.tracing.trace import interface_of
 
 STEPS, FEATURES = 5, 3
@@ -105,16 +106,85 @@ def test_exported_graph_of_a_quantized_model(mode: str, tmp_path: Path) -> None:
     np.testing.assert_allclose(outputs, model(X), rtol=1e-4, atol=1e-4)
 
 
-def test_a_signature_of_one_sample(tmp_path: Path) -> None:
-    module = tf.Module()
-    module.f = tf.function(
-        lambda x: tf.nn.softmax(x), input_signature=[tf.TensorSpec((1, 4), name="x")]
+class OneSample(tf.Module):
+    """Self-attention and a recurrence that are written for a batch of one."""
+
+    def __init__(self, steps: int | None = STEPS, count: int = 1) -> None:
+        super().__init__()
+        generator = np.random.default_rng(8)
+        self.w = tf.Variable(generator.normal(size=(FEATURES, FEATURES)).astype("float32"))
+        spec = tf.TensorSpec((count, steps, FEATURES), name="x")
+        self.serve = tf.function(self.compute, input_signature=[spec], autograph=False)
+
+    def compute(self, x: Any) -> Any:
+        """Return what the weighted rows sum up to, and the last state."""
+        rows = tf.reshape(x @ self.w, (-1, FEATURES))
+        weights = tf.nn.softmax(tf.matmul(rows, rows, transpose_b=True))
+        state = tf.zeros((1, FEATURES))
+        for step in range(2):
+            state = tf.tanh(state @ self.w + x[:, step])
+        return {"mean": tf.reduce_mean(weights @ rows, 0, keepdims=True), "state": state}
+
+
+def expected_of_one_sample() -> dict[str, np.ndarray]:
+    """The outputs of :class:`OneSample` for X in NumPy."""
+    w = OneSample().w.numpy()
+    rows = X @ w
+    scores = np.exp(rows @ rows.transpose(0, 2, 1))
+    weights = scores / scores.sum(-1, keepdims=True)
+    state = np.tanh(np.tanh(X[:, 0]) @ w + X[:, 1])
+    return {"mean": (weights @ rows).mean(1), "state": state}
+
+
+@pytest.mark.parametrize("steps", only([STEPS, None], STEPS))
+def test_a_signature_of_one_sample(steps: int | None, tmp_path: Path) -> None:
+    """The reference computes sample by sample; files have a batch of one in both formats."""
+    file = audit_file(save(OneSample(steps), tmp_path / "m"))
+    loaded = load_model(file, time_steps=None if steps else STEPS)
+    interface, expected = interface_of(loaded.model), expected_of_one_sample()
+    reference = keras_function(loaded.model, interface, attention=True)({"x": X})
+    for name, value in expected.items():
+        np.testing.assert_allclose(reference.outputs[name], value, atol=1e-5)
+    for name, converter in (("tflite", tflite), ("onnx", onnx)):
+        path = tmp_path / f"m.{name}"
+        result = converter.convert(loaded.model, interface, recipe_for("float32"), path)
+        assert [spec.shape[0] for spec in (*result.inputs, *result.outputs)] == [1, 1, 1]
+        runner = open_runner(path, name, result.inputs, result.outputs)
+        outputs = [runner.run({"x": x[None]}) for x in X]
+        for key, value in expected.items():
+            actual = np.concatenate([output[key] for output in outputs])
+            np.testing.assert_allclose(actual, value, rtol=1e-4, atol=1e-5, err_msg=key)
+
+
+def test_maps_of_a_signature_of_one_sample(tmp_path: Path) -> None:
+    model = attention(STEPS)
+    signature = [tf.TensorSpec((1, STEPS, FEATURES), name="x")]
+    model.export(tmp_path / "m", verbose=False, input_signature=signature)
+    loaded = load_model(audit_file(tmp_path / "m")).model
+    interface = interface_of(loaded)
+    assert [spec.shape for spec in interface.attention] == [(None, 2, STEPS, STEPS)]
+    values = keras_function(loaded, interface, attention=True)({"x": X})
+    _, weights = model.layers[1](X, X, return_attention_scores=True)
+    np.testing.assert_allclose(values.maps[interface.attention[0].name], weights, atol=1e-6)
+    np.testing.assert_allclose(values.outputs["output_0"], model(X), atol=1e-5)
+
+
+def test_signatures_of_several_samples(tmp_path: Path) -> None:
+    path = save(OneSample(count=4), tmp_path / "m")
+    with pytest.raises(
+        UnsupportedModelError, match=r"computes 4 samples at a time.* x \(4, 5, 3\)"
+    ):
+        load_model(audit_file(path))
+
+
+def test_an_output_without_an_axis_of_samples(tmp_path: Path) -> None:
+    module = with_variable(tf.Module())
+    module.serve = tf.function(
+        lambda x: {"y": x[0]}, input_signature=[tf.TensorSpec((1, 4), name="x")]
     )
-    module.v = tf.Variable(1.0)
-    tf.saved_model.save(module, str(tmp_path / "saved"), signatures=module.f)
-    with pytest.raises(UnsupportedModelError, match="batches of 1 only") as error:
-        load_model(audit_file(tmp_path / "saved"))
-    assert "x = tf.TensorSpec((None, 4), tf.float32)" in str(error.value.hint)
+    with pytest.raises(UnsupportedModelError, match=r"output 'y' of the shape \(4,\) for one") as e:
+        load_model(audit_file(save(module, tmp_path / "m")))
+    assert "tf.expand_dims(y, 0)" in str(e.value.hint)
 
 
 def test_free_time_axis_of_a_signature(tmp_path: Path) -> None:

@@ -11,7 +11,8 @@ from keras import layers, ops
 import models
 from edgeattn.layers import Attention
 from edgeattn_converters.options import ConversionOptions, ModelSource
-from edgeattn_converters.tracing.trace import Attended, Interface, interface_of
+from edgeattn_converters.tracing.attended import Attended
+from edgeattn_converters.tracing.trace import Interface, interface_of
 from edgeattn_converters.worker import tasks
 
 T = 6
