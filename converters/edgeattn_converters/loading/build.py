@@ -108,7 +108,8 @@ def build_sublayers(model: Any) -> None:
             continue
         arguments = nodes[0].arguments
         try:
-            compute_output_spec(layer.call, *arguments.args, **arguments.kwargs)
+            named = arguments.kwargs | _masks(layer, arguments)
+            compute_output_spec(layer.call, *arguments.args, **named)
         except Exception as error:
             # With a free axis the call may fail, and with its length not.
             if any(None in tensor.shape[1:] for tensor in nodes[0].input_tensors):
@@ -119,6 +120,17 @@ def build_sublayers(model: Any) -> None:
                 f"{root_cause(error)}",
                 hint=f"Change {name} so that it runs in {_KERAS_3}",
             ) from error
+
+
+def _masks(layer: Any, arguments: Any) -> dict[str, Any]:
+    """Return the masks that Keras passes to the call of a layer beside its first argument."""
+    import keras
+    from keras.src.backend import get_keras_mask
+
+    parameters = inspect.signature(layer.call).parameters
+    if not arguments.args or "mask" not in parameters or arguments.kwargs.get("mask") is not None:
+        return {}
+    return {"mask": keras.tree.map_structure(get_keras_mask, arguments.args[0])}
 
 
 def root_cause(error: BaseException) -> str:

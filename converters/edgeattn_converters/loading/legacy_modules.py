@@ -5,12 +5,14 @@ and the layers in one module.
 """
 
 import contextlib
+import importlib
 import importlib.machinery
+import inspect
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from importlib.abc import Loader, MetaPathFinder
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import Any
 from unittest import mock
 
@@ -22,6 +24,8 @@ _ROOTS = re.compile(r"(keras|tensorflow\.keras|tensorflow\.python\.keras)(\.|$)"
 _PRIVATE = "tensorflow.python.keras"
 # Functions of Keras 2 that only compute, and that neither Keras 3 nor its copy in TensorFlow has.
 _OF_KERAS_2 = (
+    # A class, whose objects keep the dropout masks of recurrent cells, which are not used.
+    "ContextValueCache",
     *("conv3d_transpose", "dtype_numpy", "is_placeholder", "local_conv", "local_conv1d"),
     *("local_conv2d", "normalize_batch_in_training"),
 )
@@ -114,9 +118,38 @@ def _target(name: str) -> dict[str, Any] | None:
         return {**vars(keras.layers), **models}
     if parts[0] == "utils" and all(part.endswith("_utils") for part in parts[1:]):
         # It converted shapes to tuples, which they are in Keras 3.
-        return {**vars(keras.utils), "shape_type_conversion": lambda function: function}
+        own = {"shape_type_conversion": lambda function: function, "has_arg": _has_argument}
+        return {**_utilities(parts[1:]), **vars(keras.utils), **own}
     found = getattr(keras, parts[0], None)
     return vars(found) if isinstance(found, ModuleType) and len(parts) == 1 else None
+
+
+def _has_argument(function: Any, name: str, accept_all: bool = False) -> bool:
+    """Whether a function takes an argument; ``call`` of a layer may be a wrapped function."""
+    parameters = inspect.signature(function).parameters
+    if name in parameters:
+        return parameters[name].kind in (
+            inspect.Parameter.POSITIONAL_OR_KEYWORD,
+            inspect.Parameter.KEYWORD_ONLY,
+        )
+    kinds = [parameter.kind for parameter in parameters.values()]
+    return accept_all and inspect.Parameter.VAR_KEYWORD in kinds
+
+
+def _utilities(path: Sequence[str]) -> dict[str, Any]:
+    """The functions of a module of ``keras.utils`` of Keras 2, such as ``conv_utils``."""
+    if len(path) != 1:
+        return {}
+    name = f"tf_keras.src.utils.{path[0]}"
+    try:
+        functions = vars(importlib.import_module(name))
+    except ImportError:
+        return {}
+    return {
+        key: value
+        for key, value in functions.items()
+        if isinstance(value, FunctionType) and value.__module__ == name
+    }
 
 
 def _other_functions() -> dict[str, Any]:

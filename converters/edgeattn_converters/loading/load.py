@@ -13,6 +13,7 @@ from typing import Any
 
 from edgeattn.errors import UnsafeModelError, UnsupportedModelError, UsageError
 from edgeattn_converters.loading import (
+    classes_of_keras_2,
     config_inspection,
     fixed_time_axis,
     masks_beside_states,
@@ -20,6 +21,7 @@ from edgeattn_converters.loading import (
     quantized_layers,
     removed_layers,
     subclassed,
+    values_of_build,
 )
 from edgeattn_converters.loading.architecture import (
     built_in_config,
@@ -127,8 +129,7 @@ def load_model(
     if file.kind == "saved-model" and not file.config:
         loaded = _load_signature(file, time_steps, allow_free_time)
     elif architecture is not None and not architecture.endswith(".json"):
-        model = function_model(architecture, arrays)
-        loaded = _load_function(file, model, time_steps, allow_free_time)
+        loaded = _load_program(file, architecture, arrays, time_steps, allow_free_time)
     else:
         stored = read_architecture(Path(architecture), file) if architecture else file.config
         if not config_inspection.is_model(stored):
@@ -175,6 +176,32 @@ def _load_signature(
         "with it."
     )
     return LoadedModel(file, model, (note,))
+
+
+def _load_program(
+    file: ModelFile,
+    architecture: str,
+    arrays: Mapping[str, Any],
+    time_steps: fixed_time_axis.TimeSteps | None,
+    allow_free_time: bool,
+) -> LoadedModel:
+    """Load weights into the model that a function or variable of the user's file defines."""
+
+    def build() -> Any:
+        reset_names()
+        return function_model(architecture, arrays)
+
+    created: list[Any] = []
+    with values_of_build.recorded(created):
+        model = build()
+    loaded = _load_function(file, model, time_steps, allow_free_time)
+    version = config_inspection.version_numbers(file.keras_version)
+    in_graph = classes_of_keras_2.computes_in_graph(file.keras_version, version)
+    if loaded.model is model:
+        kept = values_of_build.with_trained(model, created, build, in_graph=in_graph)
+        if kept is not model:
+            return _load_function(file, kept, time_steps, allow_free_time)
+    return loaded
 
 
 def _load_function(
@@ -264,6 +291,16 @@ def _load_stored(
                 weights.assign(model, stored, major=ctx.era, backend=file.backend)
             except UnsupportedModelError as error:
                 raise subclassed.explained(model, error) from error
+
+            def rebuild() -> Any:
+                reset_names()
+                return _build(file, stored, objects, weights, time_steps, allow_free_time)[2]
+
+            in_graph = classes_of_keras_2.computes_in_graph(file.keras_version, ctx.version)
+            kept = values_of_build.with_trained(model, ctx.created, rebuild, in_graph=in_graph)
+            if kept is not model:
+                model = kept
+                weights.assign(model, stored, major=ctx.era, backend=file.backend)
             removed = removed_layers.with_tables(ctx.removed, file, stored, weights)
             ctx.notes[:] = removed_layers.explained(ctx.notes, removed)
         if quantized_layers.is_quantized(model):
@@ -310,7 +347,8 @@ def _build(
     try:
         masks = masks_beside_states.passed(as_in_keras2=ctx.era < 3 and ctx.masked)
         with own_layers.created_as_stored(objects, ctx), masks:
-            model = build_model(file, config, objects, size)
+            with values_of_build.recorded(ctx.created):
+                model = build_model(file, config, objects, size)
             if unsaved := own_layers.variables_of_tensorflow(model):
                 again = own_layers.variables_of_tensorflow(build_model(file, config, objects, size))
                 ctx.notes.extend(own_layers.check_unsaved(unsaved, again))
@@ -340,17 +378,19 @@ def _context(
     separate = file.kind == "weights-hdf5"
     if separate:
         version = version or weights.version()
+    numbers = version or of_config
     return Context(
         # A whole file has one version; an architecture in a separate file has its own.
         major=config_inspection.major_version(
             of_config if separate else version or of_config, stored
         ),
-        version=version or of_config,
+        version=numbers,
         accepted=accepted_arguments,
         custom_objects=objects,
         shapes=weights.shapes(stored),
         masked=config_inspection.is_model(stored) and config_inspection.has_masks(stored),
         backend=file.backend,
+        shapes_by_call=classes_of_keras_2.has_shapes_by_call(file.keras_version, numbers),
     )
 
 

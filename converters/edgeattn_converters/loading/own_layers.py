@@ -17,7 +17,7 @@ import numpy as np
 
 from edgeattn.errors import UnsupportedModelError
 from edgeattn.printable import enumerated
-from edgeattn_converters.loading import custom_objects
+from edgeattn_converters.loading import classes_of_keras_2, custom_objects
 from edgeattn_converters.loading.config_inspection import Config
 from edgeattn_converters.loading.migrate import built_layers
 from edgeattn_converters.loading.migrate.context import Context
@@ -52,6 +52,9 @@ def created_as_stored(objects: Mapping[str, Any], ctx: Context) -> Iterator[None
         if classes and ctx.era < 3:
             for cls in classes:
                 _infer_output_shape(cls)
+                classes_of_keras_2.provide_weight_lists(cls)
+                if ctx.shapes_by_call:
+                    classes_of_keras_2.infer_outputs_by_call(cls)
             stack.enter_context(_variables_of_tensorflow())
             # Keras 2 let classes add weights to a layer that is built, such as the one they wrap.
             unlocked = mock.patch.object(keras.layers.Layer, "_lock_state")

@@ -58,6 +58,9 @@ class Context:
         masked: whether a layer of the model creates a mask.
         backend: the library that computed the model, ``"tensorflow"`` or ``"theano"``; None if
             the file does not contain it.
+        shapes_by_call: whether the Keras that saved the weights, tf.keras, took the shape of an
+            output from the call of a layer, and not from its ``compute_output_shape``.
+        created: the weights of the model in the order in which its layers created them.
         notes: sentences for the user about what was migrated.
         stateful: names of the layers that kept their state from one batch to the next.
         removed: by the name of an input, the :class:`.lookup_removal.Chain` of layers that were
@@ -74,6 +77,8 @@ class Context:
     shapes: Callable[[str], Sequence[tuple[str, Shape]]]
     masked: bool
     backend: str | None = None
+    shapes_by_call: bool = False
+    created: list[Any] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     stateful: list[str] = field(default_factory=list)
     removed: dict[str, Any] = field(default_factory=dict)

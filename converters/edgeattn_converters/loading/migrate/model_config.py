@@ -224,9 +224,15 @@ def _with_inner_layers(config: Config, ctx: Context) -> dict[str, Any]:
         for key in ("layer", "backward_layer", "forward_layer", "cell")
         if isinstance(config.get(key), dict) and "class_name" in config[key]
     }
-    if isinstance(config.get("cells"), list):
-        inner["cells"] = [migrate_layer(cell, inside) for cell in config["cells"]]
+    for key in ("cells", "layers"):
+        items = config.get(key)
+        if isinstance(items, list) and all(map(_is_layer, items)):
+            inner[key] = [migrate_layer(item, inside) for item in items]
     return {**config, **inner}
+
+
+def _is_layer(item: Any) -> bool:
+    return isinstance(item, dict) and "class_name" in item
 
 
 def _inside(ctx: Context, name: str) -> Context:

@@ -1,0 +1,91 @@
+"""What classes of the user that are written for Keras 2 find in their layers."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from edgeattn_converters.loading.custom_objects import is_own_class
+
+# The first release of Keras that is tf.keras, without a suffix of its version.
+_FIRST_OF_TENSORFLOW = (2, 4)
+
+
+def has_shapes_by_call(stored: object, version: Sequence[int]) -> bool:
+    """Return whether the Keras of a stored version, and its numbers, is tf.keras 1 or 2."""
+    return str(stored).endswith("-tf") or _FIRST_OF_TENSORFLOW <= tuple(version) < (3,)
+
+
+def computes_in_graph(stored: object, version: Sequence[int]) -> bool:
+    """Return whether the Keras of a stored version built layers in the graph of TensorFlow 1.
+
+    This is any Keras of its own before 2.4, and tf.keras before 2.3; 2.2.4-tf is also that of
+    TensorFlow 2.0 and 2.1.
+    """
+    return () < tuple(version) < ((2, 3) if str(stored).endswith("-tf") else _FIRST_OF_TENSORFLOW)
+
+
+def infer_outputs_by_call(cls: Any) -> None:
+    """Let a class return what its ``call`` returns, whatever its ``compute_output_shape`` says.
+
+    tf.keras did not call that method. Keras 3 takes shapes and dtypes of the outputs from it, so
+    a wrong one changes the layers that follow. Axes that the call leaves open have its sizes.
+    """
+    import keras
+
+    own = (parent for parent in cls.__mro__ if is_own_class(parent))
+    names = {name for parent in own for name in vars(parent)}
+    if "compute_output_shape" not in names or "compute_output_spec" in names:
+        return
+
+    def compute_output_spec(layer: Any, *args: Any, **kwargs: Any) -> Any:
+        try:
+            called = keras.Operation.compute_output_spec(layer, *args, **kwargs)
+        except Exception:  # such as without the length of an axis
+            return keras.layers.Layer.compute_output_spec(layer, *args, **kwargs)
+        try:
+            stated = keras.layers.Layer.compute_output_spec(layer, *args, **kwargs)
+        except Exception:  # tf.keras did not run it
+            return called
+        tensors = keras.tree.flatten(called), keras.tree.flatten(stated)
+        if len(tensors[0]) != len(tensors[1]):
+            return called
+        return keras.tree.pack_sequence_as(called, list(map(_with_sizes, *tensors)))
+
+    cls.compute_output_spec = compute_output_spec
+
+
+def _with_sizes(called: Any, stated: Any) -> Any:
+    """Return the output of a call with the sizes of a stated one for axes that are open."""
+    import keras
+
+    if called.shape is None or len(called.shape) != len(stated.shape):
+        return called
+    pairs = zip(called.shape[1:], stated.shape[1:], strict=True)
+    shape = called.shape[:1] + tuple(other if axis is None else axis for axis, other in pairs)
+    return keras.KerasTensor(shape, called.dtype)
+
+
+def provide_weight_lists(cls: Any) -> None:
+    """Let a class set ``trainable_weights`` and read ``_trainable_weights``, as in Keras 2.
+
+    Keras 3 finds the weights itself: those of ``add_weight`` and of layers in attributes.
+    """
+    import keras
+
+    for name in ("trainable_weights", "non_trainable_weights"):
+        found = getattr(keras.layers.Layer, name)
+        if getattr(cls, name) is found:
+            setattr(cls, name, property(found.fget, _ignored))
+        if not hasattr(cls, f"_{name}"):
+            variables = f"_{name.replace('weights', 'variables')}"
+            setattr(cls, f"_{name}", property(_own(variables), _ignored))
+
+
+def _ignored(_layer: Any, _value: Any) -> None:
+    """Set nothing."""
+
+
+def _own(name: str) -> Any:
+    def variables(layer: Any) -> list[Any]:
+        return list(getattr(layer, name))
+
+    return variables

@@ -1,0 +1,148 @@
+"""Tensors that a class of the user computes from its weights when it is built.
+
+Such a tensor, for example ``self.kernel_i = self.kernel[:, :units]``, was part of the graph in
+TensorFlow 1 and followed the weights. Since TensorFlow 2 it is a number of the moment: it keeps the
+initial weights, whatever is trained or loaded later, and no file contains it.
+"""
+
+import contextlib
+import dis
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+from unittest import mock
+
+import numpy as np
+
+from edgeattn.errors import UnsupportedModelError
+from edgeattn.printable import enumerated
+from edgeattn_converters.loading.custom_objects import is_own_class
+
+_LISTED = 3
+
+
+@contextlib.contextmanager
+def recorded(created: list[Any]) -> Iterator[None]:
+    """Append the weights to ``created`` that layers create, in that order."""
+    import keras
+
+    add_weight = keras.layers.Layer.add_weight
+
+    def recording(layer: Any, *args: Any, **kwargs: Any) -> Any:
+        created.append(add_weight(layer, *args, **kwargs))
+        return created[-1]
+
+    with mock.patch.object(keras.layers.Layer, "add_weight", recording):
+        yield
+
+
+@contextlib.contextmanager
+def initialized(values: Sequence[Any]) -> Iterator[None]:
+    """Let layers create their weights with these values, in the order of :func:`recorded`."""
+    import keras
+
+    add_weight = keras.layers.Layer.add_weight
+    remaining = iter(values)
+
+    def with_value(layer: Any, *args: Any, **kwargs: Any) -> Any:
+        value = next(remaining, None)
+        if value is not None:
+            kwargs["initializer"] = lambda shape, dtype=None, **_: np.asarray(value).reshape(shape)
+        return add_weight(layer, *args, **kwargs)
+
+    with mock.patch.object(keras.layers.Layer, "add_weight", with_value):
+        yield
+
+
+def with_trained(
+    model: Any, created: Sequence[Any], rebuild: Callable[[], Any], *, in_graph: bool
+) -> Any:
+    """Return a model whose classes have computed their tensors from the weights of ``model``.
+
+    This is ``model`` itself if none depends on the weights. ``created`` are its weights as
+    :func:`recorded`, ``rebuild`` builds it once more, and ``in_graph`` is whether the Keras that
+    saved it computed such tensors in its graph. Raises :class:`UnsupportedModelError` if not,
+    because their values are lost.
+    """
+    found = _tensors(model)
+    if not found:
+        return model
+    trained = [np.asarray(weight) for weight in created]
+    models = []
+    for _ in range(2):
+        with initialized(trained):
+            models.append(rebuild())
+    again, third = map(_tensors, models)
+    changed = _changed(found, again)
+    if not changed:
+        return model
+    names = enumerated(changed[:_LISTED])
+    if _changed(again, third):
+        raise UnsupportedModelError(
+            f"The file does not contain {names}: tensors that your class computes when it is "
+            "built, with other values every time.",
+            hint="Create them with self.add_weight(..., trainable=False), train the model again "
+            "and save it.",
+        )
+    if not in_graph:
+        raise UnsupportedModelError(
+            f"The file does not contain {names}: tensors that your class computes from its weights "
+            "in build(). They keep the initial weights, with which the model was trained, because "
+            "TensorFlow 2 does not compute them again.",
+            hint="Compute them in call(), train the model again and save it.",
+        )
+    return models[0]
+
+
+def _tensors(model: Any) -> dict[str, list[Any]]:
+    """The tensors and arrays in attributes of layers of the user, by layer and attribute."""
+    return {
+        f"{number}: {name!r} of layer {layer.name!r}": tensors
+        for number, layer in enumerate(model._flatten_layers())
+        if is_own_class(type(layer))
+        for name, value in vars(layer).items()
+        if (tensors := list(_arrays(value))) and name not in _set_by_calls(type(layer))
+    }
+
+
+def _set_by_calls(cls: type) -> set[str]:
+    """The attributes that ``call``, or a method that it uses, sets whenever the layer is called."""
+    attributes: set[str] = set()
+    methods, seen = ["call"], {"call"}
+    while methods:
+        code = getattr(getattr(cls, methods.pop(), None), "__code__", None)
+        for step in dis.get_instructions(code) if code is not None else ():
+            if step.opname == "STORE_ATTR":
+                attributes.add(step.argval)
+            elif isinstance(step.argval, str) and step.argval not in seen:
+                seen.add(step.argval)
+                methods.append(step.argval)
+    return attributes
+
+
+def _arrays(value: Any) -> Iterator[Any]:
+    import tensorflow as tf
+
+    if isinstance(value, list | tuple):
+        for item in value:
+            yield from _arrays(item)
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from _arrays(item)
+    elif isinstance(value, np.ndarray) or (
+        isinstance(value, tf.Tensor) and not tf.is_symbolic_tensor(value)
+    ):
+        yield np.asarray(value)
+
+
+def _changed(found: Mapping[str, list[Any]], again: Mapping[str, list[Any]]) -> list[str]:
+    """The tensors, without the number of the layer, that have other values in a second model."""
+    return [
+        key.partition(": ")[2]
+        for key, values in found.items()
+        if len(values) != len(again.get(key, ())) or not all(map(_equal, values, again[key]))
+    ]
+
+
+def _equal(value: Any, other: Any) -> bool:
+    numbers = value.dtype.kind in "fc"
+    return bool(np.array_equal(value, other, equal_nan=numbers))

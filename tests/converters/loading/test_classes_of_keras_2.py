@@ -1,0 +1,157 @@
+"""Classes of programs for Keras 2: shapes, masks, lists of weights and helpers that they use.
+
+The results are those of tf_keras with the same text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tf_keras
+
+from edgeattn_converters.loading.audit import audit_file
+from edgeattn_converters.loading.load import load_model
+
+OLD = tf_keras.layers
+X = np.random.default_rng(5).normal(size=(4, 6, 3)).astype("float32")
+X[1, 4:] = 0.0
+
+CLASSES = """
+class Head(keras.layers.Layer):
+    # What it says is true with a mean at the end only.
+    def call(self, x):
+        return K.tanh(x)
+
+    def compute_output_shape(self, shape):
+        return (None, 1, shape[-1])
+
+class Mean(keras.layers.Layer):
+    def build(self, shape):
+        self.steps = int(shape[1])
+
+    def call(self, x):
+        return K.sum(x, axis=1) / self.steps
+
+class Positions(keras.layers.Layer):
+    def call(self, x):
+        return K.cast(K.argmax(x, axis=-1), "int32")
+
+    def compute_output_shape(self, shape):
+        return (shape[0], 7)
+
+class Pooling(keras.layers.Layer):
+    def __init__(self, **kwargs):
+        self.supports_masking = True
+        super().__init__(**kwargs)
+
+    def call(self, x, mask=None):
+        first, second = mask
+        weights = K.cast(first, "float32") * K.cast(second, "float32")
+        return K.sum(x[0] * x[1] * weights[..., None], axis=1)
+
+    def compute_output_shape(self, shapes):
+        return (shapes[0][0], shapes[0][-1])
+
+    def compute_mask(self, x, mask=None):
+        return None
+
+class Weighted(keras.layers.Layer):
+    def build(self, shape):
+        self.w = self.add_weight(shape=(shape[-1], 2), name="w")
+        self.dense = keras.layers.Dense(2)
+        self.dense.build((None, shape[-1]))
+        self.trainable_weights = [self.w, *self.dense.trainable_weights]
+        self._trainable_weights.extend(self.dense.trainable_weights)
+        self.built = True
+
+    def call(self, x):
+        return K.dot(x, self.w) * self.dense(x)
+
+class Heads(keras.layers.Wrapper):
+    def __init__(self, layers, **kwargs):
+        super().__init__(layers[0], **kwargs)
+        self.layers = layers
+
+    def get_config(self):
+        items = [{"class_name": type(x).__name__, "config": x.get_config()} for x in self.layers]
+        return {"name": self.name, "layers": items}
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        items = config.pop("layers")
+        return cls([keras.layers.deserialize(x, custom_objects) for x in items], **config)
+
+    def call(self, x):
+        return K.concatenate([layer(x) for layer in self.layers], axis=-1)
+
+    def compute_output_shape(self, shape):
+        return (shape[0], shape[1], 4)
+"""
+HELPERS = """
+from keras.utils import conv_utils, generic_utils
+
+class Patch(keras.layers.Layer):
+    def __init__(self, size, **kwargs):
+        super().__init__(**kwargs)
+        self.size = conv_utils.normalize_tuple(size, 1, "size")
+        self.masks = K.ContextValueCache(lambda: 1.0)
+
+    def call(self, x):
+        assert generic_utils.has_arg(self.call, "x")
+        steps = conv_utils.conv_output_length(6, self.size[0], "valid", 1)
+        return x[:, :steps] * self.masks.setdefault(kwargs={})
+
+    def get_config(self):
+        return {**super().get_config(), "size": self.size[0]}
+"""
+
+
+def outputs(text: str, call: Callable[[Any, Any], Any], folder: Path) -> tuple[Any, Any]:
+    """Outputs of tf_keras with the classes of the text, and of the loaded file."""
+    names: dict[str, Any] = {"__name__": "own", "keras": tf_keras, "K": tf_keras.backend}
+    # tf_keras rejects the lists of weights that Keras 2.2 accepted.
+    lines = (line for line in text.splitlines() if "trainable_weights" not in line)
+    exec("\n".join(lines).replace("from keras", "from tf_keras.src"), names)
+    names["K"] = tf_keras.src.backend
+    x = tf_keras.Input((6, 3))
+    model = tf_keras.Model(x, call(names, x))
+    generator = np.random.default_rng(17)
+    model.set_weights([generator.normal(size=value.shape) for value in model.get_weights()])
+    path, own = folder / "m.h5", folder / "own.py"
+    model.save(path)
+    own.write_text(f"import keras\nfrom keras import backend as K\n{text}")
+    loaded = load_model(audit_file(path), custom_objects=own)
+    return np.asarray(model(X)), np.asarray(loaded.model(X))
+
+
+def masked(own: Any, x: Any) -> Any:
+    x = OLD.Masking()(x)
+    return own["Pooling"]()([x, x])
+
+
+@pytest.mark.parametrize(
+    ("text", "call"),
+    [
+        # Of 1 step instead of 6, the mean was six times too large.
+        (CLASSES, lambda own, x: own["Mean"]()(own["Head"]()(x))),
+        # Its axis of 7 and its float32 do not exist.
+        (CLASSES, lambda own, x: OLD.Dense(2)(OLD.Embedding(3, 2)(own["Positions"]()(x)))),
+        (CLASSES, masked),
+        (CLASSES, lambda own, x: own["Weighted"]()(x)),
+        (
+            CLASSES,
+            lambda own, x: own["Heads"]([OLD.Dense(2), OLD.LSTM(2, return_sequences=True)])(x),
+        ),
+        (HELPERS, lambda own, x: own["Patch"](2)(x)),
+    ],
+    ids=["shape", "dtype", "masks", "trainable_weights", "layers", "helpers"],
+)
+def test_classes_compute_what_keras_2_computed(
+    text: str, call: Callable[[Any, Any], Any], tmp_path: Path
+) -> None:
+    expected, actual = outputs(text, call, tmp_path)
+    np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-5)
