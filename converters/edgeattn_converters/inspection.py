@@ -177,7 +177,7 @@ def _outline(model: Any, prefix: str = "") -> Iterator[dict[str, Any]]:
         name = f"{prefix}{layer.name}"
         parameters = int(layer.count_params()) if layer.built else 0
         yield {"name": name, "class": type(layer).__name__, "parameters": parameters}
-        if hasattr(layer, "layers"):
+        if hasattr(layer, "layers") and hasattr(layer, "predict"):
             yield from _outline(layer, f"{name}/")
 
 

@@ -1,7 +1,11 @@
 """What classes of the user that are written for Keras 2 find in their layers."""
 
-from collections.abc import Sequence
+import contextlib
+import functools
+import inspect
+from collections.abc import Iterator, Sequence
 from typing import Any
+from unittest import mock
 
 from edgeattn_converters.loading.custom_objects import is_own_class
 
@@ -9,7 +13,7 @@ from edgeattn_converters.loading.custom_objects import is_own_class
 _FIRST_OF_TENSORFLOW = (2, 4)
 
 
-def has_shapes_by_call(stored: object, version: Sequence[int]) -> bool:
+def is_of_tensorflow(stored: object, version: Sequence[int]) -> bool:
     """Return whether the Keras of a stored version, and its numbers, is tf.keras 1 or 2."""
     return str(stored).endswith("-tf") or _FIRST_OF_TENSORFLOW <= tuple(version) < (3,)
 
@@ -36,13 +40,15 @@ def infer_outputs_by_call(cls: Any) -> None:
     if "compute_output_shape" not in names or "compute_output_spec" in names:
         return
 
+    of_keras = inspect.unwrap(keras.layers.Layer.compute_output_spec)
+
     def compute_output_spec(layer: Any, *args: Any, **kwargs: Any) -> Any:
         try:
             called = keras.Operation.compute_output_spec(layer, *args, **kwargs)
         except Exception:  # such as without the length of an axis
-            return keras.layers.Layer.compute_output_spec(layer, *args, **kwargs)
+            return of_keras(layer, *args, **kwargs)
         try:
-            stated = keras.layers.Layer.compute_output_spec(layer, *args, **kwargs)
+            stated = of_keras(layer, *args, **kwargs)
         except Exception:  # tf.keras did not run it
             return called
         tensors = keras.tree.flatten(called), keras.tree.flatten(stated)
@@ -51,6 +57,24 @@ def infer_outputs_by_call(cls: Any) -> None:
         return keras.tree.pack_sequence_as(called, list(map(_with_sizes, *tensors)))
 
     cls.compute_output_spec = compute_output_spec
+
+
+@contextlib.contextmanager
+def outputs_by_call() -> Iterator[None]:
+    """Do :func:`infer_outputs_by_call` with every class of the user that a program calls."""
+    import keras
+
+    of_keras = keras.layers.Layer.compute_output_spec
+
+    @functools.wraps(of_keras)
+    def inferred(layer: Any, *args: Any, **kwargs: Any) -> Any:
+        infer_outputs_by_call(type(layer))
+        method = type(layer).compute_output_spec
+        method = of_keras if method is inferred else method
+        return method(layer, *args, **kwargs)
+
+    with mock.patch.object(keras.layers.Layer, "compute_output_spec", inferred):
+        yield
 
 
 def _with_sizes(called: Any, stated: Any) -> Any:

@@ -5,6 +5,7 @@ with safe mode on, and the weights are assigned by the names in the file. Nothin
 is executed, and no module that it names is imported.
 """
 
+import contextlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -58,6 +59,7 @@ from edgeattn_converters.loading.own_functions import softmax_notes
 from edgeattn_converters.loading.removed_layers import RemovedLayers
 from edgeattn_converters.loading.signature import load_signature
 from edgeattn_converters.loading.training_mode import training_notes
+from edgeattn_converters.loading.weights import tracking_order
 from edgeattn_converters.loading.weights.weights_file import WeightsFile, open_weights
 from edgeattn_converters.options import ModelSource
 
@@ -187,15 +189,20 @@ def _load_program(
 ) -> LoadedModel:
     """Load weights into the model that a function or variable of the user's file defines."""
 
+    version = config_inspection.version_numbers(file.keras_version)
+
     def build() -> Any:
         reset_names()
-        return function_model(architecture, arrays)
+        with contextlib.ExitStack() as stack:
+            if classes_of_keras_2.is_of_tensorflow(file.keras_version, version):
+                stack.enter_context(classes_of_keras_2.outputs_by_call())
+                stack.enter_context(tracking_order.recorded())
+            return function_model(architecture, arrays)
 
     created: list[Any] = []
     with values_of_build.recorded(created):
         model = build()
     loaded = _load_function(file, model, time_steps, allow_free_time)
-    version = config_inspection.version_numbers(file.keras_version)
     in_graph = classes_of_keras_2.computes_in_graph(file.keras_version, version)
     if loaded.model is model:
         kept = values_of_build.with_trained(model, created, build, in_graph=in_graph)
@@ -390,7 +397,7 @@ def _context(
         shapes=weights.shapes(stored),
         masked=config_inspection.is_model(stored) and config_inspection.has_masks(stored),
         backend=file.backend,
-        shapes_by_call=classes_of_keras_2.has_shapes_by_call(file.keras_version, numbers),
+        of_tensorflow=classes_of_keras_2.is_of_tensorflow(file.keras_version, numbers),
     )
 
 

@@ -23,6 +23,7 @@ from edgeattn_converters.loading.migrate import built_layers
 from edgeattn_converters.loading.migrate.context import Context
 from edgeattn_converters.loading.migrate.custom_layers import LAYER_ARGUMENTS
 from edgeattn_converters.loading.migrate.keras2 import HARD_SIGMOID_NOTE
+from edgeattn_converters.loading.weights import tracking_order
 
 # Where programs find the activations.
 _MODULES = ("keras.activations", "keras._tf_keras.keras.activations", "keras.src.activations")
@@ -53,9 +54,11 @@ def created_as_stored(objects: Mapping[str, Any], ctx: Context) -> Iterator[None
             for cls in classes:
                 _infer_output_shape(cls)
                 classes_of_keras_2.provide_weight_lists(cls)
-                if ctx.shapes_by_call:
+                if ctx.of_tensorflow:
                     classes_of_keras_2.infer_outputs_by_call(cls)
             stack.enter_context(_variables_of_tensorflow())
+            if ctx.of_tensorflow:
+                stack.enter_context(tracking_order.recorded())
             # Keras 2 let classes add weights to a layer that is built, such as the one they wrap.
             unlocked = mock.patch.object(keras.layers.Layer, "_lock_state")
             stack.enter_context(unlocked)

@@ -91,6 +91,30 @@ class Heads(keras.layers.Wrapper):
     def compute_output_shape(self, shape):
         return (shape[0], shape[1], 4)
 """
+LISTS = """
+class Mixed(keras.layers.Layer):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.scales, self.layers, self.last = [], {}, None
+
+    def build(self, shape):
+        self.last = keras.layers.Dense(3)
+        self.queries, self.keys = [], []
+        self.last = keras.layers.Dense(3)
+        for head in range(2):
+            self.keys.append(keras.layers.Dense(3))
+            self.queries.append(keras.layers.Dense(3))
+            self.scales.append(keras.layers.LayerNormalization())
+            self.layers[str(head)] = keras.layers.BatchNormalization()
+        self.own = self.add_weight(name="own", shape=(3, 3), initializer="ones")
+        super().build(shape)
+
+    def call(self, x):
+        for head in range(2):
+            scores = K.softmax(self.queries[head](x) * self.keys[head](x))
+            x = self.layers[str(head)](self.scales[head](scores)) - x
+        return self.last(K.dot(x, self.own))
+"""
 HELPERS = """
 from keras.utils import conv_utils, generic_utils
 
@@ -110,8 +134,13 @@ class Patch(keras.layers.Layer):
 """
 
 
-def outputs(text: str, call: Callable[[Any, Any], Any], folder: Path) -> tuple[Any, Any]:
-    """Outputs of tf_keras with the classes of the text, and of the loaded file."""
+def outputs(
+    text: str, call: Callable[[Any, Any], Any], folder: Path, program: str = ""
+) -> tuple[Any, Any]:
+    """Outputs of tf_keras with the classes of the text, and of the loaded file.
+
+    With the text of a function ``build``, the file contains weights only.
+    """
     names: dict[str, Any] = {"__name__": "own", "keras": tf_keras, "K": tf_keras.backend}
     # tf_keras rejects the lists of weights that Keras 2.2 accepted.
     lines = (line for line in text.splitlines() if "trainable_weights" not in line)
@@ -120,11 +149,13 @@ def outputs(text: str, call: Callable[[Any, Any], Any], folder: Path) -> tuple[A
     x = tf_keras.Input((6, 3))
     model = tf_keras.Model(x, call(names, x))
     generator = np.random.default_rng(17)
-    model.set_weights([generator.normal(size=value.shape) for value in model.get_weights()])
+    # Positive, as variances are.
+    model.set_weights([generator.uniform(0.2, 1, w.shape) for w in model.get_weights()])
     path, own = folder / "m.h5", folder / "own.py"
-    model.save(path)
-    own.write_text(f"import keras\nfrom keras import backend as K\n{text}")
-    loaded = load_model(audit_file(path), custom_objects=own)
+    (model.save_weights if program else model.save)(path)
+    own.write_text(f"import keras\nfrom keras import backend as K\n{text}\n{program}")
+    options = {"architecture": f"{own}:build"} if program else {"custom_objects": own}
+    loaded = load_model(audit_file(path), **options)
     return np.asarray(model(X)), np.asarray(loaded.model(X))
 
 
@@ -146,12 +177,38 @@ def masked(own: Any, x: Any) -> Any:
             CLASSES,
             lambda own, x: own["Heads"]([OLD.Dense(2), OLD.LSTM(2, return_sequences=True)])(x),
         ),
+        # Keras 3 has the order keys, queries, keys, queries.
+        (LISTS, lambda own, x: own["Mixed"]()(x)),
         (HELPERS, lambda own, x: own["Patch"](2)(x)),
     ],
-    ids=["shape", "dtype", "masks", "trainable_weights", "layers", "helpers"],
+    ids=["shape", "dtype", "masks", "trainable_weights", "layers", "order", "helpers"],
 )
 def test_classes_compute_what_keras_2_computed(
     text: str, call: Callable[[Any, Any], Any], tmp_path: Path
 ) -> None:
     expected, actual = outputs(text, call, tmp_path)
+    np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("text", "layers", "call"),
+    [
+        (CLASSES, "Mean()(Head()(x))", lambda own, x: own["Mean"]()(own["Head"]()(x))),
+        (LISTS, "Mixed()(x)", lambda own, x: own["Mixed"]()(x)),
+    ],
+    ids=["shape", "order"],
+)
+def test_programs_for_weights_of_keras_2(
+    text: str, layers: str, call: Callable[[Any, Any], Any], tmp_path: Path
+) -> None:
+    program = f"""
+def build():
+    x = keras.Input((6, 3))
+    return keras.Model(x, keras.layers.Dense(2, name="last")({layers}))
+"""
+
+    def with_last(own: Any, x: Any) -> Any:
+        return OLD.Dense(2, name="last")(call(own, x))
+
+    expected, actual = outputs(text, with_last, tmp_path, program)
     np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-5)

@@ -56,8 +56,13 @@ def _with_sigmoid_gates(stored: Any) -> Iterator[tuple[Config, tuple[int, ...]]]
 
 def described(model: Any) -> dict[str, Any]:
     """Return names, classes and arguments of the layers of a built model as a stored config."""
-    layers = [described(layer) if hasattr(layer, "layers") else _described_layer(layer)
-              for layer in model.layers]  # fmt: skip
+    import keras
+
+    # A layer of the user may have an attribute "layers", too.
+    layers = [
+        described(layer) if isinstance(layer, keras.Model) else _described_layer(layer)
+        for layer in model.layers
+    ]
     config = {"name": model.name, "layers": layers, "input_layers": []}
     return {"class_name": "Functional", "name": model.name, "config": config}
 

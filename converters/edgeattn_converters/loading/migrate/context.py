@@ -58,8 +58,9 @@ class Context:
         masked: whether a layer of the model creates a mask.
         backend: the library that computed the model, ``"tensorflow"`` or ``"theano"``; None if
             the file does not contain it.
-        shapes_by_call: whether the Keras that saved the weights, tf.keras, took the shape of an
-            output from the call of a layer, and not from its ``compute_output_shape``.
+        of_tensorflow: whether tf.keras saved the weights: shapes of outputs are those of the calls
+            of layers, not of ``compute_output_shape``, and weights are stored in the order of the
+            attributes of a layer.
         created: the weights of the model in the order in which its layers created them.
         notes: sentences for the user about what was migrated.
         stateful: names of the layers that kept their state from one batch to the next.
@@ -77,7 +78,7 @@ class Context:
     shapes: Callable[[str], Sequence[tuple[str, Shape]]]
     masked: bool
     backend: str | None = None
-    shapes_by_call: bool = False
+    of_tensorflow: bool = False
     created: list[Any] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     stateful: list[str] = field(default_factory=list)

@@ -23,6 +23,7 @@ from edgeattn_converters.loading.config_inspection import (
 from edgeattn_converters.loading.formats import hdf5
 from edgeattn_converters.loading.migrate.preprocessing import REMOVED
 from edgeattn_converters.loading.quantized_layers import is_quantized, quantize_parts_as_stored
+from edgeattn_converters.loading.weights import tracking_order
 from edgeattn_converters.loading.weights.assignment import (
     MISMATCH,
     Array,
@@ -103,7 +104,10 @@ def assign(
             major=major,
             backend=backend,
         )
-        assignment.assign_all(inner, _variables(inner), values)
+        variables = _variables(inner)
+        if major == 2:
+            variables = tracking_order.ordered(inner, variables, [value.shape for value in values])
+        assignment.assign_all(inner, variables, values)
     assignment.require_complete()
 
 

@@ -1,0 +1,76 @@
+"""The order in which tf.keras 1 and 2 stored the weights of a class of the user.
+
+It is that of the attributes: a list has its place when it is assigned, also if layers are appended
+later. Keras 3 has the order in which layers are created or appended.
+"""
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+from unittest import mock
+
+from edgeattn_converters.loading.custom_objects import is_own_class
+
+_ATTRIBUTES = "_edgeattn_assigned"
+# Attributes of Keras 3 and TensorFlow with every layer.
+_OF_KERAS = ("_layers", "_tracked", "_self_")
+
+
+@contextlib.contextmanager
+def recorded() -> Iterator[None]:
+    """Record the order in which attributes of layers of the user are assigned for the last time."""
+    import keras
+
+    set_attribute = keras.layers.Layer.__setattr__
+
+    def recording(layer: Any, name: str, value: Any) -> None:
+        if is_own_class(type(layer)) and not name.startswith(_OF_KERAS):
+            names = layer.__dict__.setdefault(_ATTRIBUTES, {})
+            names.pop(name, None)
+            names[name] = None
+        set_attribute(layer, name, value)
+
+    with mock.patch.object(keras.layers.Layer, "__setattr__", recording):
+        yield
+
+
+def ordered(layer: Any, variables: Sequence[Any], shapes: Sequence[tuple[int, ...]]) -> list[Any]:
+    """Return the variables of a layer in the order in which tf.keras stored them.
+
+    ``variables`` are in the order of Keras 3, which is kept for a layer that was not recorded and
+    if the other order does not fit the ``shapes`` of the stored arrays.
+    """
+    if _ATTRIBUTES not in vars(layer) or not layer.trainable:
+        return list(variables)
+    trainable, others = _tracked(layer)
+    tracked = list({id(variable): variable for variable in trainable + others}.values())
+    same = {id(variable) for variable in tracked} == {id(variable) for variable in variables}
+    if not same or [tuple(variable.shape) for variable in tracked] != list(shapes):
+        return list(variables)
+    return tracked
+
+
+def _tracked(layer: Any) -> tuple[list[Any], list[Any]]:
+    """Return the trainable and the other variables of a layer."""
+    if _ATTRIBUTES not in vars(layer) or not layer.trainable:
+        return list(layer.trainable_weights), list(layer.non_trainable_weights)
+    trainable, others = list(layer._trainable_variables), list(layer._non_trainable_variables)
+    for name in vars(layer)[_ATTRIBUTES]:
+        for inner in _layers(vars(layer).get(name)):
+            of_inner = _tracked(inner)
+            trainable += of_inner[0]
+            others += of_inner[1]
+    return trainable, others
+
+
+def _layers(value: Any) -> Iterator[Any]:
+    import keras
+
+    if isinstance(value, keras.layers.Layer):
+        yield value
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _layers(item)
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from _layers(item)
