@@ -10,6 +10,7 @@ from typing import Any
 from edgeattn import progress
 from edgeattn.errors import EdgeattnError, UnsupportedModelError, UsageError
 from edgeattn.file_structure.tflite import read_tflite
+from edgeattn.printable import Text, printable
 from edgeattn.runners.accelerators import NOT_COMPARED, missing_operators
 from edgeattn.schemes import FORMATS
 from edgeattn_converters.loading.audit import audit_file
@@ -52,7 +53,10 @@ def inspect(source: ModelSource, *, attempt_conversion: bool = True) -> dict[str
         # A usage error names the option that is missing.
         if not isinstance(error, UsageError) and error.exit_code != 3:
             raise
-        return {**document, "loads": False, "reason": error.message, "next": error.hint}
+        message = error.message
+        # The only line feeds of the reason are edgeattn's own.
+        reason = str(message) if isinstance(message, Text) else printable(message)
+        return {**document, "loads": False, "reason": reason, "next": error.hint}
     return {**document, **_description(loaded, source, attempt_conversion)}
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from edgeattn.cli import output
@@ -72,6 +72,9 @@ def _table(conversion: Conversion) -> Text:
     micro = any(arenas)
     # Only models that accept several lengths have a column for them.
     free = any(_accepts_lengths(report.artifact) for report in conversion.report.artifacts)
+    sequences = {
+        name for report in conversion.report.artifacts for name in report.artifact.free_axes
+    }
     header = [
         *("verdict", "format", "scheme", *(["steps"] if free else [])),
         "flash (kB)" if micro else "size (kB)",
@@ -87,7 +90,7 @@ def _table(conversion: Conversion) -> Text:
                 report.verdict,
                 artifact.format,
                 _achieved_scheme(artifact),
-                *([_steps(artifact)] if free else []),
+                *([_steps(artifact, sequences)] if free else []),
                 f"{artifact.bytes / 1000:,.1f}",
                 *([_arena(artifact)] if micro else []),
                 _quantized_weights(artifact),
@@ -116,11 +119,16 @@ def _accepts_lengths(artifact: Artifact) -> bool:
     return bool(artifact.free_axes) or "fixed_length" in artifact.achieved
 
 
-def _steps(artifact: Artifact) -> str:
-    """The sequence length that an artifact accepts."""
+def _steps(artifact: Artifact, sequences: Collection[str]) -> str:
+    """The sequence length that an artifact accepts.
+
+    ``sequences`` are the inputs whose axes are free in another artifact; others, such as states,
+    have no length. Without them all inputs have one.
+    """
     if artifact.free_axes:
         return "any"
-    lengths = {spec.shape[1] for spec in artifact.inputs if len(spec.shape) > 1}
+    inputs = [spec for spec in artifact.inputs if spec.name in sequences] or artifact.inputs
+    lengths = {spec.shape[1] for spec in inputs if len(spec.shape) > 1}
     return ", ".join(map(str, sorted(lengths, key=str)))
 
 

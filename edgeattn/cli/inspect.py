@@ -80,7 +80,7 @@ def _keras_lines(model: dict[str, Any]) -> Iterator[str]:
     yield f"{model['file']}: {model['kind']}, {output.size(model['bytes'])}, Keras {version}"
     yield f"SHA-256: {model['sha256']}"
     if not model["loads"]:
-        yield f"Cannot be loaded: {model['reason']}"
+        yield from f"Cannot be loaded: {model['reason']}".splitlines()
         if model["next"]:
             yield str(model["next"])
         return

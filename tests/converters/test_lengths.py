@@ -14,6 +14,9 @@ from corpus.routes import in_this_process
 import edgeattn as package
 import edgeattn_converters as converters
 import models
+from edgeattn_converters.reference.other_lengths import FEWEST, ROWS, other_lengths
+from edgeattn_converters.tracing.free_time import free_model
+from edgeattn_converters.tracing.trace import interface_of
 
 layers = keras.layers
 LENGTHS = (5, 3)
@@ -197,3 +200,46 @@ def test_validate_of_artifacts_for_any_length_on_other_lengths(
     result = edgeattn("validate", folder / "steps-5", "--data", "data.npz")
     assert (result.code, "of one length: tflite" in result.err) == (2, True)
     assert "--format onnx" in result.err
+
+
+def step_form(units: int = 5) -> Any:
+    """A decoder for one step: the next token and the state give probabilities and a new state."""
+    token, state = keras.Input((None,), name="token"), keras.Input((units,), name="state")
+    hidden, after = layers.GRU(units, return_sequences=True, return_state=True, name="after")(
+        layers.Embedding(7, 4)(token), initial_state=state
+    )
+    each = layers.Dense(7, activation="softmax", name="each")(hidden)
+    return models.filled(keras.Model([token, state], [each, after]))
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3])
+def test_a_short_sequence_has_other_lengths(steps: int) -> None:
+    model = step_form()
+    free = free_model(model, interface_of(model, time_steps={"token": steps}))
+    assert free is not None
+    x = {"token": np.ones((ROWS, steps), "float32"), "state": np.ones((ROWS, 5), "float32")}
+    arrays = other_lengths(free, x, attention=False, row_bytes=1)
+    sizes = {array.shape[1] for name, array in arrays.items() if name.endswith("input/token")}
+    assert len(sizes) >= FEWEST
+    assert steps not in sizes
+
+
+def test_the_step_form_of_a_decoder_takes_sequences(
+    edgeattn: Callable[..., Any], tmp_path: Path
+) -> None:
+    """The ONNX file accepts more steps than one; the size of the state is no length."""
+    model, path = step_form(), tmp_path / "m.keras"
+    model.save(path)
+    with in_this_process():
+        result = edgeattn("convert", path, "--time-steps", "token=1", "--scheme", "float32")
+    assert result.code == 0, result.err
+    rows = [line.split()[:4] for line in result.out.splitlines() if line.startswith("pass")]
+    assert [(row[1], row[3]) for row in rows] == [("tflite", "1"), ("onnx", "any")]
+    loaded = package.load(path.with_suffix(".edge"), format="onnx")
+    state = np.linspace(-1, 1, 5, dtype="float32")
+    for steps in (1, 4):
+        token = np.arange(steps, dtype="float32") + 1
+        expected = model([token[None], state[None]])
+        outputs = loaded({"token": token, "state": state})
+        for name, values in zip(("each", "after"), expected, strict=True):
+            np.testing.assert_allclose(outputs[name], values, atol=1e-5)

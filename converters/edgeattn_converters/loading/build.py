@@ -108,7 +108,7 @@ def build_sublayers(model: Any) -> None:
             continue
         arguments = nodes[0].arguments
         try:
-            named = arguments.kwargs | _masks(layer, arguments)
+            named = _accepted_by(layer, arguments.kwargs) | _masks(layer, arguments)
             compute_output_spec(layer.call, *arguments.args, **named)
         except Exception as error:
             # With a free axis the call may fail, and with its length not.
@@ -131,6 +131,15 @@ def _masks(layer: Any, arguments: Any) -> dict[str, Any]:
     if not arguments.args or "mask" not in parameters or arguments.kwargs.get("mask") is not None:
         return {}
     return {"mask": keras.tree.map_structure(get_keras_mask, arguments.args[0])}
+
+
+def _accepted_by(layer: Any, kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """``kwargs`` without ``training`` and its like if ``layer.call`` has no such argument.
+
+    So does Keras when it calls the layer.
+    """
+    accepted = inspect.signature(layer.call).parameters
+    return {k: v for k, v in kwargs.items() if k not in layer._call_context_args or k in accepted}
 
 
 def root_cause(error: BaseException) -> str:

@@ -18,11 +18,12 @@ MAX_BYTES = 4 * 2**20
 FEWEST = 2
 # No longer sequences are computed than this one, or one step more than the model's.
 LONGEST = 2_000
-# Half of the length, one step more, and twice the length.
+# Half of the length, one step more, and twice the length, or two more of a single step: the step
+# form of a decoder has other lengths too.
 _CHANGES = (
     lambda steps: max(1, steps // 2),
     lambda steps: steps + 1,
-    lambda steps: min(2 * steps, LONGEST),
+    lambda steps: min(max(2 * steps, steps + 2), LONGEST),
 )
 
 

@@ -109,6 +109,37 @@ def test_module_of_a_missing_class(module: str, tmp_path: Path) -> None:
     assert message in error.value.message
 
 
+def test_missing_classes_have_a_line_each_in_inspect(edgeattn: Any, tmp_path: Path) -> None:
+    outputs = inputs = keras.Input((3,))
+    for name in ("Gate", "Mixed"):
+        cls = type(name, (keras.layers.Layer,), {"call": lambda self, x: x})
+        outputs = cls(name=f"{name}\nof")(outputs)
+    keras.Model(inputs, outputs).save(tmp_path / "m.h5")
+    result = edgeattn("inspect", tmp_path / "m.h5")
+    assert result.code == 3
+    assert result.out.splitlines()[2:5] == [
+        "Cannot be loaded: The file needs 2 classes and functions that it does not contain:",
+        r"  Layer 'Gate\nof' needs the class 'Gate', which Keras does not have.",
+        r"  Layer 'Mixed\nof' needs the class 'Mixed', which Keras does not have.",
+    ]
+
+
+@pytest.mark.parametrize("training", [None, False])
+def test_call_without_an_argument_that_the_file_passes(
+    training: bool | None, tmp_path: Path
+) -> None:
+    """Keras drops ``training`` for a class that has no such argument."""
+    path = tmp_path / "own.py"
+    path.write_text(OWN)
+    own = custom_objects.load_custom_objects(path)["Weighed"]
+    inputs = keras.Input((STEPS, FEATURES))
+    model = keras.Model(inputs, own(4)(inputs, training=training))
+    model(X)  # builds the sublayers
+    seeded(model).save(tmp_path / "m.keras")
+    loaded = load_model(audit_file(tmp_path / "m.keras"), custom_objects=path)
+    np.testing.assert_allclose(loaded.model(X), model(X), atol=1e-5)
+
+
 def test_line_that_fails_when_the_model_is_built(tmp_path: Path) -> None:
     path = tmp_path / "own.py"
     text = (
