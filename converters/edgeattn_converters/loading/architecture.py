@@ -7,13 +7,19 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from edgeattn.errors import UnsupportedModelError, UsageError
-from edgeattn_converters.loading import legacy_modules, subclassed
+from edgeattn.errors import EdgeattnError, UnsupportedModelError, UsageError
+from edgeattn_converters.loading import (
+    legacy_classes,
+    legacy_layers,
+    legacy_merge,
+    subclassed,
+)
 from edgeattn_converters.loading.audit import ModelFile
 from edgeattn_converters.loading.config_inspection import Config
 from edgeattn_converters.loading.custom_objects import check_size, load_module
 from edgeattn_converters.loading.formats import hdf5
 from edgeattn_converters.loading.lambdas.recognition import CodeTrust
+from edgeattn_converters.loading.legacy_program import Program
 from edgeattn_converters.loading.safety import config_screening
 from edgeattn_converters.loading.safety.allowed_classes import is_keras_module
 from edgeattn_converters.loading.safety.size_limits import FileLimits
@@ -94,26 +100,35 @@ def built_in_config(model: Any) -> Config | None:
     """Return the config of a model of Keras' and edgeattn's layers, None for any other model."""
     import keras
 
-    for layer in model._flatten_layers():
+    for layer in legacy_merge.parts(model):
         module = type(layer).__module__
-        built_in = is_keras_module(module) or module.startswith("edgeattn.layers")
+        built_in = (
+            is_keras_module(module)
+            or module.startswith("edgeattn.layers")
+            or legacy_classes.is_legacy(layer)
+        )
         if not built_in or isinstance(layer, keras.layers.Lambda):
             return None
     if not hasattr(model, "operations") and not isinstance(model, keras.Sequential):
         return None
-    text = model.to_json()
+    text = json.dumps(legacy_classes.under_old_names(legacy_merge.stored(model)))
     # A function of the user, such as an activation.
     if '"class_name": "function"' in text:
         return None
     return hdf5.parse_config(text, FileLimits("--architecture"))
 
 
-def function_model(architecture: str, samples: Mapping[str, Any] = MappingProxyType({})) -> Any:
+def function_model(
+    architecture: str,
+    samples: Mapping[str, Any] = MappingProxyType({}),
+    program: Program | None = None,
+) -> Any:
     """Return the model that a function of the user builds, or a variable of the file contains.
 
     Args:
         architecture: ``FILE.py:FUNCTION`` or ``FILE.py:VARIABLE``.
         samples: inputs of the model, whose shapes a subclassed model may need, by name.
+        program: what is known about the program; its calls are recorded in it.
 
     Raises:
         UsageError: the function does not exist, fails or returns no built model.
@@ -126,11 +141,23 @@ def function_model(architecture: str, samples: Mapping[str, Any] = MappingProxyT
             f"--architecture: {architecture!r} is neither FILE.json nor FILE.py:FUNCTION.",
             hint="Try: --architecture model.py:build",
         )
-    function = getattr(load_module(Path(path), option="--architecture"), name, None)
-    if isinstance(function, keras.Model):
-        model, origin = function, f"{name} is"
-    else:
-        model, origin = _call(function, path, name), f"{name}() returned"
+    program = program or Program()
+    order = keras.config.image_data_format()
+    try:
+        module = load_module(Path(path), option="--architecture", program=program)
+        function = getattr(module, name, None)
+        if isinstance(function, keras.Model):
+            model, origin = function, f"{name} is"
+        else:
+            model, origin = _call(function, path, name, program), f"{name}() returned"
+    finally:
+        keras.config.set_image_data_format(order)
+    if legacy_merge.merged(model) and built_in_config(model) is None:
+        raise UsageError(
+            f"--architecture: {origin} a Sequential that starts with Merge, and it has layers of "
+            "your own or a Lambda.",
+            hint=f"Change {name}() so that it returns keras.Model(inputs, outputs).",
+        )
     failure = None
     if hasattr(model, "load_weights"):
         failure = subclassed.create_weights(model, samples)
@@ -149,7 +176,7 @@ def function_model(architecture: str, samples: Mapping[str, Any] = MappingProxyT
     return model
 
 
-def _call(function: Any, path: str, name: str) -> Any:
+def _call(function: Any, path: str, name: str, program: Program) -> Any:
     if not callable(function):
         raise UsageError(
             f"--architecture: {path} has no function {name!r}.",
@@ -158,8 +185,10 @@ def _call(function: Any, path: str, name: str) -> Any:
     import keras
 
     try:
-        with legacy_modules.importable():
+        with legacy_layers.usable(program):
             return function()
+    except EdgeattnError:
+        raise
     except Exception as error:
         hint = f"Change {name}() so that it runs in Keras {keras.__version__}."
         if isinstance(error, TypeError) and f"{name}() missing" in str(error):

@@ -11,19 +11,20 @@ from pathlib import Path
 from typing import Any
 
 from edgeattn.errors import UsageError
-from edgeattn_converters.loading import legacy_modules, own_functions
+from edgeattn_converters.loading import legacy_layers, own_functions
 from edgeattn_converters.loading.config_inspection import unqualified
+from edgeattn_converters.loading.legacy_program import Program
 from edgeattn_converters.loading.safety.allowed_classes import is_keras_module, is_library_module
 from edgeattn_converters.loading.safety.size_limits import MAX_SOURCE_BYTES
 
 _PACKAGE = "edgeattn_user"
 
 
-def load_module(path: Path, *, option: str) -> Any:
+def load_module(path: Path, *, option: str, program: Program | None = None) -> Any:
     """Run a Python file of the user and return it as a module; :class:`UsageError` if it fails.
 
     The file may use the backend and the modules of Keras 2. The default dtype of Keras is float32
-    afterwards, whatever the file sets.
+    afterwards, whatever the file sets. ``program`` is what is known about the file.
     """
     import keras
 
@@ -41,7 +42,7 @@ def load_module(path: Path, *, option: str) -> Any:
     sys.path.insert(0, str(path.parent))
     floats = keras.config.floatx()
     try:
-        with legacy_modules.importable():
+        with legacy_layers.usable(program):
             spec.loader.exec_module(module)
     except Exception as error:
         hint = f"Try: python {path}"

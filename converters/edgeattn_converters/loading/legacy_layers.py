@@ -1,86 +1,134 @@
-"""Layers and arguments of Keras 2 that programs use to build a model, which Keras 3 rejects.
-
-Only what leaves the values of the layer unchanged is accepted; Keras rejects the rest.
-"""
+"""Layers, models and functions of Keras 1 and 2 that programs use to build a model."""
 
 import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any
 from unittest import mock
 
-# They chose between implementations of the same values.
-_WITHOUT_EFFECT = ("implementation", "fused", "batch_size")
-# Arguments with the only value that Keras 3 has.
-_FIXED = {"time_major": False, "renorm": False, "dynamic": False, "causal": False}
+from edgeattn_converters.loading import (
+    legacy_arguments,
+    legacy_classes,
+    legacy_merge,
+    legacy_modules,
+)
+from edgeattn_converters.loading.legacy_program import Program
+from edgeattn_converters.loading.migrate import keras1
 
-_SHAPES = frozenset({"input_shape", "batch_input_shape", "batch_shape"})
+# Functions that only concern training.
+_OF_TRAINING = {
+    "regularizers": ("l1l2", "activity_l1", "activity_l2", "activity_l1l2", "WeightRegularizer",
+                     "ActivityRegularizer"),
+    "constraints": ("maxnorm", "nonneg", "unitnorm"),
+}  # fmt: skip
+
+_INITIALIZERS = {"normal": "RandomNormal", "uniform": "RandomUniform", "zero": "Zeros",
+                 "one": "Ones"}  # fmt: skip
 
 
 @contextlib.contextmanager
-def accepted() -> Iterator[None]:
-    """Let programs create ``CuDNNLSTM`` and ``CuDNNGRU``, and use arguments of Keras 2."""
-    import keras
-    import tensorflow as tf
+def usable(program: Program | None = None) -> Iterator[None]:
+    """Let programs import the modules of Keras 1 and 2, and use their layers and functions.
 
-    layer, embedding = keras.layers.Layer, keras.layers.Embedding
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(mock.patch.object(layer, "__init__", _changed(layer, _current)))
-        stack.enter_context(
-            mock.patch.object(embedding, "__init__", _changed(embedding, _of_words))
-        )
-        for module in (keras.layers, tf.keras.layers):
-            for name, function in (("CuDNNLSTM", _cudnn_lstm), ("CuDNNGRU", _cudnn_gru)):
-                stack.enter_context(mock.patch.object(module, name, function, create=True))
+    ``program`` is what is known about the program, by default that it is one for Keras 3.
+    """
+    with accepted(program or Program()), legacy_modules.importable():
         yield
 
 
-def _changed(cls: Any, change: Callable[[dict[str, Any]], dict[str, Any]]) -> Any:
-    """The constructor of a class, called with changed arguments."""
+@contextlib.contextmanager
+def accepted(program: Program) -> Iterator[None]:
+    """Let programs create layers and models as in Keras 1 and 2."""
+    import keras
+    import tensorflow as tf
+
+    optimizer = next(
+        cls for cls in keras.optimizers.Optimizer.__mro__ if cls.__name__ == "BaseOptimizer"
+    )
+    with contextlib.ExitStack() as stack:
+
+        def replace(place: Any, name: str, value: Any) -> None:
+            stack.enter_context(mock.patch.object(place, name, value, create=True))
+
+        for cls in _layer_classes():
+            replace(cls, "__init__", _constructor(cls, program))
+        for module in (keras.layers, tf.keras.layers):
+            for name, function in _layers(program).items():
+                replace(module, name, function)
+        for module_name, names in _OF_TRAINING.items():
+            for root in (keras, tf.keras):
+                for name in names:
+                    replace(getattr(root, module_name), name, lambda *_, **__: None)
+        for root in (keras, tf.keras):
+            for name, current in _INITIALIZERS.items():
+                replace(root.initializers, name, getattr(keras.initializers, current))
+            replace(root.utils, "multi_gpu_model", lambda model, *_, **__: model)
+        images = tf.keras.preprocessing.image.ImageDataGenerator
+        replace(keras.preprocessing.image, "ImageDataGenerator", images)
+        replace(keras.Sequential, "add", legacy_merge.adding(keras.Sequential.add))
+        replace(keras.KerasTensor, "_keras_shape", property(lambda tensor: tensor.shape))
+        # Neither optimizers nor losses have an effect on a model that is not trained.
+        replace(keras.Model, "compile", lambda *_, **__: None)
+        replace(optimizer, "__init__", _with_rate(optimizer.__init__))
+        _accept_models(replace, program)
+        yield
+
+
+def _layer_classes() -> set[type]:
+    import keras
+
+    return {
+        value
+        for value in vars(keras.layers).values()
+        if isinstance(value, type)
+        and issubclass(value, keras.layers.Layer)
+        and "__init__" in vars(value)
+    }
+
+
+def _constructor(cls: Any, program: Program) -> Callable[..., None]:
+    """The constructor of a class, called with the arguments of Keras 3."""
     create = cls.__init__
 
     # Without functools.wraps: Keras reads both the signature and the names of the arguments.
     def with_arguments(layer: Any, *args: Any, **kwargs: Any) -> None:
-        create(layer, *args, **change(kwargs))
+        given = frozenset(keras1.keras2_names(cls.__name__, kwargs))
+        args, kwargs = legacy_arguments.current(cls.__name__, args, kwargs, program)
+        create(layer, *args, **kwargs)
+        program.record(cls.__name__, layer.name, given)
 
     return with_arguments
 
 
-def _of_words(arguments: dict[str, Any]) -> dict[str, Any]:
-    """Arguments of Embedding, which in Keras 2 had an input shape as the first layer of a model."""
-    length = arguments.get("input_length")
-    shape = tuple(length) if isinstance(length, list | tuple) else (length,)
-    given = {key: value for key, value in arguments.items() if key != "input_length"}
-    return given if given.keys() & _SHAPES else {**given, "input_shape": shape}
-
-
-def _current(arguments: dict[str, Any]) -> dict[str, Any]:
-    """Arguments of every layer of Keras 2 as those of Keras 3."""
-    current = {
-        key: value
-        for key, value in arguments.items()
-        if key not in _WITHOUT_EFFECT and (key not in _FIXED or value != _FIXED[key])
-    }
-    if "batch_input_shape" in current:
-        current["input_shape"] = tuple(current.pop("batch_input_shape")[1:])
-    if "input_length" in current and "input_dim" in current:
-        current["input_shape"] = (current.pop("input_length"), current.pop("input_dim"))
-    return current
-
-
-def _cudnn_lstm(units: int, *args: Any, **kwargs: Any) -> Any:
+def _accept_models(replace: Callable[[Any, str, Any], None], program: Program) -> None:
+    """Accept ``Model(input=x, output=y)``."""
     import keras
+    from keras.src.models.functional import Functional
 
-    return keras.layers.LSTM(units, *args, **{"name": _name("cu_dnnlstm"), **kwargs})
+    names = {"input": "inputs", "output": "outputs"}
+
+    def renamed(named: dict[str, Any]) -> dict[str, Any]:
+        if names.keys() <= named.keys():
+            program.is_keras_1 = True
+            return {names.get(key, key): value for key, value in named.items()}
+        return named
+
+    new, create = keras.Model.__new__, Functional.__init__
+    replace(keras.Model, "__new__", lambda cls, *args, **named: new(cls, *args, **renamed(named)))
+    replace(
+        Functional, "__init__", lambda self, *args, **named: create(self, *args, **renamed(named))
+    )
 
 
-def _cudnn_gru(units: int, *args: Any, **kwargs: Any) -> Any:
-    import keras
+def _with_rate(create: Callable[..., None]) -> Callable[..., None]:
+    """The constructor of an optimizer without the arguments of Keras 1 and 2."""
 
-    arguments = {"name": _name("cu_dnngru"), **kwargs, "reset_after": True}
-    return keras.layers.GRU(units, *args, **arguments)
+    def without(optimizer: Any, *args: Any, **named: Any) -> None:
+        old = ("lr", "decay", "schedule_decay")
+        create(optimizer, *args, **{key: value for key, value in named.items() if key not in old})
+
+    return without
 
 
-def _name(name: str) -> str:
-    from keras.src.utils.naming import auto_name
-
-    return str(auto_name(name))
+def _layers(program: Program) -> dict[str, Callable[..., Any]]:
+    """The functions that create the layers that Keras 3 lacks."""
+    return {**legacy_merge.functions(program), **legacy_classes.functions(program)}

@@ -16,8 +16,6 @@ from types import FunctionType, ModuleType
 from typing import Any
 from unittest import mock
 
-from edgeattn_converters.loading import legacy_layers
-
 # Names under which programs import Keras, and the private copy of Keras 2 in TensorFlow, whose
 # layers Keras 3 does not accept.
 _ROOTS = re.compile(r"(keras|tensorflow\.keras|tensorflow\.python\.keras)(\.|$)")
@@ -29,6 +27,18 @@ _OF_KERAS_2 = (
     *("conv3d_transpose", "dtype_numpy", "is_placeholder", "local_conv", "local_conv1d"),
     *("local_conv2d", "normalize_batch_in_training"),
 )
+# Modules that were attributes of others, without an import.
+_ATTRIBUTES = frozenset(
+    {"keras.engine", "keras.objectives", "keras.initializations",
+     "keras.backend.tensorflow_backend", "keras.utils.np_utils", "keras.utils.generic_utils",
+     "keras.utils.data_utils", "keras.utils.layer_utils", "keras.utils.vis_utils",
+     *(f"keras.layers.{name}" for name in
+       ("advanced_activations", "convolutional", "convolutional_recurrent", "core",
+        "cudnn_recurrent", "embeddings", "experimental", "local", "noise", "normalization",
+        "pooling", "preprocessing", "recurrent", "wrappers"))}
+)  # fmt: skip
+_DATA_FORMATS = {"th": "channels_first", "tf": "channels_last"}
+_RENAMED = {"objectives": "losses", "initializations": "initializers"}
 # Modules of Keras 1 and 2 with layers, models and inputs.
 _OF_LAYERS = frozenset({"engine", "layers", "legacy", "feature_column"})
 
@@ -48,7 +58,7 @@ def provide() -> None:
 
 @contextlib.contextmanager
 def importable() -> Iterator[None]:
-    """Let programs import the modules of Keras 1 and 2, and use the layers of Keras 2."""
+    """Let programs import the modules of Keras 1 and 2."""
     provide()
     private = _PRIVATE.rpartition(".")
     with mock.patch.dict(sys.modules), contextlib.ExitStack() as stack:
@@ -60,8 +70,47 @@ def importable() -> Iterator[None]:
             stack.enter_context(mock.patch.object(parent, private[2], _module(_PRIVATE)))
         finders = [_Finder(_is_private), *sys.meta_path, _Finder(_is_of_keras)]
         stack.enter_context(mock.patch.object(sys, "meta_path", finders))
-        stack.enter_context(legacy_layers.accepted())
+        for module in _places():
+            stack.enter_context(
+                mock.patch.object(module, "__getattr__", _attribute(module), create=True)
+            )
         yield
+
+
+def _places() -> list[ModuleType]:
+    """The modules of Keras 3 whose attributes programs take for modules of Keras 1 and 2."""
+    import keras
+    import tensorflow as tf
+
+    return [keras, keras.layers, keras.utils, keras.backend, tf.keras.layers, tf.keras.utils]
+
+
+def _attribute(module: ModuleType) -> Callable[[str], Any]:
+    """Find a module of Keras 1 and 2 that is used without its import: ``keras.layers.core``."""
+    prefix = re.sub(r"^keras\._tf_keras\.", "", module.__name__)
+    of_module = vars(module).get("__getattr__")
+
+    def find(name: str) -> Any:
+        if f"{prefix}.{name}" in _ATTRIBUTES:
+            return importlib.import_module(f"{prefix}.{name}")
+        if of_module is not None:
+            return of_module(name)
+        raise AttributeError(f"module {module.__name__!r} has no attribute {name!r}")
+
+    return find
+
+
+class _Module(ModuleType):
+    """A module of Keras 1 or 2; ``keras.layers.merge`` was a function, too."""
+
+    def __getattr__(self, name: str) -> Any:
+        full = f"{self.__name__}.{name}"
+        if name.startswith("_") or not _is_of_keras(full):
+            raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
+        return importlib.import_module(full)
+
+    def __call__(self, *arguments: Any, **named: Any) -> Any:
+        return vars(self)["merge"](*arguments, **named)
 
 
 class _Finder(MetaPathFinder, Loader):
@@ -96,7 +145,7 @@ def _is_of_keras(name: str) -> bool:
 
 def _module(name: str) -> ModuleType:
     """A module ``name`` with what Keras 3 has of it."""
-    module = ModuleType(name)
+    module = _Module(name)
     vars(module).update(
         {key: value for key, value in (_target(name) or {}).items() if not key.startswith("__")}
     )
@@ -116,12 +165,30 @@ def _target(name: str) -> dict[str, Any] | None:
     if parts[0] in _OF_LAYERS:
         models = {key: getattr(keras, key) for key in ("Input", "InputSpec", "Model", "Sequential")}
         return {**vars(keras.layers), **models}
-    if parts[0] == "utils" and all(part.endswith("_utils") for part in parts[1:]):
+    if parts[0] == "utils" and all(part.endswith(("_utils", "_util")) for part in parts[1:]):
         # It converted shapes to tuples, which they are in Keras 3.
-        own = {"shape_type_conversion": lambda function: function, "has_arg": _has_argument}
+        own = {
+            "shape_type_conversion": lambda function: function,
+            "has_arg": _has_argument,
+            "plot": lambda *_, **__: None,
+        }
         return {**_utilities(parts[1:]), **vars(keras.utils), **own}
-    found = getattr(keras, parts[0], None)
+    if parts[0] == "backend":
+        return vars(keras.backend)
+    if parts[0] == "preprocessing":
+        return _of_preprocessing(parts[1:])
+    found = getattr(keras, _RENAMED.get(parts[0], parts[0]), None)
     return vars(found) if isinstance(found, ModuleType) and len(parts) == 1 else None
+
+
+def _of_preprocessing(parts: Sequence[str]) -> dict[str, Any] | None:
+    """What ``tf.keras`` has of a module that prepares data."""
+    import tensorflow as tf
+
+    found = tf.keras.preprocessing
+    for part in parts:
+        found = getattr(found, part, None)
+    return vars(found) if isinstance(found, ModuleType) else None
 
 
 def _has_argument(function: Any, name: str, accept_all: bool = False) -> bool:
@@ -154,6 +221,7 @@ def _utilities(path: Sequence[str]) -> dict[str, Any]:
 
 def _other_functions() -> dict[str, Any]:
     """The functions of Keras 2 that ``tf.keras`` of Keras 3 lacks, as they compute at inference."""
+    import keras
     import tensorflow as tf
 
     def value(x: Any) -> Any:
@@ -167,6 +235,13 @@ def _other_functions() -> dict[str, Any]:
         "print_tensor": lambda x, message="", summarize=3: x,
         "slice": lambda x, start, size: tf.slice(x, start, size),
         **{name: _of_keras_2(name) for name in _OF_KERAS_2},
+        "set_session": lambda session: None,
+        "set_image_dim_ordering": lambda order: keras.config.set_image_data_format(
+            _DATA_FORMATS[order]
+        ),
+        "image_dim_ordering": lambda: {value: key for key, value in _DATA_FORMATS.items()}[
+            keras.config.image_data_format()
+        ],
         "softmax_3d": lambda x: tf.nn.softmax(x, axis=-1),
         "logsumexp": lambda x, axis=None, keepdims=False: tf.reduce_logsumexp(
             x, axis=axis, keepdims=keepdims

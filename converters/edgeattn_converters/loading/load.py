@@ -5,7 +5,6 @@ with safe mode on, and the weights are assigned by the names in the file. Nothin
 is executed, and no module that it names is imported.
 """
 
-import contextlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -19,6 +18,7 @@ from edgeattn_converters.loading import (
     fixed_time_axis,
     masks_beside_states,
     own_layers,
+    programs,
     quantized_layers,
     removed_layers,
     subclassed,
@@ -27,7 +27,6 @@ from edgeattn_converters.loading import (
 from edgeattn_converters.loading.architecture import (
     built_in_config,
     check_architecture,
-    function_model,
     load_weights,
     read_architecture,
 )
@@ -59,13 +58,26 @@ from edgeattn_converters.loading.own_functions import softmax_notes
 from edgeattn_converters.loading.removed_layers import RemovedLayers
 from edgeattn_converters.loading.signature import load_signature
 from edgeattn_converters.loading.training_mode import training_notes
-from edgeattn_converters.loading.weights import tracking_order
 from edgeattn_converters.loading.weights.weights_file import WeightsFile, open_weights
 from edgeattn_converters.options import ModelSource
 
 _NOT_KERAS = {"tflite": "a TFLite model", "onnx": "an ONNX model", "bundle": "an edgeattn bundle"}
 # First character of a TensorFlow scope name.
 _SCOPE_START = re.compile(r"[A-Za-z0-9.]")
+
+
+@dataclass(frozen=True)
+class _Request:
+    """How to load a model.
+
+    ``undecided`` are the layers of the user's function whose defaults are not known; None if no
+    function built the model, and its layers may all rely on defaults.
+    """
+
+    objects: Mapping[str, Any]
+    time_steps: fixed_time_axis.TimeSteps | None
+    allow_free_time: bool
+    undecided: frozenset[str] | None = None
 
 
 @dataclass(frozen=True)
@@ -128,16 +140,17 @@ def load_model(
     channels_first.compute_with_channels_last()
     objects = load_custom_objects(custom_objects)
     arrays = subclassed.sample_arrays(samples)
+    request = _Request(objects, time_steps, allow_free_time)
     if file.kind == "saved-model" and not file.config:
         loaded = _load_signature(file, time_steps, allow_free_time)
     elif architecture is not None and not architecture.endswith(".json"):
-        loaded = _load_program(file, architecture, arrays, time_steps, allow_free_time)
+        loaded = _load_program(programs.run(file, architecture, arrays), request)
     else:
         stored = read_architecture(Path(architecture), file) if architecture else file.config
         if not config_inspection.is_model(stored):
             stored = subclassed.with_build_config(stored, arrays)
         try:
-            loaded = _load_stored(file, stored, objects, time_steps, allow_free_time)
+            loaded = _load_stored(file, stored, request)
         except UnsupportedModelError as error:
             if file.kind != "saved-model":
                 raise
@@ -180,41 +193,19 @@ def _load_signature(
     return LoadedModel(file, model, (note,))
 
 
-def _load_program(
-    file: ModelFile,
-    architecture: str,
-    arrays: Mapping[str, Any],
-    time_steps: fixed_time_axis.TimeSteps | None,
-    allow_free_time: bool,
-) -> LoadedModel:
+def _load_program(built: programs.Built, request: _Request) -> LoadedModel:
     """Load weights into the model that a function or variable of the user's file defines."""
-
-    version = config_inspection.version_numbers(file.keras_version)
-
-    def build() -> Any:
-        reset_names()
-        with contextlib.ExitStack() as stack:
-            if classes_of_keras_2.is_of_tensorflow(file.keras_version, version):
-                stack.enter_context(classes_of_keras_2.outputs_by_call())
-                stack.enter_context(tracking_order.recorded())
-            return function_model(architecture, arrays)
-
-    created: list[Any] = []
-    with values_of_build.recorded(created):
-        model = build()
-    loaded = _load_function(file, model, time_steps, allow_free_time)
-    in_graph = classes_of_keras_2.computes_in_graph(file.keras_version, version)
-    if loaded.model is model:
-        kept = values_of_build.with_trained(model, created, build, in_graph=in_graph)
-        if kept is not model:
-            return _load_function(file, kept, time_steps, allow_free_time)
-    return loaded
+    request = replace(request, undecided=frozenset(built.program.undecided))
+    loaded = _load_built(built.file, built.model, request)
+    if loaded.model is built.model:
+        kept = built.with_trained_values()
+        if kept is not built.model:
+            loaded = _load_built(built.file, kept, request)
+    return replace(loaded, notes=(*dict.fromkeys(built.program.notes), *loaded.notes))
 
 
-def _load_function(
-    file: ModelFile, model: Any, time_steps: fixed_time_axis.TimeSteps | None, allow_free_time: bool
-) -> LoadedModel:
-    """Load weights into the model of a function, which computes as in the Keras that saved them.
+def _load_built(file: ModelFile, model: Any, request: _Request) -> LoadedModel:
+    """Load weights into a built model.
 
     A model of Keras' own layers is migrated like a stored one. Layers of the user's classes cannot
     be rebuilt reliably from their configs, so such a model is changed in place.
@@ -231,7 +222,7 @@ def _load_function(
             or channels_first.is_used(stored)
             or preprocessing.is_used(stored)
         ):
-            return _load_stored(file, stored, {}, time_steps, allow_free_time)
+            return _load_stored(file, stored, request)
         if quantized_layers.is_quantized(model):
             raise quantized_layers.weights_error(file.path.name)
         if not weights.is_layered:
@@ -245,7 +236,7 @@ def _load_function(
             theano.check_built(model)
         notes: list[str] = []
         if version and version < built_layers.SAME_AS_CURRENT:
-            notes.extend(built_layers.adapt(model, version))
+            notes.extend(built_layers.adapt(model, version, request.undecided))
         if weights.is_layered:
             _assign(weights, model, built_layers.described(model), version, file, notes)
     return LoadedModel(file, model, tuple(notes))
@@ -266,13 +257,7 @@ def _assign(
         named.assign(model, stored, major=era_of(version) or 3, backend=file.backend)
 
 
-def _load_stored(
-    file: ModelFile,
-    stored: Config,
-    objects: Mapping[str, Any],
-    time_steps: fixed_time_axis.TimeSteps | None,
-    allow_free_time: bool,
-) -> LoadedModel:
+def _load_stored(file: ModelFile, stored: Config, request: _Request) -> LoadedModel:
     """Migrate the stored config, build the model, assign its weights and cross-check it."""
     with as_damaged(file.path):
         model_config.require_layers(stored)
@@ -280,14 +265,12 @@ def _load_stored(
     with open_weights(file) as weights:
         with as_damaged(file.path):
             stored = weights.with_layer_names(stored)
-        ctx, config, model = _build(file, stored, objects, weights, time_steps, allow_free_time)
+        ctx, config, model = _build(file, stored, weights, request)
         if file.kind == "weights-hdf5":
             named = weights.by_order(model, stored)
             if named.names:
                 # The migration depends on the shapes of the weights of each layer.
-                ctx, config, model = _build(
-                    file, stored, objects, named, time_steps, allow_free_time
-                )
+                ctx, config, model = _build(file, stored, named, request)
                 ctx.notes.extend(named.order_notes())
             weights = named
             ctx.notes.extend(weights.nested_notes(model, stored))
@@ -301,7 +284,7 @@ def _load_stored(
 
             def rebuild() -> Any:
                 reset_names()
-                return _build(file, stored, objects, weights, time_steps, allow_free_time)[2]
+                return _build(file, stored, weights, request)[2]
 
             in_graph = classes_of_keras_2.computes_in_graph(file.keras_version, ctx.version)
             kept = values_of_build.with_trained(model, ctx.created, rebuild, in_graph=in_graph)
@@ -313,34 +296,30 @@ def _load_stored(
         if quantized_layers.is_quantized(model):
             quantized, config = model, quantized_layers.in_float(config)
             # Two values of 4 bits are stored as one.
-            model = build_model(file, config, objects, 2 * weights.size())
+            model = build_model(file, config, request.objects, 2 * weights.size())
             ctx.notes.append(quantized_layers.assign_dequantized(model, quantized))
             return LoadedModel(file, model, tuple(ctx.notes), tuple(ctx.stateful), removed)
-    if not allow_free_time:
+    if not request.allow_free_time:
         preprocessing.require_removed(model)
 
         def as_saved_by(version: str) -> Any:
             other = replace(file, keras_version=version)
-            return _load_stored(other, stored, objects, time_steps, allow_free_time=True).model
+            return _load_stored(other, stored, replace(request, allow_free_time=True)).model
 
         ctx.notes.extend(compare_with_stock_loader(file, stored, model, ctx, as_saved_by))
         if weights.is_listed:
-            ctx.notes.extend(compare_with_signature(file, stored, model, time_steps))
+            ctx.notes.extend(compare_with_signature(file, stored, model, request.time_steps))
     return LoadedModel(file, model, tuple(ctx.notes), tuple(ctx.stateful), removed)
 
 
 def _build(
-    file: ModelFile,
-    stored: Config,
-    objects: Mapping[str, Any],
-    weights: WeightsFile,
-    time_steps: fixed_time_axis.TimeSteps | None,
-    allow_free_time: bool,
+    file: ModelFile, stored: Config, weights: WeightsFile, request: _Request
 ) -> tuple[Context, dict[str, Any], Any]:
     """Return the facts about the file, the migrated config and the model, with zeros as weights."""
+    objects = request.objects
     with as_damaged(file.path):
         ctx = _context(file, stored, objects, weights)
-        ctx.notes.extend(_era_notes(file, stored, ctx))
+        ctx.notes.extend(built_layers.era_notes(file.path.name, stored, ctx, request.undecided))
         config = model_config.migrate_model(stored, ctx)
         if ctx.missing:
             raise missing_error(ctx.missing)
@@ -348,8 +327,8 @@ def _build(
         config = removal.config
         ctx.removed.update(removal.chains)
         config = mixed_precision.in_float32(config, ctx.notes)
-        if not allow_free_time:
-            config = fixed_time_axis.fix_time_axis(config, time_steps)
+        if not request.allow_free_time:
+            config = fixed_time_axis.fix_time_axis(config, request.time_steps)
         size = weights.size()
     try:
         masks = masks_beside_states.passed(as_in_keras2=ctx.era < 3 and ctx.masked)
@@ -362,7 +341,8 @@ def _build(
         own_layers.adapt(model, ctx)
         return ctx, config, model
     except UnsupportedModelError:
-        if allow_free_time:  # the error about a missing length is more helpful, if there is one
+        # The error about a missing length is more helpful, if there is one.
+        if request.allow_free_time:
             fixed_time_axis.fix_time_axis(config, None)
         raise
 
@@ -399,15 +379,3 @@ def _context(
         backend=file.backend,
         of_tensorflow=classes_of_keras_2.is_of_tensorflow(file.keras_version, numbers),
     )
-
-
-def _era_notes(file: ModelFile, stored: Config, ctx: Context) -> list[str]:
-    """Return notes if the architecture is written by another Keras than the weights."""
-    if ctx.era >= ctx.major:
-        return []
-    version = ".".join(map(str, ctx.version))
-    notes = [
-        f"{file.path.name} was saved by Keras {version} and the architecture is written for "
-        f"Keras {ctx.major}: the layers are built as in Keras {version}, which cannot be verified."
-    ]
-    return notes + built_layers.default_notes(stored, ctx.version)

@@ -51,6 +51,13 @@ def words():
     from keras.layers import Dense, Flatten
     return Sequential([Embedding(9, 4, input_length=5), Flatten(), Dense(2)])
 
+def experimental():
+    import tensorflow as tf
+    preprocessing = tf.keras.layers.experimental.preprocessing
+    return tf.keras.Sequential([
+        preprocessing.Rescaling(0.5, input_shape=(5, 3)), preprocessing.RandomWidth(0.1),
+        tf.keras.layers.Flatten(), tf.keras.layers.Dense(2)])
+
 def time_major():
     from keras.layers import LSTM
     return Sequential([LSTM(4, input_shape=(5, 3), time_major=True)])
@@ -67,6 +74,7 @@ def with_argument(units):
         ("attribute", lambda: [OLD.GRU(4, reset_after=True), OLD.Dense(2)], X),
         ("of_tensorflow", lambda: [OLD.LSTM(4), OLD.Dense(2)], X),
         ("arguments", lambda: [OLD.LSTM(4), OLD.BatchNormalization(), OLD.Dense(2)], X),
+        ("experimental", lambda: [OLD.Rescaling(0.5), OLD.Flatten(), OLD.Dense(2)], X),
         (
             "words",
             lambda: [OLD.Embedding(9, 4, input_length=5), OLD.Flatten(), OLD.Dense(2)],

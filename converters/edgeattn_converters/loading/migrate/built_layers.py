@@ -1,10 +1,12 @@
 """Models of a user's function whose weights an older Keras saved: changes without a config."""
 
-from collections.abc import Iterable, Iterator, Mapping
+import re
+from collections.abc import Container, Iterable, Iterator, Mapping
 from typing import Any
 
 from edgeattn_converters.loading.config_inspection import Config
 from edgeattn_converters.loading.custom_objects import is_own_class
+from edgeattn_converters.loading.legacy_program import SIGMOID_BY_DEFAULT
 from edgeattn_converters.loading.migrate.context import Context, era_of
 from edgeattn_converters.loading.migrate.keras2 import (
     EMPTY_ROWS,
@@ -15,20 +17,45 @@ from edgeattn_converters.loading.migrate.keras2 import (
 
 # Layers have computed the same since this version.
 SAME_AS_CURRENT = (3, 10)
-# The Keras that changed the default of recurrent_activation from hard_sigmoid.
-_SIGMOID_BY_DEFAULT = {
-    **dict.fromkeys(("LSTM", "GRU", "LSTMCell", "GRUCell"), (2, 3)),
-    **dict.fromkeys(("ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D"), (3,)),
-}
 
 
-def default_notes(stored: Any, version: tuple[int, ...]) -> list[str]:
-    """Return a note on each layer that may rely on a default that has changed since ``version``."""
+def era_notes(
+    file: str, stored: Config, ctx: Context, undecided: Container[str] | None
+) -> list[str]:
+    """Return notes if the architecture is written by another Keras than the weights.
+
+    ``undecided`` are layers as for :func:`default_notes`.
+    """
+    if ctx.era >= ctx.major:
+        return []
+    version = ".".join(map(str, ctx.version))
+    built = f"the layers are built as in Keras {version}, which cannot be verified."
+    note = f"{file} was saved by Keras {version}: {built}"
+    if undecided is None:
+        note = (
+            f"{file} was saved by Keras {version} and the architecture is written for "
+            f"Keras {ctx.major}: {built}"
+        )
+    return [note, *default_notes(stored, ctx.version, undecided)]
+
+
+def default_notes(
+    stored: Any, version: tuple[int, ...], undecided: Container[str] | None = None
+) -> list[str]:
+    """Return a note on each layer that may rely on a default that has changed since ``version``.
+
+    ``undecided`` are the layers of a program whose default is not known, None for all layers.
+    """
     return [
         _default_note(str(config.get("name")), changed)
         for config, changed in _with_sigmoid_gates(stored)
-        if version and version < changed
+        if version and version < changed and _is_undecided(str(config.get("name")), undecided)
     ]
+
+
+def _is_undecided(name: str, undecided: Container[str] | None) -> bool:
+    """Whether a layer is one of ``undecided``; Bidirectional calls it ``forward_name``."""
+    return undecided is None or re.sub("^(forward|backward)_", "", name) in undecided
 
 
 def _default_note(name: str, changed: tuple[int, ...], place: str = "the architecture") -> str:
@@ -47,7 +74,7 @@ def _with_sigmoid_gates(stored: Any) -> Iterator[tuple[Config, tuple[int, ...]]]
     if not isinstance(stored, Mapping):
         return
     config = stored.get("config")
-    changed = _SIGMOID_BY_DEFAULT.get(str(stored.get("class_name")))
+    changed = SIGMOID_BY_DEFAULT.get(str(stored.get("class_name")))
     if isinstance(config, Mapping) and changed and config["recurrent_activation"] == "sigmoid":
         yield config, changed
     for value in stored.values():
@@ -74,10 +101,13 @@ def _described_layer(layer: Any) -> dict[str, Any]:
     return {"class_name": type(layer).__name__, "name": layer.name, "config": config}
 
 
-def adapt(model: Any, version: tuple[int, ...]) -> tuple[str, ...]:
+def adapt(
+    model: Any, version: tuple[int, ...], undecided: Container[str] | None = None
+) -> tuple[str, ...]:
     """Let the layers of a built model compute as in Keras ``version``, in place; return notes.
 
-    Notes also list what cannot be changed in place.
+    Notes also list what cannot be changed in place, and layers of ``undecided``, see
+    :func:`default_notes`.
     """
     import keras
 
@@ -104,8 +134,8 @@ def adapt(model: Any, version: tuple[int, ...]) -> tuple[str, ...]:
         if legacy is not None and legacy[0] != SOFTMAX:  # in most calls, it has no mask
             notes.append(f"{layer.name}: {class_name} treats masks as in Keras 3, not {text}.")
         gates = getattr(layer, "recurrent_activation", None) is keras.activations.sigmoid
-        changed = _SIGMOID_BY_DEFAULT.get(class_name)
-        if gates and changed and version < changed:
+        changed = SIGMOID_BY_DEFAULT.get(class_name)
+        if gates and changed and version < changed and _is_undecided(layer.name, undecided):
             notes.append(_default_note(layer.name, changed))
     notes.append(f"Your own layers compute with the current Keras, not with Keras {text}.")
     return tuple(dict.fromkeys(notes))
@@ -140,7 +170,7 @@ def adapt_inner(layers: Iterable[Any], ctx: Context) -> list[str]:
         if is_softmax and ctx.version and ctx.version < EMPTY_ROWS:
             layer.__class__ = LegacySoftmax
         gates = getattr(layer, "recurrent_activation", None) is keras.activations.sigmoid
-        changed = _SIGMOID_BY_DEFAULT.get(class_name)
+        changed = SIGMOID_BY_DEFAULT.get(class_name)
         if gates and changed and ctx.version < changed:
             notes.append(_default_note(layer.name, changed, "your class"))
     return notes

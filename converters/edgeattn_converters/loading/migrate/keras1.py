@@ -1,7 +1,7 @@
 """Configs of built-in Keras 1 layers, rewritten with the arguments of Keras 2."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from edgeattn.errors import UnsupportedModelError
@@ -52,12 +52,29 @@ _TRAINING_ONLY = (
     "W_constraint", "U_constraint", "b_constraint", "beta_init", "gamma_init",
     "gamma_regularizer", "beta_regularizer", "activity_regularizer", "E_regularizer",
 )  # fmt: skip
+# Arguments of single classes that Keras 2 does not have.
+_REMOVED = {"BatchNormalization": {"mode"}, "Embedding": {"dropout"}}
 _DATA_FORMATS = {"th": "channels_first", "tf": "channels_last"}
 
 
 def keras2_class(class_name: str) -> str:
     """Return the name of a layer class in Keras 2."""
     return _CLASSES.get(class_name, class_name)
+
+
+def has_arguments(class_name: str, names: Iterable[str]) -> bool:
+    """Return whether one of the arguments of a layer has a name of Keras 1 only."""
+    known = {
+        *_RENAMED_EVERYWHERE, *_RENAMED.get(class_name, ()), *_REMOVED.get(class_name, ()),
+        *(name for names in _KERNEL_SIZES for name in names), *_TRAINING_ONLY, "consume_less",
+    }  # fmt: skip
+    return not known.isdisjoint(set(names) - {"activity_regularizer"})
+
+
+def keras2_names(class_name: str, names: Iterable[str]) -> list[str]:
+    """Return the names of the arguments of a layer in Keras 2."""
+    renamed = {**_RENAMED_EVERYWHERE, **_RENAMED.get(class_name, {})}
+    return [renamed.get(name, name) for name in names]
 
 
 def migrate(class_name: str, config: Config) -> tuple[str, Mapping[str, Any]]:

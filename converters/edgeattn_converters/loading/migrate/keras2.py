@@ -16,11 +16,13 @@ from edgeattn_converters.loading.config_inspection import Config, abbreviated, u
 from edgeattn_converters.loading.custom_objects import registered_name
 from edgeattn_converters.loading.lambdas import expressions
 from edgeattn_converters.loading.migrate.context import Context, keras_layer, safe_name
+from edgeattn_converters.loading.migrate.removed_classes import locally_connected_arguments
 
 HARD_SIGMOID = "edgeattn>hard_sigmoid_keras2"
 STORED_WEIGHTS = "edgeattn>StoredWeights"
 THRESHOLDED_RELU = "edgeattn>ThresholdedReLU"
 HIGHWAY = "edgeattn>Highway"
+MAXOUT_DENSE = "edgeattn>MaxoutDense"
 RANDOM_FEATURES = "edgeattn>RandomFourierFeatures"
 MULTI_HEAD_ATTENTION = "edgeattn>LegacyMultiHeadAttention"
 SOFTMAX = "edgeattn>LegacySoftmax"
@@ -37,9 +39,16 @@ _OWN_FROM_CONFIG = frozenset({"TextVectorization", "StringLookup", "IntegerLooku
 _REPLACED = {
     "ThresholdedReLU": THRESHOLDED_RELU,
     "Highway": HIGHWAY,
+    "MaxoutDense": MAXOUT_DENSE,
     "RandomFourierFeatures": RANDOM_FEATURES,
     "LocallyConnected1D": LOCALLY_CONNECTED,
     "LocallyConnected2D": LOCALLY_CONNECTED,
+}
+# Arguments with an effect of layers that have others, too.
+_ARGUMENTS = {
+    "Highway": ("activation", "use_bias"),
+    "MaxoutDense": ("output_dim", "nb_feature", "use_bias"),
+    "RandomFourierFeatures": ("output_dim",),
 }
 _MERGE_LAYERS = frozenset({"Add", "Subtract", "Multiply", "Average", "Maximum", "Minimum"})
 
@@ -66,10 +75,6 @@ _WITHOUT_EFFECT = frozenset(
      "reset_after_hint", "query_shape", "key_shape", "value_shape", "fused", "adjustment",
      "renorm_clipping", "renorm_momentum", "synchronized", "sparse_grad", "robust_masking",
      "softmax_robust_masking", "trainable", "rng_type"}
-)  # fmt: skip
-_LOCALLY_CONNECTED = frozenset(
-    {"name", "trainable", "dtype", "filters", "kernel_size", "strides", "padding", "data_format",
-     "activation", "use_bias", "implementation"}
 )  # fmt: skip
 # Layers that change images in training only, and whose place in Keras 3 another one takes.
 _TRAINING_ONLY = frozenset({"RandomHeight", "RandomWidth"})
@@ -171,9 +176,9 @@ def legacy_layer(
             f"{name}: replaced {class_name}, which Keras 3 does not have, with a layer of edgeattn."
         )
         if _REPLACED[class_name] == LOCALLY_CONNECTED:
-            config = _locally_connected(config)
-        if _REPLACED[class_name] == RANDOM_FEATURES:
-            config = {key: config[key] for key in ("name", "output_dim")}
+            config = locally_connected_arguments(config)
+        if names := _ARGUMENTS.get(class_name):
+            config = {key: config[key] for key in ("name", *names) if key in config}
         return _REPLACED[class_name], dict(config)
     if class_name == "SeparableConv1D" and config.get("padding") == "causal":
         return CAUSAL, dict(config)
@@ -332,19 +337,6 @@ def _cudnn(class_name: str, config: dict[str, Any], ctx: Context) -> dict[str, A
     if class_name == "CuDNNGRU":
         fixed["reset_after"] = True
     return {**config, **fixed}
-
-
-def _locally_connected(config: Config) -> Config:
-    """Return the arguments that the layer of edgeattn has, with lists for all axes."""
-    arguments = {
-        key: value
-        for key, value in config.items()
-        if key in _LOCALLY_CONNECTED and value is not None
-    }
-    for key in ("kernel_size", "strides"):
-        value = arguments.get(key, 1)
-        arguments[key] = [value] if isinstance(value, int) else value
-    return arguments
 
 
 def _number(value: Any) -> Any:

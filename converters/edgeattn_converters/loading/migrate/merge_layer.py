@@ -7,11 +7,8 @@ from edgeattn.errors import UnsupportedModelError
 from edgeattn_converters.loading.config_inspection import Config
 from edgeattn_converters.loading.migrate.context import Context, keras_layer, safe_name
 from edgeattn_converters.loading.migrate.input_layers import input_layer
+from edgeattn_converters.loading.migrate.removed_classes import MERGE_CLASSES, merge_arguments
 
-_CLASSES = {
-    "sum": "Add", "mul": "Multiply", "ave": "Average", "max": "Maximum", "concat": "Concatenate",
-    "dot": "Dot", "cos": "Dot",
-}  # fmt: skip
 _USE_FUNCTIONAL = "Rebuild the model with the functional API and load its weights."
 
 
@@ -27,28 +24,20 @@ def migrate(item: Config, ctx: Context) -> dict[str, Any]:
     """
     config = item["config"]
     mode = config.get("mode")
-    if not isinstance(mode, str) or mode not in _CLASSES or config.get("mode_type") == "lambda":
+    if (
+        not isinstance(mode, str)
+        or mode not in MERGE_CLASSES
+        or config.get("mode_type") == "lambda"
+    ):
         raise UnsupportedModelError(
             f"The Merge layer {config.get('name')!r} has a Python function as its mode "
             f"({mode!r:.60}), which is never run.",
             hint="Rebuild the model with a Keras layer that computes the same.",
         )
-    class_name = _CLASSES[mode]
-    migrated: dict[str, Any] = {"name": safe_name(str(config.get("name")))}
-    if class_name == "Concatenate":
-        migrated["axis"] = config.get("concat_axis", -1)
-    if class_name == "Dot":
-        migrated["axes"] = _axes(config.get("dot_axes", -1))
-        migrated["normalize"] = mode == "cos"
-    ctx.notes.append(f"{migrated['name']}: replaced Merge(mode={mode!r}) with {class_name}.")
-    return keras_layer(class_name, migrated)
-
-
-def _axes(value: Any) -> Any:
-    """Flatten the axes of the oldest files: ``[[2], [1]]`` -> ``[2, 1]``."""
-    if isinstance(value, list):
-        return [item[0] if isinstance(item, list) else item for item in value]
-    return value
+    class_name, migrated = merge_arguments(config)
+    name = safe_name(str(config.get("name")))
+    ctx.notes.append(f"{name}: replaced Merge(mode={mode!r}) with {class_name}.")
+    return keras_layer(class_name, {"name": name, **migrated})
 
 
 def starts_sequential(stored: Config) -> bool:
@@ -65,12 +54,25 @@ def as_functional(stored: Config) -> Mapping[str, Any]:
 
     Requires the Merge to contain its branches in ``layers``, as in Keras 1.
     """
-    config = stored["config"]
-    items = list(config if isinstance(config, list) else config["layers"])
-    branches = items[0]["config"].get("layers") or []
     layers: list[dict[str, Any]] = []
+    output, inputs = _append_merged(stored["config"], layers)
+    return {
+        "class_name": "Model",
+        "config": {"name": "merged", "layers": layers, "input_layers": inputs,
+                   "output_layers": output},
+    }  # fmt: skip
+
+
+def _append_merged(config: Any, layers: list[dict[str, Any]]) -> tuple[list[Any], list[Any]]:
+    """Append the layers of a Sequential that starts with a Merge; return output and inputs."""
+    items = list(config if isinstance(config, list) else config["layers"])
     branch_outputs, inputs = [], []
-    for index, branch in enumerate(branches):
+    for index, branch in enumerate(items[0]["config"].get("layers") or []):
+        if starts_sequential(branch):
+            output, inner = _append_merged(branch["config"], layers)
+            branch_outputs.append(output)
+            inputs.extend(inner)
+            continue
         last, first = _append_branch(branch, index, layers)
         branch_outputs.append([last, 0, 0])
         inputs.append([first, 0, 0])
@@ -79,11 +81,7 @@ def as_functional(stored: Config) -> Mapping[str, Any]:
         name = str(item["config"].get("name") or item["class_name"])
         layers.append({**item, "name": name, "inbound_nodes": inbound})
         inbound = [[[name, 0, 0]]]
-    return {
-        "class_name": "Model",
-        "config": {"name": "merged", "layers": layers, "input_layers": inputs,
-                   "output_layers": inbound[0]},
-    }  # fmt: skip
+    return inbound[0][0], inputs
 
 
 def _append_branch(branch: Config, index: int, layers: list[dict[str, Any]]) -> tuple[str, str]:
@@ -96,8 +94,9 @@ def _append_branch(branch: Config, index: int, layers: list[dict[str, Any]]) -> 
             "Sequential.",
             hint=_USE_FUNCTIONAL,
         )
-    inputs = input_layer(items[0])
-    if not inputs and items[0]["class_name"] != "InputLayer":
+    has_input = items[0]["class_name"] == "InputLayer"
+    inputs = [] if has_input else input_layer(items[0])
+    if not inputs and not has_input:
         raise UnsupportedModelError(
             f"Branch {index + 1} of the first Merge layer has no input shape.", hint=_USE_FUNCTIONAL
         )

@@ -188,3 +188,34 @@ class Highway(keras.layers.Layer):
         """Return the config with ``activation`` and ``use_bias``."""
         activation = keras.activations.serialize(self.activation)
         return {**super().get_config(), "activation": activation, "use_bias": self.use_bias}
+
+
+@keras.saving.register_keras_serializable(package="edgeattn")
+class MaxoutDense(keras.layers.Layer):
+    """Largest of ``nb_feature`` linear functions of the inputs, a layer of Keras 1.
+
+    Goodfellow et al., arXiv 1302.4389.
+    """
+
+    def __init__(
+        self, output_dim: int, nb_feature: int = 4, use_bias: bool = True, **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        self.output_dim, self.nb_feature, self.use_bias = output_dim, nb_feature, use_bias
+
+    def build(self, input_shape: Any) -> None:
+        """Create the weights (functions, inputs, outputs) and (functions, outputs)."""
+        shape = (self.nb_feature, input_shape[-1], self.output_dim)
+        self.kernel = self.add_weight(shape=shape, name="kernel", initializer="zeros")
+        if self.use_bias:
+            self.bias = self.add_weight(shape=shape[::2], name="bias", initializer="zeros")
+
+    def call(self, inputs: Any) -> Any:
+        """Return (batch, outputs) for (batch, inputs)."""
+        sums = ops.einsum("bi,fio->bfo", inputs, self.kernel)
+        return ops.max(sums + self.bias if self.use_bias else sums, axis=1)
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the arguments of the constructor."""
+        arguments = {name: getattr(self, name) for name in ("output_dim", "nb_feature", "use_bias")}
+        return {**super().get_config(), **arguments}

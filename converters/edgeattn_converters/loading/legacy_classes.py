@@ -1,0 +1,169 @@
+"""Layers of Keras 1 and 2 that Keras 3 does not have, as functions that create them."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from edgeattn_converters.loading import legacy_arguments
+from edgeattn_converters.loading.legacy_program import Program
+from edgeattn_converters.loading.migrate import keras1
+from edgeattn_converters.loading.migrate.removed_classes import locally_connected_arguments
+
+_PACKAGE = "edgeattn_converters.loading.migrate."
+# Arguments of every layer.
+_OF_LAYERS = frozenset({"name", "trainable", "dtype", "input_shape", "batch_shape"})
+# The names of the arguments in place.
+_IN_PLACE = {
+    "Highway": ("init", "activation"),
+    "MaxoutDense": ("output_dim", "nb_feature", "init"),
+    "ThresholdedReLU": ("theta",),
+    "TimeDistributedDense": ("output_dim", "init", "activation"),
+    "Deconvolution2D": ("nb_filter", "nb_row", "nb_col", "output_shape", "init", "activation"),
+    "LocallyConnected1D": ("filters", "kernel_size", "strides", "padding"),
+    "LocallyConnected2D": ("filters", "kernel_size", "strides", "padding"),
+}
+_OF_KERAS_1 = frozenset({"Highway", "MaxoutDense", "TimeDistributedDense", "Deconvolution2D"})
+
+
+def functions(program: Program) -> dict[str, Callable[..., Any]]:
+    """Return the functions that create the layers, by the name of the class."""
+    import keras
+
+    def creating(class_name: str, create: Callable[..., Any]) -> Callable[..., Any]:
+        def layer(*values: Any, **named: Any) -> Any:
+            program.is_keras_1 |= class_name in _OF_KERAS_1
+            return create(*_arguments(class_name, values, named, program))
+
+        return layer
+
+    def dilated(cls: Any) -> Callable[..., Any]:
+        def layer(*values: Any, **named: Any) -> Any:
+            program.is_keras_1 = True
+            return cls(*values, **named)
+
+        return layer
+
+    def unchanged(*_values: Any, name: str | None = None, **_named: Any) -> Any:
+        return keras.layers.Identity(name=name)
+
+    found = {name: creating(name, create) for name, create in _CREATE.items()}
+    return {
+        **found,
+        "CuDNNLSTM": _cudnn_lstm,
+        "CuDNNGRU": _cudnn_gru,
+        "AtrousConvolution1D": dilated(keras.layers.Conv1D),
+        "AtrousConvolution2D": dilated(keras.layers.Conv2D),
+        # They change images in training only.
+        "RandomHeight": unchanged,
+        "RandomWidth": unchanged,
+    }
+
+
+def is_legacy(layer: Any) -> bool:
+    """Return whether a layer is one of edgeattn in place of one that Keras 3 lacks."""
+    return type(layer).__module__.startswith(_PACKAGE)
+
+
+def under_old_names(stored: Any) -> Any:
+    """Return the config of a model with the layers of :func:`functions` as Keras 2 stores them."""
+    if isinstance(stored, list):
+        return [under_old_names(item) for item in stored]
+    if not isinstance(stored, Mapping):
+        return stored
+    found = {key: under_old_names(value) for key, value in stored.items()}
+    package, _, class_name = str(stored.get("registered_name")).partition(">")
+    if package == "edgeattn" and class_name in ("LocallyConnected", *_CREATE):
+        if class_name == "LocallyConnected":
+            class_name += f"{len(found['config']['kernel_size'])}D"
+        found |= {"module": "keras.layers", "class_name": class_name, "registered_name": None}
+    return found
+
+
+def _arguments(
+    class_name: str, values: Sequence[Any], named: Mapping[str, Any], program: Program
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The arguments of a layer by their names in Keras 2, and those that every layer has."""
+    found = legacy_arguments.with_input_shape(class_name, named)
+    values = legacy_arguments.with_kernel(class_name, values, found, program)
+    found |= dict(zip(_IN_PLACE[class_name], values, strict=False))
+    if found.get("dim_ordering") == "default":
+        del found["dim_ordering"]
+    common = {key: found.pop(key) for key in _OF_LAYERS & found.keys()}
+    if class_name != "Deconvolution2D":
+        program.is_keras_1 |= keras1.has_arguments(class_name, found)
+        found = dict(keras1.migrate(class_name, found)[1])
+    return found, common
+
+
+def _class(name: str, *names: str) -> Callable[..., Any]:
+    """Return a function that creates a layer of edgeattn with some of the arguments."""
+
+    def create(found: Mapping[str, Any], common: Mapping[str, Any]) -> Any:
+        from edgeattn_converters.loading.migrate import registered_objects
+
+        given = {key: found[key] for key in names if key in found}
+        return getattr(registered_objects, name)(**given, **common)
+
+    return create
+
+
+def _locally_connected(axes: int) -> Callable[..., Any]:
+    def create(found: Mapping[str, Any], common: Mapping[str, Any]) -> Any:
+        import keras
+
+        from edgeattn_converters.loading.migrate.locally_connected import LocallyConnected
+
+        sizes = {"strides": 1, **found}
+        for key in ("kernel_size", "strides"):
+            sizes[key] = [sizes[key]] * axes if isinstance(sizes[key], int) else list(sizes[key])
+        order = "channels_last" if axes == 1 else keras.config.image_data_format()
+        arguments = locally_connected_arguments({"data_format": order, **sizes})
+        return LocallyConnected(**arguments, **common)
+
+    return create
+
+
+def _dense_over_time(found: Mapping[str, Any], common: Mapping[str, Any]) -> Any:
+    import keras
+
+    inner = {key: value for key, value in found["layer"]["config"].items() if key != "name"}
+    return keras.layers.TimeDistributed(keras.layers.Dense(**inner), **common)
+
+
+def _transposed(found: Mapping[str, Any], common: Mapping[str, Any]) -> Any:
+    import keras
+
+    order = {} if "dim_ordering" in found else {"data_format": keras.config.image_data_format()}
+    config = {"subsample": (1, 1), "border_mode": "valid", **order, **found}
+    arguments = keras1.migrate("Deconvolution2D", config)[1]
+    return keras.layers.Conv2DTranspose(**arguments, **common)
+
+
+_CREATE: dict[str, Callable[..., Any]] = {
+    "Highway": _class("Highway", "activation", "use_bias"),
+    "MaxoutDense": _class("MaxoutDense", "output_dim", "nb_feature", "use_bias"),
+    "ThresholdedReLU": _class("ThresholdedReLU", "theta"),
+    "LocallyConnected1D": _locally_connected(1),
+    "LocallyConnected2D": _locally_connected(2),
+    "TimeDistributedDense": _dense_over_time,
+    "Deconvolution2D": _transposed,
+}
+
+
+def _cudnn_lstm(units: int, *args: Any, **kwargs: Any) -> Any:
+    import keras
+
+    arguments = {"name": _name("cu_dnnlstm"), **kwargs, "recurrent_activation": "sigmoid"}
+    return keras.layers.LSTM(units, *args, **arguments)
+
+
+def _cudnn_gru(units: int, *args: Any, **kwargs: Any) -> Any:
+    import keras
+
+    arguments = {"name": _name("cu_dnngru"), **kwargs, "recurrent_activation": "sigmoid"}
+    return keras.layers.GRU(units, *args, **arguments, reset_after=True)
+
+
+def _name(name: str) -> str:
+    from keras.src.utils.naming import auto_name
+
+    return str(auto_name(name))

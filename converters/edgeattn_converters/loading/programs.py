@@ -1,0 +1,86 @@
+"""Models of the user's functions, run as programs for the Keras that saved their weights."""
+
+import contextlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from edgeattn_converters.loading import classes_of_keras_2, config_inspection, values_of_build
+from edgeattn_converters.loading.architecture import function_model
+from edgeattn_converters.loading.audit import ModelFile
+from edgeattn_converters.loading.build import reset_names
+from edgeattn_converters.loading.legacy_program import Program
+from edgeattn_converters.loading.weights import tracking_order
+from edgeattn_converters.loading.weights.weights_file import open_weights
+
+# The version that stands for files of Keras 1 that do not contain it.
+_KERAS_1 = (1, 0)
+
+
+@dataclass(frozen=True)
+class Built:
+    """A model that the user's function returned, without its weights.
+
+    Attributes:
+        file: the file of the weights, with its version.
+        model: the model.
+        program: what the calls of the function showed.
+        build: builds the model again.
+        created: what the function created, see :func:`.values_of_build.recorded`.
+    """
+
+    file: ModelFile
+    model: Any
+    program: Program
+    build: Callable[[], Any]
+    created: list[Any]
+
+    def with_trained_values(self) -> Any:
+        """Return a model with the trained values; see :func:`.values_of_build.with_trained`."""
+        version = config_inspection.version_numbers(self.file.keras_version)
+        in_graph = classes_of_keras_2.computes_in_graph(self.file.keras_version, version)
+        return values_of_build.with_trained(self.model, self.created, self.build, in_graph=in_graph)
+
+
+def run(file: ModelFile, architecture: str, samples: Mapping[str, Any]) -> Built:
+    """Build the model of a function.
+
+    A file of Keras 1 may not contain its version; then the calls of the function show it.
+    """
+    built = _run(file, architecture, samples, _program(file))
+    if built.program.version or not built.program.is_keras_1:
+        return built
+    file = replace(file, keras_version=".".join(map(str, _KERAS_1)))
+    built = _run(file, architecture, samples, Program(_KERAS_1))
+    built.program.notes.insert(
+        0,
+        f"{file.path.name} does not contain its Keras version. The function has calls of Keras 1, "
+        "so the model computes as in Keras 1.",
+    )
+    return built
+
+
+def _run(file: ModelFile, architecture: str, samples: Mapping[str, Any], program: Program) -> Built:
+    version = config_inspection.version_numbers(file.keras_version)
+
+    def build() -> Any:
+        reset_names()
+        with contextlib.ExitStack() as stack:
+            if classes_of_keras_2.is_of_tensorflow(file.keras_version, version):
+                stack.enter_context(classes_of_keras_2.outputs_by_call())
+                stack.enter_context(tracking_order.recorded())
+            return function_model(architecture, samples, program)
+
+    created: list[Any] = []
+    with values_of_build.recorded(created):
+        model = build()
+    return Built(file, model, program, build, created)
+
+
+def _program(file: ModelFile) -> Program:
+    """Return what a file of weights shows of the program that saved it."""
+    with open_weights(file) as weights:
+        version = config_inspection.version_numbers(file.keras_version) or weights.version()
+        # Files of Keras 3 with weights only have another layout, without a version.
+        version = version or (() if weights.is_layered else (3,))
+    return Program(version, of_tensorflow=str(file.keras_version).endswith("-tf"))
