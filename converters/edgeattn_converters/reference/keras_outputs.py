@@ -56,7 +56,8 @@ def predict(
     ordered = tuple(inputs[spec.name] for spec in interface.inputs)
     try:
         with averages_of_known_shape(), reshapes_of_free_batches():
-            predicted = model.predict(pack(model, ordered), verbose=0, batch_size=batch_size)
+            size = interface.batch or batch_size
+            predicted = model.predict(pack(model, ordered), verbose=0, batch_size=size)
     except tf.errors.OpError as error:
         lines = [line.strip() for line in str(error.message).splitlines() if "{{node" not in line]
         reason = next((line for line in reversed(lines) if line), type(error).__name__)

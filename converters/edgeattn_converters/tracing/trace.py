@@ -165,9 +165,16 @@ def _is_known(shape: Any) -> bool:
 
 
 def _only_batch(model: Any) -> int | None:
-    """The number of samples that the graph of a SavedModel computes, if it is fixed."""
+    """The number of samples that a model computes, if it is fixed.
+
+    The graph of a SavedModel may have one, and layers that reshape to the batch size of the input,
+    ``tf.reshape(x, [1, -1])``, of which edgeattn has removed the size.
+    """
     layers = getattr(model, "layers", ())
-    return next((layer.batch for layer in layers if hasattr(layer, "signature_function")), None)
+    of_graph = (layer.batch for layer in layers if hasattr(layer, "signature_function"))
+    tensors = getattr(model, "outputs", None) or ()
+    of_one = any(len(tensor.shape) and tensor.shape[0] == 1 for tensor in tensors)
+    return next(of_graph, 1 if of_one else None)
 
 
 def _with_free_batch(shape: Any, fixed: Any) -> Any:

@@ -137,8 +137,8 @@ def write_reference(
     is_fixed = opened.interface.batch is not None
     if parsed.batch > 1 and is_fixed and "tflite" in (parsed.formats or FORMATS):
         raise UnsupportedModelError(
-            f"--batch {parsed.batch}: the graph of this SavedModel computes one sample at a time.",
-            hint="Omit --batch, or save a signature for any number of samples.",
+            f"--batch {parsed.batch}: this model computes one sample at a time.",
+            hint="Omit --batch, or save a model, or a signature, for any number of samples.",
         )
     with explaining_removed_layers(opened):
         if opened.samples is not None:
