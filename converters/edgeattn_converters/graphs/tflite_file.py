@@ -31,8 +31,19 @@ class TFLiteFile:
     def __init__(self, content: bytes) -> None:
         from tensorflow.lite.python import schema_py_generated as schema
 
+        self._set_model(schema.ModelT.InitFromPackedBuf(content, 0))
+
+    def __getstate__(self) -> Any:
+        return self.model
+
+    def __setstate__(self, model: Any) -> None:
+        self._set_model(model)
+
+    def _set_model(self, model: Any) -> None:
+        from tensorflow.lite.python import schema_py_generated as schema
+
         self.schema: Any = schema
-        self.model: Any = schema.ModelT.InitFromPackedBuf(content, 0)
+        self.model: Any = model
         self._operator_types = _names(schema.BuiltinOperator)
         self._dtypes = _names(schema.TensorType)
 

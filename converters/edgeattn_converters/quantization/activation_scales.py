@@ -65,6 +65,10 @@ def use_measured_scales(file: TFLiteFile, ranges: Ranges) -> None:
         for operator in graph.operators
         if file.dtype(graph.tensors[int(operator.outputs[0])]) == "FLOAT32"
     }
+    readers_of: dict[int, list[Any]] = {}
+    for operator in graph.operators:
+        for index in {int(i) for i in operator.inputs}:
+            readers_of.setdefault(index, []).append(operator)
     for operator in graph.operators:
         source = int(operator.inputs[0]) if len(operator.inputs) else -1
         if file.kind(operator) != "QUANTIZE" or source not in makers.keys() & ranges.keys():
@@ -76,7 +80,7 @@ def use_measured_scales(file: TFLiteFile, ranges: Ranges) -> None:
         given = float(graph.tensors[index].quantization.scale[0])
         if makers[source] not in FIXED_SCALES and scale < CLIPPING * given:
             continue
-        readers = [item for item in graph.operators if index in map(int, item.inputs)]
+        readers = readers_of.get(index, [])
         if _take_any_scale(file, readers):
             graph.tensors[index].quantization = file.quantization(
                 np.array([scale], np.float32), zero_point

@@ -218,9 +218,8 @@ def _current_value(index: int, interpreter: Any) -> Array | None:
     return value
 
 
-def ranges_by_name(content: bytes, ranges: Ranges, file: TFLiteFile) -> Ranges:
-    """``ranges`` of the file ``content`` by the tensors of another ``file`` with the same names."""
-    original = TFLiteFile(content)
+def ranges_by_name(original: TFLiteFile, ranges: Ranges, file: TFLiteFile) -> Ranges:
+    """``ranges`` of the file ``original`` by the tensors of a ``file`` with the same names."""
     by_name = {
         original.name(original.main.tensors[index]): limits for index, limits in ranges.items()
     }

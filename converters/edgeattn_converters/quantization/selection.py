@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from operator import itemgetter
 
 import numpy as np
 
@@ -88,16 +89,16 @@ def select_candidate(
             stage.threshold
         ):
             break
-        models = list(_quantized(stage, quantize, reasons))
+        models = [(expense(model), model) for model in _quantized(stage, quantize, reasons)]
         # From the fastest, so that the others need not run if it suffices.
-        for model in sorted(models, key=expense):
+        for cost, model in sorted(models, key=itemgetter(0)):
             try:
                 with open_model(model) as run:
                     ratio = comparison.ratio(expected, comparison.run(run))
             except Exception as error:  # runtimes raise errors of their own classes
                 reasons.append(first_line(error) or type(error).__name__)
                 continue
-            attempts.append(_Attempt(model, ratio, achieves(model), expense(model)))
+            attempts.append(_Attempt(model, ratio, achieves(model), cost))
             if attempts[-1].achieved and ratio <= TARGET:
                 break
     if not attempts:
@@ -105,10 +106,10 @@ def select_candidate(
     # A file that must have integers only cannot be written otherwise.
     possible = [item for item in attempts if item.achieved or not item.model.blockers] or attempts
     best = _best([item for item in attempts if item.achieved and item.ratio <= 1] or possible)
-    cost = _cost(best, attempts, open_model, comparison.samples)
+    price = _cost(best, attempts, open_model, comparison.samples)
     is_requested = len(stages[0].candidates) == 1
-    notes = _notes(best, attempts, scheme, cost, is_requested=is_requested)
-    return replace(best.model, notes=notes, cost=cost)
+    notes = _notes(best, attempts, scheme, price, is_requested=is_requested)
+    return replace(best.model, notes=notes, cost=price)
 
 
 def _quantized(

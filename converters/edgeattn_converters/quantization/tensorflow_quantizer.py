@@ -14,14 +14,14 @@ def quantized_by_tensorflow(
     file: TFLiteFile,
     ranges: Ranges,
     float_names: set[str],
-    measured: tuple[bytes, Ranges],
+    measured: tuple[TFLiteFile, Ranges],
     *,
     per_channel_dense: bool,
 ) -> TFLiteFile:
     """The int8 file of a float32 ``file``, which is changed, with these ``ranges`` of its tensors.
 
-    Operators of ``float_names`` stay float32. ``measured`` are the content of the float32 file
-    that ranges were measured in, and these ranges.
+    Operators of ``float_names`` stay float32. ``measured`` are the float32 file that ranges
+    were measured in, and these ranges.
     """
     import tensorflow as tf
     from tensorflow.lite.python.convert import mlir_quantize

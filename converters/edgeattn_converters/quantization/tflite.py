@@ -1,5 +1,6 @@
 """Quantizing a float ``.tflite`` file to a scheme."""
 
+import pickle
 from collections.abc import Callable, Iterable, Set
 from dataclasses import replace
 from functools import cached_property
@@ -127,24 +128,43 @@ class TFLiteQuantizer(Quantizer):
         return sum(estimate_instructions(model.content).values())
 
     @cached_property
+    def original(self) -> TFLiteFile:
+        """The float32 file, which must not be changed."""
+        return TFLiteFile(self.content)
+
+    @cached_property
+    def _pickled(self) -> tuple[bytes, list[pickle.PickleBuffer]]:
+        buffers: list[pickle.PickleBuffer] = []
+        return pickle.dumps(self.original, 5, buffer_callback=buffers.append), buffers
+
+    def copy(self) -> TFLiteFile:
+        """The float32 file, to be changed.
+
+        Unpickling takes a fraction of the time of reading the file, which each candidate needs.
+        """
+        content, buffers = self._pickled
+        file: TFLiteFile = pickle.loads(content, buffers=buffers)
+        return file
+
+    @cached_property
     def upstream(self) -> tuple[set[Any], set[bytes]]:
-        return upstream_operators(TFLiteFile(self.content), self.io.maps)
+        return upstream_operators(self.original, self.io.maps)
 
     @cached_property
     def spectrum(self) -> tuple[set[Any], dict[bytes, int]]:
-        return spectrum_operators(TFLiteFile(self.content))
+        return spectrum_operators(self.original)
 
     @cached_property
     def _scaling(self) -> Set[str]:
         """The operators that stay float32 because they scale the inputs."""
-        return set() if self.options.integer_io else scaling_operators(TFLiteFile(self.content))
+        return set() if self.options.integer_io else scaling_operators(self.original)
 
     def _always_float(self, file: TFLiteFile) -> set[str]:
         """The operators that no candidate quantizes, so that any range is wide enough."""
         return {*self._scaling, *quotient_operators(file)}
 
     def with_weights(self, candidate: Candidate) -> QuantizedModel:
-        file = TFLiteFile(self.content)
+        file = self.copy()
         self._store_weights(file, candidate)
         file.strip()
         return self.model(file.pack(), candidate)
@@ -168,7 +188,7 @@ class TFLiteQuantizer(Quantizer):
         store_weights(file, precision_of, per_channel_dense=self._per_channel_dense)
 
     def calibrate(self, samples: Tensors) -> tuple[str, ...]:
-        file = TFLiteFile(self.content)
+        file = self.copy()
         if any(kind == FUSED for _, _, kind in file.operators()):
             raise SchemeError(
                 f"{self.recipe.scheme} does not support fused LSTMs, because the range of their "
@@ -220,12 +240,31 @@ class TFLiteQuantizer(Quantizer):
         quantize: Callable[[Candidate], QuantizedModel],
         inputs: Tensors | None,
     ) -> QuantizedModel:
+        if self.recipe.needs_calibration:
+            stages = [self._with_different_files(stage) for stage in stages]
         model = super().select(stages, quantize, inputs)
         if inputs is None:
             return model
         samples = replace(QuantizationSamples.of(self.samples or inputs), inputs=inputs)
         model = self._with_shared_ranges(model, quantize, samples)
         return self._with_joined_products(model, quantize, samples)
+
+    def _with_different_files(self, stage: Stage) -> Stage:
+        """``stage`` without the candidates that would be the file of one before them.
+
+        A function of a state's update that uses few levels is float32 in all, for example. In
+        loops, candidates differ by more than the names of operators.
+        """
+        if self._loops or len(stage.candidates) < 2:
+            return stage
+        distinct: dict[tuple[Candidate, frozenset[str]], Candidate] = {}
+        for candidate in stage.candidates:
+            rest = replace(
+                candidate, attention=False, projections=False, states=False, functions=False
+            )
+            names = self._float_names(self.original, candidate)
+            distinct.setdefault((rest, frozenset(names)), candidate)
+        return replace(stage, candidates=tuple(distinct.values()))
 
     def _with_shared_ranges(
         self,
@@ -262,7 +301,7 @@ class TFLiteQuantizer(Quantizer):
             return model
         if self.recipe.activations != "int8" or candidate.recurrence or candidate.upstream:
             return model
-        if not self._join(TFLiteFile(self.content), candidate)[1]:
+        if not self._join(self.copy(), candidate)[1]:
             return model
         scheme = self.recipe.scheme
         try:
@@ -276,7 +315,7 @@ class TFLiteQuantizer(Quantizer):
         return replace(joined, notes=model.notes, cost=model.cost)
 
     def with_activations(self, candidate: Candidate) -> QuantizedModel:
-        file, ranges = TFLiteFile(self.content), self._ranges
+        file, ranges = self.copy(), self._ranges
         if candidate.joined:
             ranges, _ = self._join(file, candidate)
         float_names = self._float_names(file, candidate)
@@ -293,7 +332,7 @@ class TFLiteQuantizer(Quantizer):
             file = self._use_int8(file, ranges, float_names | products)
             floats = set(range(len(file.main.tensors))) - _indices(file, products)
             Int8Pass(
-                file, file.main, ranges_by_name(self.content, self._ranges, file), floats
+                file, file.main, ranges_by_name(self.original, self._ranges, file), floats
             ).run()
         else:
             file = self._use_int8(file, ranges, float_names)
@@ -345,13 +384,13 @@ class TFLiteQuantizer(Quantizer):
 
     def _use_int8(self, file: TFLiteFile, ranges: Ranges, float_names: set[str]) -> TFLiteFile:
         """The result of TensorFlow's quantizer with these ranges of the tensors of ``file``."""
-        measured = self.content, self._ranges
+        measured = self.original, self._ranges
         dense = self._per_channel_dense
         return quantized_by_tensorflow(file, ranges, float_names, measured, per_channel_dense=dense)
 
     def _ranges_of_io(self, file: TFLiteFile) -> Ranges:
         """The ranges of the inputs and outputs of ``file``; see :func:`ranges_at_ends`."""
-        original = TFLiteFile(self.content)
+        original = self.original
         ranges = self._ranges
         if self.recipe.activations != "int8":
             ranges = widen_tflite_outputs(original, ranges, self.io)

@@ -91,7 +91,7 @@ class MicroQuantizer(TFLiteQuantizer):
         return replace(model, notes=(*_wide_parts(model.candidate), *notes), cost={})
 
     def calibrate(self, samples: Tensors) -> tuple[str, ...]:
-        file = TFLiteFile(self.content)
+        file = self.copy()
         self.has_steps = bool(recurrent_operators(file, self.io.recurrent))
         ranges, notes = self._measure(file, samples)
         shared = share_step_ranges(file, ranges, self.io.recurrent)
@@ -181,7 +181,7 @@ class MicroQuantizer(TFLiteQuantizer):
     def _joined_stages(self) -> Iterable[Stage]:
         """Joined products of recurrent steps, which round once instead of three times."""
         precise = Candidate(halves="all", joined=True)
-        if not self._join(TFLiteFile(self.content), precise)[1]:
+        if not self._join(self.copy(), precise)[1]:
             return ()
         return (Stage((precise, replace(precise, cut_tails=True)), TARGET),)
 
@@ -195,12 +195,12 @@ class MicroQuantizer(TFLiteQuantizer):
         return names
 
     def with_activations(self, candidate: Candidate) -> QuantizedModel:
-        file, ranges = TFLiteFile(self.content), self._ranges
+        file, ranges = self.copy(), self._ranges
         if candidate.joined:
             ranges, _ = self._join(file, candidate)
         if self.recipe.activations == "int8":
             file = self._use_int8(file, ranges, self._float_names(file, candidate))
-            ranges = with_dequantized(file, ranges_by_name(self.content, self._ranges, file))
+            ranges = with_dequantized(file, ranges_by_name(self.original, self._ranges, file))
             if self._one_width:
                 compare_integers(file)
         if self.recipe.activations == "int16" or not self._one_width:

@@ -7,9 +7,10 @@ import pytest
 from quantized_models import ConversionsOf, calibrated_quantizer
 
 from edgeattn.metrics.pairwise import snr_db
+from edgeattn_converters.formats.tflite_float import has_loops
 from edgeattn_converters.graphs.tflite_file import TFLiteFile
-from edgeattn_converters.quantization.candidates import Candidate
-from edgeattn_converters.quantization.quantized_model import model_opener
+from edgeattn_converters.quantization.candidates import Candidate, Stage
+from edgeattn_converters.quantization.quantized_model import QuantizedModel, model_opener
 from edgeattn_converters.quantization.tflite import TFLiteQuantizer
 
 UNITS, STEPS = 37, 19
@@ -100,3 +101,34 @@ def test_small_cells_are_closer_to_keras_with_float_functions() -> None:
         with model_opener(quantizer.content, quantizer.io)(quantized) as run:
             ratios.append(snr_db(model.predict(x, verbose=0), run({"x": x})["answer"]))
     assert ratios[0] > ratios[1] + 1
+
+
+def test_candidates_with_equal_files_are_made_once(
+    quantizer: TFLiteQuantizer, conversions_of: ConversionsOf
+) -> None:
+    """The updates of states are among the steps that are float32 already. Loops have more to it."""
+    first = Candidate(recurrence=True)
+    second = Candidate(recurrence=True, states=True)
+    made = {}
+
+    def quantize(candidate: Candidate) -> QuantizedModel:
+        made[candidate] = quantizer.with_activations(candidate)
+        return made[candidate]
+
+    samples = {name: array[:4] for name, array in conversions_of("lstm").samples.items()}
+    assert quantizer.select([Stage((first, second))], quantize, samples).candidate == first
+    if has_loops(quantizer.content):
+        assert set(made) >= {first, second}
+    else:
+        assert second not in made
+        assert quantizer.with_activations(second).content == made[first].content
+
+
+def test_candidates_start_from_the_unchanged_file(quantizer: TFLiteQuantizer) -> None:
+    changed = quantizer.copy()
+    changed.main.operators.clear()
+    changed.main.tensors[0].shape = [7]
+    changed.add_constant(changed.main, np.ones(3, np.float32))
+    read = TFLiteFile(quantizer.content)
+    assert quantizer.copy().to_bytes() == read.to_bytes() == quantizer.original.to_bytes()
+    assert read.kind(quantizer.copy().main.operators[0]) == read.kind(read.main.operators[0])
