@@ -21,6 +21,7 @@ from edgeattn_converters.lowering import (
     einsums,
     exact_integers,
     fake_quantization,
+    float8,
     known_sizes,
     matrices,
     scans,
@@ -193,9 +194,9 @@ _ROUNDINGS: Mapping[str, _Replacement] = {
     "FakeQuantWithMinMaxVarsPerChannel": fake_quantization.of_tensors,
 }
 _WITH_ATTRIBUTES = frozenset(
-    {*_SEARCHES, *_INTERPOLATIONS, *_VOLUMES, *_SOLUTIONS, *_ROUNDINGS, "Any", "Cumprod",
-     "CropAndResize", "CumulativeLogsumexp", "DenseBincount", "Einsum", "ExtractImagePatches",
-     "ImageProjectiveTransformV3", "Mean", "Prod", "StridedSlice", "Sum"}
+    {*_SEARCHES, *_INTERPOLATIONS, *_VOLUMES, *_SOLUTIONS, *_ROUNDINGS, "Any", "Cast",
+     "CropAndResize", "Cumprod", "CumulativeLogsumexp", "DenseBincount", "Einsum",
+     "ExtractImagePatches", "ImageProjectiveTransformV3", "Mean", "Prod", "StridedSlice", "Sum"}
 )  # fmt: skip
 Replacements = Mapping[str, _Replacement]
 _BOTH: Replacements = {
@@ -203,6 +204,7 @@ _BOTH: Replacements = {
     "AdjustHue": colors.adjust_hue,
     "AdjustSaturation": colors.adjust_saturation,
     "BesselI0": special.bessel_i0,
+    "Cast": float8.cast_back,
     "Cross": composed.cross,
     "Cumprod": scans.cumulative_product,
     "CumulativeLogsumexp": scans.cumulative_logsumexp,

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import ml_dtypes
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -104,6 +105,30 @@ def test_exported_graph_of_a_quantized_model(mode: str, tmp_path: Path) -> None:
     runner = open_runner(path, "tflite", interface.inputs, interface.outputs)
     outputs = np.concatenate([runner.run({"x": x[None]})["output_0"] for x in X])
     np.testing.assert_allclose(outputs, model(X), rtol=1e-4, atol=1e-4)
+
+
+def test_exported_graph_of_a_model_in_float8(tmp_path: Path) -> None:
+    """Inputs and weights are rounded to float8, which neither format has."""
+    numbers = np.arange(256, dtype=np.uint8).view(ml_dtypes.float8_e4m3fn).astype("float32")
+    numbers = np.sort(numbers[np.isfinite(numbers)])
+    # Ties, and what is just beside them.
+    ties = (numbers[1:] + numbers[:-1]) / 2
+    values = [numbers, ties, *(np.nextafter(ties, np.float32(end)) for end in (-9e3, 9e3))]
+    x = np.concatenate(values)[:1000].reshape(-1, 1, 20)
+    inputs = keras.Input((1, 20), name="x")
+    model = keras.Model(inputs, layers.Dense(20, use_bias=False)(inputs))
+    model.quantize("float8")
+    model.layers[1].kernel_scale.assign(0.37)
+    model.layers[1]._kernel.assign(np.eye(20) * 0.777)
+    model.export(tmp_path / "exported", verbose=False)
+    loaded = load_model(audit_file(tmp_path / "exported"))
+    interface = interface_of(loaded.model)
+    for name, converter in (("tflite", tflite), ("onnx", onnx)):
+        path = tmp_path / f"m.{name}"
+        converter.convert(loaded.model, interface, recipe_for("float32"), path)
+        runner = open_runner(path, name, interface.inputs, interface.outputs)
+        outputs = np.concatenate([runner.run({"x": row[None]})["output_0"] for row in x])
+        np.testing.assert_allclose(outputs, model(x), rtol=1e-6, err_msg=name)
 
 
 class OneSample(tf.Module):
