@@ -277,3 +277,20 @@ def test_all_unknown_layers_are_named() -> None:
         screened(*configs)
     assert "Refused at 'lambda', '2nd' and 'far>off': the Lambda layers" in refused.value.message
     assert "Define lambda_(x), layer_2nd(x) and far_off(x) in" in str(refused.value.hint)
+
+
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        ("def f(x, n):\n    for i in range(n):\n        x = x + i\n    return x", "it has a loop"),
+        ("def f(x, n):\n    return x[0] if n else x", "it has branches"),
+        ("def f(x, n):\n    return (lambda y: y)(x)", "it defines another function"),
+        ("def f(x, n):\n    return sum([x[i] * n for i in (0, 1)])", "it defines another function"),
+    ],
+)
+def test_refusal_says_what_the_code_has_and_names_arguments(source: str, reason: str) -> None:
+    """Keras passes the stored arguments to the function that replaces the code, too."""
+    config = {**config_of(from_source(source)), "name": "odd", "arguments": {"n": 2}}
+    with pytest.raises(UnsafeModelError, match=rf"Python 3\S+: {reason}") as refused:
+        screened(config)
+    assert "Define odd(x, n) in" in str(refused.value.hint)

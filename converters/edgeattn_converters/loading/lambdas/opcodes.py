@@ -88,6 +88,14 @@ DIALECTS = (
 _FIRST_WITH_ARGUMENT = 90  # in the wide dialects
 
 
+# What instructions outside the list are for, before Python 3.13.
+_PURPOSES = {
+    **dict.fromkeys((68, 93), "it has a loop"),
+    **dict.fromkeys((110, 114, 115), "it has branches"),
+    **dict.fromkeys((132, 135, 136), "it defines another function"),
+}
+
+
 class UnknownInstructionError(ValueError):
     """The code contains an instruction that is not in the list."""
 
@@ -102,7 +110,8 @@ def instructions(code: bytes, dialect: Dialect) -> Iterator[tuple[str, int]]:
 
 def _name(number: int, dialect: Dialect) -> str:
     if number not in dialect.names:
-        raise UnknownInstructionError(f"unknown instruction {number}")
+        purpose = None if dialect.name == "Python 3.13" else _PURPOSES.get(number)
+        raise UnknownInstructionError(purpose or f"unknown instruction {number}")
     return dialect.names[number]
 
 

@@ -150,11 +150,33 @@ def function_name(config: Config) -> str | None:
     return name.rsplit(".", 1)[-1] if name else None
 
 
-def refusal(unknown: Sequence[tuple[str, Exception]], trust: CodeTrust) -> UnsafeModelError:
-    """Return the error for Lambda layers, by name, whose code is not recognized."""
-    names = list(dict.fromkeys(name for name, _ in unknown))
-    reasons = list(dict.fromkeys(str(reason)[:200] for _, reason in unknown))
-    functions = enumerated([f"{identifier(name)}(x)" for name in names])
+@dataclasses.dataclass(frozen=True)
+class UnknownCode:
+    """A Lambda layer whose code is not recognized: its name, why, and its further arguments."""
+
+    layer: str
+    reason: Exception
+    arguments: tuple[str, ...] = ()
+
+    @property
+    def definition(self) -> str:
+        """The call of the function that replaces it: ``scaled(x, factor)``."""
+        return f"{identifier(self.layer)}({', '.join(('x', *self.arguments))})"
+
+
+def argument_names(config: Config) -> tuple[str, ...]:
+    """Return the names of the arguments that a Lambda passes to its function beside the input."""
+    arguments = config.get("arguments")
+    if not isinstance(arguments, Mapping):
+        return ()
+    return tuple(name for name in arguments if isinstance(name, str) and name.isidentifier())
+
+
+def refusal(unknown: Sequence[UnknownCode], trust: CodeTrust) -> UnsafeModelError:
+    """Return the error for Lambda layers whose code is not recognized."""
+    names = list(dict.fromkeys(item.layer for item in unknown))
+    reasons = list(dict.fromkeys(str(item.reason)[:200] for item in unknown))
+    functions = enumerated(list(dict.fromkeys(item.definition for item in unknown)))
     layers = enumerated([repr(name) for name in names])
     pronoun = "layer contains" if len(names) == 1 else "layers contain"
     return UnsafeModelError(

@@ -41,7 +41,7 @@ def migrate(item: Config, ctx: Context) -> dict[str, Any]:
     try:
         expression = recognition.recognize(config)
     except NotRecognizedError as error:
-        ctx.missing.append(_missing(name, function_name, error))
+        ctx.missing.append(_missing(name, function_name, error, config))
         return placeholder(layer_name)
     ctx.notes.append(
         f"{layer_name}: replaced the Lambda with {expressions.describe(expression)}, recognized "
@@ -50,16 +50,19 @@ def migrate(item: Config, ctx: Context) -> dict[str, Any]:
     return expression_layer(layer_name, expression, config)
 
 
-def _missing(name: str, function_name: str | None, error: NotRecognizedError) -> Missing:
+def _missing(
+    name: str, function_name: str | None, error: NotRecognizedError, config: Config
+) -> Missing:
+    unknown = recognition.UnknownCode(name, error, recognition.argument_names(config))
     if function_name is not None:
         return Missing(
             f"The Lambda layer {name!r} calls the function {function_name!r}, which is not stored "
             "in the file.",
-            f"{function_name}(x)",
+            f"{function_name}({', '.join(('x', *unknown.arguments))})",
         )
     return Missing(
-        recognition.refusal([(name, error)], recognition.CodeTrust()).message,
-        f"{recognition.identifier(name)}(x)",
+        recognition.refusal([unknown], recognition.CodeTrust()).message,
+        unknown.definition,
         refused=True,
     )
 

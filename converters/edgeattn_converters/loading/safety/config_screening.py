@@ -63,18 +63,21 @@ def screen(
     layer and the reason; if the code of several Lambda layers is unknown, all of them.
     """
     objects = 0
-    unknown: list[tuple[str, Exception]] = []
+    unknown: list[recognition.UnknownCode] = []
     for item in walk(config, hint=hint):
         if isinstance(item.value, dict) and "class_name" in item.value:
             objects += 1
             if objects > size_limits.MAX_LAYERS and not trusted:
                 problem = f"the model has more than {size_limits.MAX_LAYERS} layers and objects"
                 raise _refusal(item, problem, hint)
-            if _is_replaceable(item) and (code.trusted or item.layer in dict(unknown)):
+            if _is_replaceable(item) and (code.trusted or _is_listed(item, unknown)):
                 continue
             _check_object(item)
             if (reason := _unknown_code(item, code)) is not None:
-                unknown.append((_name_of(item.value) or item.layer, reason))
+                layer = item.value.get("config")
+                arguments = recognition.argument_names(layer) if isinstance(layer, dict) else ()
+                name = _name_of(item.value) or item.layer
+                unknown.append(recognition.UnknownCode(name, reason, arguments))
         elif isinstance(item.value, str) and not item.compiled:
             _check_string(item)
         elif isinstance(item.value, int) and item.key in _SIZE_KEYS and not trusted:
@@ -162,6 +165,10 @@ def _name_of(value: Mapping[str, Any]) -> str | None:
 def _is_replaceable(item: Item) -> bool:
     """Return whether an object is the function of a Lambda layer, which the user may replace."""
     return item.key == "function" and item.value.get("class_name") == "__lambda__"
+
+
+def _is_listed(item: Item, unknown: Sequence[recognition.UnknownCode]) -> bool:
+    return any(item.layer == other.layer for other in unknown)
 
 
 def _unknown_code(item: Item, trust: recognition.CodeTrust) -> Exception | None:
