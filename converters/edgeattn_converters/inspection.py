@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from edgeattn import progress
 from edgeattn.errors import EdgeattnError, UnsupportedModelError, UsageError
 from edgeattn.file_structure.tflite import read_tflite
@@ -24,9 +26,12 @@ from edgeattn_converters.quantization.integer_only import cure_of
 from edgeattn_converters.quantization.layer_weights import recurrent_layers
 from edgeattn_converters.quantization.micro_rewrites import rewrite
 from edgeattn_converters.recipes import recipe_for
+from edgeattn_converters.reference.edge_cases import SEED
+from edgeattn_converters.reference.plausible_inputs import plausible_inputs
+from edgeattn_converters.reference.traced_values import check_rows
 from edgeattn_converters.tracing.attention_outputs import PREFIX, is_attention
 from edgeattn_converters.tracing.keras_call import dtype_of, layer_name, named_outputs
-from edgeattn_converters.tracing.trace import interface_of
+from edgeattn_converters.tracing.trace import Interface, interface_of, trace
 
 
 def inspect(source: ModelSource, *, attempt_conversion: bool = True) -> dict[str, Any]:
@@ -150,8 +155,9 @@ def _attempts(model: Any, *, attempt: bool) -> dict[str, Any]:
             progress.report(f"converting to {format} float32")
             converter = importlib.import_module(f"edgeattn_converters.formats.{format}")
             try:
-                path = Path(folder) / f"model.{format}"
-                converter.convert(model, interface_of(model), recipe_for("float32"), path)
+                path, interface = Path(folder) / f"model.{format}", interface_of(model)
+                _check_rows(model, interface)
+                converter.convert(model, interface, recipe_for("float32"), path)
                 results[format] = "yes"
                 if format == "tflite":
                     file = rewrite(path.read_bytes())
@@ -163,6 +169,12 @@ def _attempts(model: Any, *, attempt: bool) -> dict[str, Any]:
             except UnsupportedModelError as error:
                 results[format] = error.message
     return document
+
+
+def _check_rows(model: Any, interface: Interface) -> None:
+    """Raise the error of the reference for values that do not have one row for each sample."""
+    traced = trace(model, interface, batch=None, attention=True, freeze=False)
+    check_rows(traced, plausible_inputs(model, interface, np.random.default_rng(SEED)))
 
 
 def _tensor(name: str, tensor: Any) -> dict[str, Any]:

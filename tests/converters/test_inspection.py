@@ -78,6 +78,19 @@ def test_an_operation_that_a_format_lacks(tmp_path: Path) -> None:
     assert "MatrixInverse" in document["converts"]["onnx"]
 
 
+def test_outputs_with_another_number_of_rows(tmp_path: Path) -> None:
+    """Like ``convert``, which computes them for its reference."""
+    import keras
+
+    inputs = keras.Input((6, 8), name="x")
+    model = keras.Model(inputs, keras.ops.reshape(keras.layers.Dense(4)(inputs), (-1, 4)))
+    model.save(tmp_path / "model.keras")
+    converts = inspection.inspect(ModelSource(tmp_path / "model.keras"))["converts"]
+    assert set(converts) == {"tflite", "onnx"}
+    for reason in converts.values():
+        assert "24 rows for 4 samples: its first axis is not that of the samples" in reason
+
+
 def test_layers_of_nested_models(tmp_path: Path) -> None:
     path = tmp_path / "model.keras"
     models.filled(models.nested()).save(path)

@@ -1,5 +1,6 @@
 """Values of a traced model, and whether those of a sample depend on the others of its batch."""
 
+import contextlib
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -50,6 +51,14 @@ def _parts(traced: Traced, inputs: Tensors, batch_size: int) -> Iterator[list[Ar
                     "first axis is the batch axis, and load its weights; they fit.",
                 )
         yield values
+
+
+def check_rows(traced: Traced, inputs: Tensors) -> None:
+    """Raise :class:`UnsupportedModelError` unless all values have one row for each sample."""
+    import tensorflow as tf
+
+    with contextlib.suppress(tf.errors.OpError):  # Keras cannot compute some rows
+        traced_values(traced, {name: array[:_ALONE] for name, array in inputs.items()})
 
 
 def changes_by_neighbors(traced: Traced, inputs: Tensors) -> dict[str, float]:
