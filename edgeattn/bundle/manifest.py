@@ -29,6 +29,8 @@ MAX_PATH = 200
 # Where the samples of a reference come from: the user's samples, calibration samples that were set
 # aside, or made up from the model.
 SAMPLES, CALIBRATION, SYNTHETIC = "samples", "calibration", "synthetic"
+# The start of the note about a model that Keras has quantized.
+DEQUANTIZED = "Keras had quantized layers of this model"
 # Exceptions that parsing a malformed manifest can raise.
 MALFORMED = (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError)
 
@@ -61,6 +63,12 @@ class Artifact:
     @property
     def label(self) -> str:
         return f"{self.format} {self.scheme}"
+
+    @property
+    def achieved_label(self) -> str:
+        """The label with the scheme that the file achieved, if it is another."""
+        achieved = str(self.achieved.get("scheme", self.scheme))
+        return self.label if achieved == self.scheme else f"{self.label} -> {achieved}"
 
     @property
     def runtime(self) -> str | None:

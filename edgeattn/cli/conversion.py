@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 def conversion_lines(conversion: Conversion, *, verbose: bool) -> Iterator[str]:
     from edgeattn.api.convert import recommendation_of
+    from edgeattn.bundle.manifest import DEQUANTIZED
 
     manifest = conversion.bundle.manifest
     model, reference, reports = manifest.model, manifest.reference, conversion.report.artifacts
@@ -38,6 +39,11 @@ def conversion_lines(conversion: Conversion, *, verbose: bool) -> Iterator[str]:
         f"Compared with Keras on {manifest.reference_samples} and "
         f"{counted(reference['edge_cases'], 'edge case')}, run consecutively."
     )
+    if any(note.startswith(DEQUANTIZED) for note in model["notes"]):
+        yield (
+            "Keras computed with the float32 values of the weights: the verdicts do not cover the "
+            "difference from the quantized model, see the note."
+        )
     if reference.get("lengths"):
         yield (
             "Files for sequences of any length were compared at "
@@ -120,7 +126,7 @@ def _accepts_lengths(artifact: Artifact) -> bool:
 
 
 def _steps(artifact: Artifact, sequences: Collection[str]) -> str:
-    """The sequence length that an artifact accepts.
+    """The length that an artifact accepts: ``20``, or ``64x48``, the height and width of images.
 
     ``sequences`` are the inputs whose axes are free in another artifact; others, such as states,
     have no length. Without them all inputs have one.
@@ -128,8 +134,13 @@ def _steps(artifact: Artifact, sequences: Collection[str]) -> str:
     if artifact.free_axes:
         return "any"
     inputs = [spec for spec in artifact.inputs if spec.name in sequences] or artifact.inputs
-    lengths = {spec.shape[1] for spec in inputs if len(spec.shape) > 1}
-    return ", ".join(map(str, sorted(lengths, key=str)))
+    lengths = {
+        # All axes of images but the channels; of sequences, there may be no such axis.
+        "x".join(map(str, spec.shape[1 : max(2, len(spec.shape) - 1)]))
+        for spec in inputs
+        if len(spec.shape) > 1
+    }
+    return ", ".join(sorted(lengths))
 
 
 def _scheme(name: str) -> str:

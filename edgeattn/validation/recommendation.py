@@ -76,7 +76,7 @@ class Recommendation:
         if self.candidate is None:
             return f"Recommended: none, because {self.reason}."
         artifact = self.candidate.artifact
-        return f"Recommended: {artifact.path} ({artifact.label}), {self.why}."
+        return f"Recommended: {artifact.path} ({artifact.achieved_label}), {self.why}."
 
     @property
     def why(self) -> str:
@@ -87,7 +87,7 @@ class Recommendation:
     def short(self) -> str:
         """The recommendation in a few words."""
         artifact = self.artifact
-        return "none recommended" if artifact is None else f"recommended: {artifact.label}"
+        return "none recommended" if artifact is None else f"recommended: {artifact.achieved_label}"
 
     def to_json(self) -> dict[str, Any] | None:
         """The value of the key ``recommended``."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import pytest
 
@@ -49,6 +50,14 @@ def test_the_smallest_that_passes():
         *("9 samples (t.npz)", "rt 1"),
         "this machine",
     )
+
+
+def test_the_achieved_scheme_is_named():
+    """An Embedding alone has no weight that dynamic_int8 quantizes."""
+    made = replace(artifact("dynamic_int8", 1500), achieved={"scheme": "float32"})
+    result = recommend([replace(candidate("int8", 1), artifact=made)], "this machine")
+    assert "(tflite dynamic_int8 -> float32), the smallest that passes" in result.line
+    assert result.short == "recommended: tflite dynamic_int8 -> float32"
 
 
 def test_the_fastest_that_passes_although_it_is_larger():

@@ -186,7 +186,8 @@ def _check(proto: Any, traced: Traced, model: Any) -> None:
     if missing := {name for name in _kinds(proto.graph) if not onnx.defs.has(name)}:
         raise ConversionError(
             f"ONNX has no operator for {with_layers(missing, traced.function.graph, model)}.",
-            hint="Express them with other operations, or convert to TFLite only: --format tflite",
+            hint="Express them with other operations, or, if TFLite has them, convert to TFLite "
+            "only: --format tflite",
         )
     try:
         onnx.checker.check_model(proto, full_check=True)

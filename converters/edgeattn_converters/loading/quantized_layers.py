@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from edgeattn.bundle.manifest import DEQUANTIZED
 from edgeattn.errors import UnsupportedModelError
 from edgeattn_converters.loading import subclassed
 
@@ -22,7 +23,9 @@ _LORA = ("lora_rank", "lora_alpha")
 # Keras 3.15 leaves the zero points of these out of .keras files.
 _WITH_ZERO_POINTS = ("gptq", "awq")
 _WEIGHTS = ("kernel", "embeddings")
-SEED, SAMPLES, TOKENS = 20160217, 8, 2
+SEED, SAMPLES, TOKENS = 20160217, 32, 2
+# The length of a free axis of the generated inputs.
+STEPS = 8
 # Numbers of arrays besides kernel and bias.
 FLOAT8_SCALES, INT4_IN_GROUPS = 6, 3
 
@@ -159,10 +162,10 @@ def assign_dequantized(model: Any, quantized: Any) -> str:
         for actual, output in zip(_outputs(_as_functional(model), inputs), expected, strict=True)
     )
     return (
-        f"Keras had quantized layers of this model ({counts}). They are loaded with the float32 "
-        "values of their weights, and their activations are not rounded: on generated inputs, the "
-        f"outputs differ from those of the quantized model by up to {error:.2g} (largest output "
-        f"{largest:.2g})."
+        f"{DEQUANTIZED} ({counts}). They are loaded with the float32 values of their weights, and "
+        f"their activations are not rounded: on {SAMPLES} generated inputs, the outputs differ "
+        f"from those of the quantized model by up to {error:.2g} (largest output {largest:.2g}); "
+        "on other inputs, they may differ more."
     )
 
 
@@ -269,7 +272,7 @@ def _samples(model: Any) -> list[Any]:
     ]
     samples = []
     for tensor in model.inputs:
-        shape = (SAMPLES, *(size or SAMPLES for size in tensor.shape[1:]))
+        shape = (SAMPLES, *(size or STEPS for size in tensor.shape[1:]))
         values: Any
         if vocabulary and len(shape) == TOKENS:
             values = generator.integers(0, min(vocabulary), shape)

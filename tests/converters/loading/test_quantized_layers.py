@@ -60,6 +60,7 @@ def test_int8_weights_have_the_values_of_their_integers(suffix: str, tmp_path: P
     assert {w.dtype for w in loaded.model.weights} == {"float32"}
     [note] = [note for note in loaded.notes if "quantized layers" in note]
     assert "4 in int8" in note
+    assert "on 32 generated inputs" in note
     np.testing.assert_allclose(loaded.model(TOKENS), model(TOKENS), atol=0.02)
 
 

@@ -106,11 +106,13 @@ def require_removed(model: Any) -> None:
     for layer in model._flatten_layers():
         if type(layer).__name__ not in _NOT_IN_ARTIFACTS:
             continue
-        hint = (
-            "Call such layers on an Input each, or save the model without them: "
-            "keras.Model(first_layer.output, model.output). The program on the device then looks "
-            "up the values."
-        )
+        behind = "keras.Model(layer.output, model.output), and all other inputs it needs"
+        if layer in model.layers:
+            behind = f"keras.Model(model.get_layer({layer.name!r}).output, model.output)"
+        without = f"save the model without it: {behind}. The program on the device then"
+        hint = f"Call it on an Input of its own, or {without} looks up the values."
+        if type(layer).__name__ == "HashedCrossing":
+            hint = f"{without[0].upper()}{without[1:]} computes {layer.name!r}."
         if getattr(layer, "invert", False):
             hint = (
                 "Save the model without it, and pass its words in the order of the outputs: "
