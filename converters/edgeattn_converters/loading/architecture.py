@@ -15,6 +15,7 @@ from edgeattn_converters.loading import (
     subclassed,
 )
 from edgeattn_converters.loading.audit import ModelFile
+from edgeattn_converters.loading.build import root_cause
 from edgeattn_converters.loading.config_inspection import Config
 from edgeattn_converters.loading.custom_objects import check_size, load_module
 from edgeattn_converters.loading.formats import hdf5
@@ -194,5 +195,5 @@ def _call(function: Any, path: str, name: str, program: Program) -> Any:
         if isinstance(error, TypeError) and f"{name}() missing" in str(error):
             hint = f"Make {name}() callable without arguments; it must return the model."
         raise UsageError(
-            f"--architecture: {name}() failed with {type(error).__name__}: {error}", hint=hint
+            f"--architecture: {name}() failed with {root_cause(error)}", hint=hint
         ) from error

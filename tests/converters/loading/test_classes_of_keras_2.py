@@ -9,10 +9,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 import pytest
 import tf_keras
 
+from edgeattn.errors import UsageError
 from edgeattn_converters.loading.audit import audit_file
 from edgeattn_converters.loading.load import load_model
 
@@ -212,3 +214,17 @@ def build():
 
     expected, actual = outputs(text, with_last, tmp_path, program)
     np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_errors_of_programs_are_one_line(tmp_path: Path) -> None:
+    """Keras 2 let programs call functions of TensorFlow with inputs; Keras 3 explains in ten lines
+    why it does not."""
+    path, own = tmp_path / "m.weights.h5", tmp_path / "own.py"
+    keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)]).save_weights(path)
+    own.write_text(
+        "import keras\nimport tensorflow as tf\ndef build():\n"
+        "    return keras.Model((x := keras.Input((3,))), tf.math.log(x + 1e-7))"
+    )
+    with pytest.raises(UsageError, match=r"build\(\) failed with ValueError: A KerasTensor") as e:
+        load_model(audit_file(path), architecture=f"{own}:build")
+    assert "\n" not in e.value.message
