@@ -14,7 +14,7 @@ from edgeattn.tensors import Specs, Tensors
 from edgeattn_converters.formats import ConvertedFile
 from edgeattn_converters.formats.missing_operators import with_layers
 from edgeattn_converters.graphs.onnx_file import convert_opset, free_dimensions
-from edgeattn_converters.lowering import missing_operations
+from edgeattn_converters.lowering import missing_operations, whole_numbers
 from edgeattn_converters.lowering.attention import lower_attention, lower_keras_attention
 from edgeattn_converters.lowering.call_replacement import Lowering, all_layers, lowered
 from edgeattn_converters.lowering.complex_numbers import complex_as_pairs
@@ -174,6 +174,7 @@ def _lowered(
         lowered(model, ONNXRecurrence(placeholders), lowerings),
         missing_operations.replaced_operations(missing_operations.ONNX),
         complex_as_pairs(),
+        whole_numbers.composed_integers(whole_numbers.ONNX),
         wide_integers(ONNX_MOVES),
     ):
         yield

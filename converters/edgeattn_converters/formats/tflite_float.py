@@ -14,7 +14,7 @@ from edgeattn_converters.formats.missing_operators import with_layers
 from edgeattn_converters.graphs.negated_zeros import keep_negated_zeros
 from edgeattn_converters.graphs.scalar_biases import extend_scalar_biases
 from edgeattn_converters.graphs.tflite_file import TFLiteFile
-from edgeattn_converters.lowering import missing_operations, reciprocal_roots
+from edgeattn_converters.lowering import missing_operations, reciprocal_roots, whole_numbers
 from edgeattn_converters.lowering.attention import lower_attention, lower_keras_attention
 from edgeattn_converters.lowering.broadcast_operands import separate_broadcasts
 from edgeattn_converters.lowering.call_replacement import lowered
@@ -172,6 +172,7 @@ def _lowered(
         ordered_constants(),
         missing_operations.replaced_operations(replacements),
         complex_as_pairs(),
+        whole_numbers.composed_integers(whole_numbers.TFLITE),
         wide_integers(TFLITE_MOVES),
     ):
         yield

@@ -39,7 +39,8 @@ def einsum(*operands: Any, attributes: _Attributes) -> Any:
         return None if simple == letters else _ordered(tensors[0], simple[0], result)
     contracted = sorted(set(simple[0]) & set(simple[1]) - set(result))
     free = [set(term) - set(contracted) for term in simple]
-    if not contracted or free[0] == free[1]:
+    # TFLite has products of matrices of floats only.
+    if not contracted or free[0] == free[1] or tensors[0].dtype.is_integer:
         order = [*result, *contracted]
         product = _ordered(tensors[0], simple[0], order) * _ordered(tensors[1], simple[1], order)
         axes = list(range(len(result), len(order)))

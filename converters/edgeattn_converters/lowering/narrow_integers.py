@@ -1,4 +1,4 @@
-"""Arithmetic with integers of 8 and 16 bits and with uint32, in integers of 32 and 64 bits.
+"""Operations with integers of 8 and 16 bits, uint32 and truth values, in wider integers.
 
 The formats have few operators for narrow integers, and some give other results if a step between
 exceeds the range. The wide result modulo the number of narrow integers is that of TensorFlow, whose
@@ -11,10 +11,8 @@ from typing import Any
 
 from edgeattn_converters.graphs.operation_creation import Creation, created_by, is_copy
 
-_WIDE: Mapping[str, str] = {
-    **dict.fromkeys(("int8", "uint8", "int16", "uint16"), "int32"),
-    "uint32": "int64",
-}
+_NARROW = frozenset({"int8", "uint8", "int16", "uint16", "uint32"})
+_WIDE: Mapping[str, str] = {**dict.fromkeys({*_NARROW, "bool"}, "int32"), "uint32": "int64"}
 _BITS = frozenset({"BitwiseAnd", "BitwiseOr", "BitwiseXor", "Invert", "LeftShift", "RightShift"})
 _SHIFTS = ("LeftShift", "RightShift")
 _ARITHMETIC = frozenset(
@@ -22,21 +20,28 @@ _ARITHMETIC = frozenset(
     | {"FloorDiv", "FloorMod", "TruncateDiv", "TruncateMod", "Div", "Mod", "Pow", "Maximum"}
     | {"Minimum", "ClipByValue", "Less", "LessEqual", "Greater", "GreaterEqual", "Equal"}
     | {"NotEqual", "Sum", "Prod", "Max", "Min", "Cumsum", "Cumprod", "ArgMax", "ArgMin", "TopKV2"}
-    | {"MatMul", "BatchMatMul", "BatchMatMulV2", "Einsum", "Mean", "Relu"}
+    | {"MatMul", "BatchMatMul", "BatchMatMulV2", "Einsum", "Mean", "Relu", "Relu6"}
+    | {"TensorScatterAdd", "UnsortedSegmentSum"}
 )
 # What a format cannot move or select: the dtypes by operation.
 Moves = Mapping[str, frozenset[str]]
-_NARROW = frozenset(_WIDE)
 _UNSIGNED = frozenset({"uint16", "uint32"})
+_BOOL = frozenset({"bool"})
 TFLITE_MOVES: Moves = {
-    **dict.fromkeys(("Pad", "PadV2", "SpaceToDepth"), _NARROW),
+    **dict.fromkeys(("Pad", "PadV2", "TensorScatterUpdate"), _NARROW),
+    **dict.fromkeys(("MatrixBandPart", "ReverseSequence"), _NARROW | _BOOL),
     **dict.fromkeys(("ReverseV2", "Tile"), _NARROW - {"uint8"}),
     **dict.fromkeys(("Select", "SelectV2"), _NARROW - {"int8", "uint32"}),
-    **dict.fromkeys(("DepthToSpace", "MirrorPad", "Roll", "Transpose"), _UNSIGNED | {"int16"}),
-    **dict.fromkeys(("ConcatV2", "GatherNd", "Pack", "Slice", "Split", "SplitV"), _UNSIGNED),
-    **dict.fromkeys(("StridedSlice", "Unpack"), _UNSIGNED),
+    **dict.fromkeys(("Roll", "ScatterNd", "Slice", "Transpose"), _UNSIGNED | {"int16"}),
+    "MirrorPad": _UNSIGNED | {"int16", "bool"},
+    **dict.fromkeys(("ConcatV2", "Fill", "GatherNd", "GatherV2"), _UNSIGNED),
+    **dict.fromkeys(("Pack", "Split", "SplitV", "StridedSlice", "Unpack"), _UNSIGNED),
 }
-ONNX_MOVES: Moves = dict.fromkeys(("Select", "SelectV2"), _NARROW)
+ONNX_MOVES: Moves = {
+    **dict.fromkeys(("MatrixDiagPartV3", "Select", "SelectV2"), _NARROW),
+    "PadV2": _NARROW | _BOOL,
+    **dict.fromkeys(("ArgMax", "ArgMin"), _NARROW | _BOOL),
+}
 # Their results are float32, also those of integers.
 _TO_FLOATS = frozenset({"CropAndResize", "ResizeBilinear"})
 # float32 has all integers of up to 16 bits.
@@ -95,7 +100,7 @@ def _narrow_type(kind: str, moves: Moves, attributes: Mapping[str, Any]) -> Any:
         return dtype if dtype.is_integer else None
     if kind in _BITS | _BY_FLOATS and dtype == tf.uint32:
         return None
-    return dtype if dtype.name in moves.get(kind, _WIDE) else None
+    return dtype if dtype.name in moves.get(kind, _NARROW) else None
 
 
 def _type_name(attributes: Mapping[str, Any]) -> str:
@@ -110,7 +115,7 @@ def _is_to_uint32(x: Any, attributes: Mapping[str, Any]) -> bool:
 
 
 def _are_narrow(inputs: Any) -> bool:
-    return all(item.dtype.name in _WIDE for item in inputs)
+    return all(item.dtype.name in _NARROW for item in inputs)
 
 
 def _product(inputs: Any, attributes: Mapping[str, Any]) -> Any:
@@ -127,10 +132,16 @@ def _product(inputs: Any, attributes: Mapping[str, Any]) -> Any:
 def _widened(kind: str, inputs: Any, narrow: Any, wide: Any) -> list[Any]:
     import tensorflow as tf
 
-    operands = [tf.cast(item, wide) if item.dtype == narrow else item for item in inputs]
+    # The size of an image is an int32, too.
+    values = inputs[:1] if kind in _TO_FLOATS else inputs
+    operands = [tf.cast(item, wide) if item.dtype == narrow else item for item in values]
+    operands += inputs[len(values) :]
     if kind in _SHIFTS:
         # TensorFlow shifts by at most the number of bits less one.
         operands[1] = tf.clip_by_value(operands[1], 0, 8 * narrow.size - 1)
+    if kind == "GatherV2":
+        # TFLite's converter would move the cast behind it. This changes no unsigned integer.
+        operands[0] = tf.maximum(operands[0], tf.zeros([], wide))
     return operands
 
 
