@@ -93,7 +93,9 @@ def test_attention_in_ten_lines(tmp_path):
 def test_python_api(tmp_path):
     pytest.importorskip("edgeattn_converters")
     printed = run(code("python-api.md"), tmp_path).splitlines()
-    assert re.match(r"Recommended: largest\.float16\.\w+ \(\w+ float16\), the smallest", printed[0])
+    assert re.match(
+        r"Recommended: largest\.float16\.\w+ \(\w+ float16 -> float32\), the smallest", printed[0]
+    )
     assert printed[1:-1] == [
         "pass",
         "(3, 6)",
