@@ -14,6 +14,7 @@ from edgeattn_converters.quantization_aware.options import FineTuningOptions
 from edgeattn_converters.quantization_aware.weights import Kernel
 from edgeattn_converters.tracing.attention_outputs import maps_of
 from edgeattn_converters.tracing.keras_call import named_outputs, pack
+from edgeattn_converters.tracing.tokens import sequence_lengths
 from edgeattn_converters.tracing.trace import Interface
 
 # The loss of the labels, from outputs and labels by name.
@@ -68,9 +69,6 @@ class Student:
         import keras
 
         specs, maps = self._interface.inputs, [spec.name for spec in self._interface.attention]
-        lengths = [
-            axis for spec in specs for axis in spec.shape[1 : max(2, len(spec.shape) - 1)] if axis
-        ]
         inputs = [
             self._activations.value(f"input/{spec.name}", tensor)
             if rounded and not self._scales_inputs
@@ -83,11 +81,12 @@ class Student:
             if rounded
             else contextlib.nullcontext(),
             keras.StatelessScope(state_mapping=self._mapping()),
-            maps_of(self._model, lengths) as collect_maps,
+            maps_of(self._model) as collect_maps,
         ):
             result = self._model(pack(self._model, tuple(inputs)), training=False)
             outputs = dict(named_outputs(self._model, result, [spec.name for spec in specs]))
-            found = {item.name: item.weights for item in collect_maps()}
+            lengths = sequence_lengths(specs, tensors)
+            found = {item.name: item.weights for item in collect_maps(lengths)}
         return outputs | {name: found[name] for name in maps if name in found}
 
     def _mapping(self) -> list[tuple[Any, Any]]:

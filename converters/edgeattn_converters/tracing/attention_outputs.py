@@ -49,12 +49,13 @@ class AttentionMap:
     query: Any = None
 
 
-@contextlib.contextmanager
-def maps_of(model: Any, lengths: Sequence[int]) -> Iterator[Callable[[], list[AttentionMap]]]:
-    """A context whose function returns the maps of the last call of ``model`` within it.
+# The maps, from the sequence lengths of a model's inputs.
+CollectMaps = Callable[[Sequence[int]], list[AttentionMap]]
 
-    ``lengths`` are the sequence lengths of the model's inputs.
-    """
+
+@contextlib.contextmanager
+def maps_of(model: Any) -> Iterator[CollectMaps]:
+    """A context whose function returns the maps of the last call of ``model`` within it."""
     import tensorflow as tf
 
     recorded: list[tuple[str, Any, Any]] = []
@@ -64,7 +65,7 @@ def maps_of(model: Any, lengths: Sequence[int]) -> Iterator[Callable[[], list[At
         layer.cell.name for layer in all_layers(model) if is_keras_class(layer, *_CONVOLUTIONS)
     ]
 
-    def collect() -> list[AttentionMap]:
+    def collect(lengths: Sequence[int]) -> list[AttentionMap]:
         detected = softmaxes(tf.compat.v1.get_default_graph(), calls, excluded, lengths)
         layers = [*(layer for layer, _, _ in recorded), *(item.layer for item in detected)]
         names = iter(unique([f"{PREFIX}{layer}" for layer in layers]))

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeattn.tensors import Array
+from edgeattn.tensors import Array, Specs
 from edgeattn_converters.tracing.loop_tokens import lookups_in_loops
 
 # Operations that only move the values of their inputs, or convert their type.
@@ -30,13 +30,34 @@ def token_sizes(graph: Any, inputs: Sequence[Any]) -> dict[int, Array]:
 
     ``inputs`` are the placeholders of a traced graph. Inputs without tokens are not in the result.
     """
+    lookups = _lookups(graph, inputs)
+    return _looked_up(graph, inputs, lookups) if lookups else {}
+
+
+def sequence_lengths(inputs: Specs, tensors: Sequence[Any]) -> list[int]:
+    """The lengths of the sequences that a model takes, while a call with ``tensors`` is traced.
+
+    The last of several axes has features, unless the values are tokens, such as the words of the
+    sentences of a text.
+    """
+    indices = [indices for indices, _ in _lookups(tensors[0].graph, tensors)]
+    lengths: list[int] = []
+    for spec, tensor in zip(inputs, tensors, strict=True):
+        name = frozenset({tensor.op.name})
+        tokens = any(_depends_on_values(item, name) for item in indices)
+        axes = spec.shape[1 : None if tokens else max(2, len(spec.shape) - 1)]
+        lengths.extend(axis for axis in axes if axis)
+    return lengths
+
+
+def _lookups(graph: Any, inputs: Sequence[Any]) -> list[tuple[Any, int]]:
+    """The indices that consist of values of the inputs, and the number of rows they select from."""
     names = frozenset(tensor.op.name for tensor in inputs)
     candidates = list(lookups_in_loops(graph, _table_size, _without_wrapping))
     for operation in graph.get_operations():
         if size := _table_size(operation):
             candidates.append((_without_wrapping(operation.inputs[1]), size))
-    lookups = [item for item in candidates if _consists_of_inputs(item[0], names)]
-    return _looked_up(graph, inputs, lookups) if lookups else {}
+    return [item for item in candidates if _consists_of_inputs(item[0], names)]
 
 
 def _table_size(operation: Any, table: Any = None) -> int | None:

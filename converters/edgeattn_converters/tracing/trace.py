@@ -20,6 +20,7 @@ from edgeattn_converters.loading.fixed_time_axis import (
 from edgeattn_converters.tracing.attended import Attended, attended_inputs
 from edgeattn_converters.tracing.attention_outputs import (
     AttentionMap,
+    CollectMaps,
     Doubtful,
     MapSelection,
     maps_of,
@@ -42,7 +43,7 @@ from edgeattn_converters.tracing.keras_call import (
     named_outputs,
 )
 from edgeattn_converters.tracing.single_precision import in_float32
-from edgeattn_converters.tracing.tokens import token_sizes
+from edgeattn_converters.tracing.tokens import sequence_lengths, token_sizes
 
 # A batch size that tells the batch axis from other axes.
 PROBE_BATCH = 3
@@ -281,14 +282,11 @@ def _concrete(
     names: list[str] = []
     maps: list[AttentionMap] = []
     in_loops: list[AttentionMap] = []
-    lengths = [
-        axis for spec in inputs for axis in spec.shape[1 : max(2, len(spec.shape) - 1)] if axis
-    ]
 
     def function(*tensors: Any) -> list[Any]:
         graph = tf.compat.v1.get_default_graph()
-        context: contextlib.AbstractContextManager[Callable[[], list[AttentionMap]]] = (
-            contextlib.nullcontext(list) if expose == [] else maps_of(model, lengths)
+        context: contextlib.AbstractContextManager[CollectMaps] = (
+            contextlib.nullcontext(lambda _: []) if expose == [] else maps_of(model)
         )
         with context as collect_maps:
             with contextlib.ExitStack() as stack:
@@ -302,7 +300,8 @@ def _concrete(
                     stack.enter_context(sums_by_shape())
                 result = call(model, tensors)
             outputs = dict(named_outputs(model, result, [spec.name for spec in inputs]))
-            exposed = [item for item in collect_maps() if expose is None or item.name in expose]
+            found = collect_maps(sequence_lengths(inputs, tensors))
+            exposed = [item for item in found if expose is None or item.name in expose]
         names[:] = list(outputs)
         # A layer inside a loop computes its weights in the loop's graph, which they cannot leave.
         maps[:] = [item for item in exposed if item.weights.graph is graph]

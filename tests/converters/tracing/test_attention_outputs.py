@@ -9,6 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+from keras import layers, ops
 from long_parameters import every_third
 
 import attentive
@@ -185,3 +186,16 @@ def test_convert_exports_a_named_layer(tmp_path: Path) -> None:
         assert ("pass --attention gate" in notes) == attention
     with pytest.raises(UsageError, match="contradict"):
         convert(path, options=ConversionOptions(attention=False, attention_layers=("gate",)))
+
+
+@pytest.mark.parametrize("looked_up", [True, False])
+def test_the_last_axis_of_words_is_a_sequence(looked_up: bool) -> None:
+    """Five stacked results may be modalities, unless an input has five words in a sentence."""
+    x = keras.Input((2, 5), name="x")
+    vectors = layers.Embedding(9, 3)(x) if looked_up else layers.Dense(3)(ops.expand_dims(x, -1))
+    states = ops.stack([layers.Dense(3)(vectors[:, 0, step]) for step in range(5)], axis=1)
+    weights = layers.Softmax(axis=1, name="weights")(layers.Dense(1)(states))
+    interface = interface_of(keras.Model(x, ops.sum(weights * states, axis=1)))
+    maps = [spec.name for spec in interface.attention]
+    assert maps == (["attention/weights"] if looked_up else [])
+    assert len(interface.doubtful) == (not looked_up)
