@@ -31,6 +31,7 @@ def usable(program: Program | None = None) -> Iterator[None]:
 
     ``program`` is what is known about the program, by default that it is one for Keras 3.
     """
+    legacy_modules.provide()
     with accepted(program or Program()), legacy_modules.importable():
         yield
 

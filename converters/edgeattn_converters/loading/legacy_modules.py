@@ -37,6 +37,8 @@ _ATTRIBUTES = frozenset(
         "cudnn_recurrent", "embeddings", "experimental", "local", "noise", "normalization",
         "pooling", "preprocessing", "recurrent", "wrappers"))}
 )  # fmt: skip
+# Those to which functions and classes are added.
+_OF_TENSORFLOW = ("backend", "constraints", "initializers", "layers", "regularizers", "utils")
 _DATA_FORMATS = {"th": "channels_first", "tf": "channels_last"}
 _RENAMED = {"objectives": "losses", "initializations": "initializers"}
 # Modules of Keras 1 and 2 with layers, models and inputs.
@@ -48,6 +50,9 @@ def provide() -> None:
     import keras
     import tensorflow as tf
 
+    for name in _OF_TENSORFLOW:
+        # Otherwise a program's import replaces this attribute of tf.keras by another module.
+        importlib.import_module(f"tensorflow.keras.{name}")
     functions = {**vars(tf.keras.backend), **_other_functions()}
     for name, function in functions.items():
         if callable(function) and not name.startswith("_"):
@@ -58,8 +63,7 @@ def provide() -> None:
 
 @contextlib.contextmanager
 def importable() -> Iterator[None]:
-    """Let programs import the modules of Keras 1 and 2."""
-    provide()
+    """Let programs import the modules of Keras 1 and 2, after :func:`provide`."""
     private = _PRIVATE.rpartition(".")
     with mock.patch.dict(sys.modules), contextlib.ExitStack() as stack:
         for name in list(sys.modules):
@@ -87,7 +91,7 @@ def _places() -> list[ModuleType]:
 
 def _attribute(module: ModuleType) -> Callable[[str], Any]:
     """Find a module of Keras 1 and 2 that is used without its import: ``keras.layers.core``."""
-    prefix = re.sub(r"^keras\._tf_keras\.", "", module.__name__)
+    prefix = re.sub(r"^(keras\._tf_keras|tensorflow)\.", "", module.__name__)
     of_module = vars(module).get("__getattr__")
 
     def find(name: str) -> Any:

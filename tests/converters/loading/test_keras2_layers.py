@@ -382,3 +382,25 @@ def test_recurrent_convolution_with_the_channels_first(tmp_path: Path) -> None:
         first.save(tmp_path / f"m{suffix}")
         actual = load_model(audit_file(tmp_path / f"m{suffix}")).model(np.moveaxis(x, -1, 2))
         np.testing.assert_allclose(actual, np.moveaxis(last(x), -1, 1), rtol=1e-4, atol=1e-5)
+
+
+def test_attention_with_a_tensor_of_a_mask_returns_its_scores(tmp_path: Path) -> None:
+    """Keras 3 refuses a tensor and a number in the remaining arguments of a call."""
+    import tf_keras
+
+    layers = tf_keras.layers
+    x, valid = tf_keras.Input((6, 3)), tf_keras.Input((1, 6), dtype="bool")
+    attended, scores = layers.MultiHeadAttention(2, 3)(
+        x, x, attention_mask=valid, return_attention_scores=True, training=False
+    )
+    model = tf_keras.Model([x, valid], [attended, scores])
+    model.save(tmp_path / "model.h5")
+    arrays = [
+        np.random.default_rng(2).normal(size=(4, 6, 3)).astype("float32"),
+        np.broadcast_to(np.arange(6) < 4, (4, 1, 6)),
+    ]
+    loaded = load_model(audit_file(tmp_path / "model.h5")).model
+    expected = model.predict(arrays, verbose=0)
+    for one, other in zip(loaded.predict(arrays, verbose=0), expected, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
+    assert expected[1][..., 4:].max() == 0

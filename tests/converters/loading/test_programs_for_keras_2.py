@@ -58,6 +58,13 @@ def experimental():
         preprocessing.Rescaling(0.5, input_shape=(5, 3)), preprocessing.RandomWidth(0.1),
         tf.keras.layers.Flatten(), tf.keras.layers.Dense(2)])
 
+def imported_and_experimental():
+    import tensorflow as tf
+    from tensorflow.keras.layers import Dense, Flatten
+    preprocessing = tf.keras.layers.experimental.preprocessing
+    rescaling = preprocessing.Rescaling(0.5, input_shape=(5, 3))
+    return tf.keras.Sequential([rescaling, Flatten(), Dense(2)])
+
 def time_major():
     from keras.layers import LSTM
     return Sequential([LSTM(4, input_shape=(5, 3), time_major=True)])
@@ -74,6 +81,11 @@ def with_argument(units):
         ("attribute", lambda: [OLD.GRU(4, reset_after=True), OLD.Dense(2)], X),
         ("of_tensorflow", lambda: [OLD.LSTM(4), OLD.Dense(2)], X),
         ("arguments", lambda: [OLD.LSTM(4), OLD.BatchNormalization(), OLD.Dense(2)], X),
+        (
+            "imported_and_experimental",
+            lambda: [OLD.Rescaling(0.5), OLD.Flatten(), OLD.Dense(2)],
+            X,
+        ),
         ("experimental", lambda: [OLD.Rescaling(0.5), OLD.Flatten(), OLD.Dense(2)], X),
         (
             "words",

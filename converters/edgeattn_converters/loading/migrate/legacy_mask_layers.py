@@ -36,9 +36,14 @@ class LegacyMultiHeadAttention(keras.layers.MultiHeadAttention):
         query_mask: Any = None,
         value_mask: Any = None,
         key_mask: Any = None,
+        attention_mask: Any = None,
         **kwargs: Any,
     ) -> Any:
-        """Call the layer; Keras passes the masks by the names of these arguments."""
+        """Call the layer; Keras passes the masks by the names of these arguments.
+
+        All tensors are named: Keras refuses them in ``kwargs`` beside numbers.
+        """
+        kwargs["attention_mask"] = attention_mask
         if self.masks == IGNORE_MASKS:
             # stop_gradient returns new tensors, which have no mask attached.
             query, value = ops.stop_gradient(query), ops.stop_gradient(value)
