@@ -252,8 +252,8 @@ class TFLiteQuantizer(Quantizer):
     def _with_different_files(self, stage: Stage) -> Stage:
         """``stage`` without the candidates that would be the file of one before them.
 
-        A function of a state's update that uses few levels is float32 in all, for example. In
-        loops, candidates differ by more than the names of operators.
+        Such candidates name the same operators. In loops, candidates differ by more than the names
+        of operators.
         """
         if self._loops or len(stage.candidates) < 2:
             return stage
