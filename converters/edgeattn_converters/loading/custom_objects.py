@@ -6,7 +6,7 @@ A model file may name any module; modules are never imported because a model fil
 import importlib.util
 import inspect
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +125,18 @@ def is_of_library(module: str) -> bool:
 def is_own_module(name: str) -> bool:
     """Return whether a module is a file of the user that :func:`load_module` has run."""
     return name.startswith(f"{_PACKAGE}_")
+
+
+def in_attribute(value: Any) -> Iterator[Any]:
+    """Return the values in an attribute of a layer, which may be in lists and mappings."""
+    if isinstance(value, list | tuple):
+        for item in value:
+            yield from in_attribute(item)
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from in_attribute(item)
+    else:
+        yield value
 
 
 def is_own_class(cls: type) -> bool:

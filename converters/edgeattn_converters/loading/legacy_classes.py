@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from edgeattn_converters.loading import legacy_arguments
-from edgeattn_converters.loading.legacy_program import Program
+from edgeattn_converters.loading.legacy_program import Program, generated_name
 from edgeattn_converters.loading.migrate import keras1
 from edgeattn_converters.loading.migrate.removed_classes import locally_connected_arguments
 
@@ -152,18 +152,12 @@ _CREATE: dict[str, Callable[..., Any]] = {
 def _cudnn_lstm(units: int, *args: Any, **kwargs: Any) -> Any:
     import keras
 
-    arguments = {"name": _name("cu_dnnlstm"), **kwargs, "recurrent_activation": "sigmoid"}
+    arguments = {"name": generated_name("cu_dnnlstm"), **kwargs, "recurrent_activation": "sigmoid"}
     return keras.layers.LSTM(units, *args, **arguments)
 
 
 def _cudnn_gru(units: int, *args: Any, **kwargs: Any) -> Any:
     import keras
 
-    arguments = {"name": _name("cu_dnngru"), **kwargs, "recurrent_activation": "sigmoid"}
+    arguments = {"name": generated_name("cu_dnngru"), **kwargs, "recurrent_activation": "sigmoid"}
     return keras.layers.GRU(units, *args, **arguments, reset_after=True)
-
-
-def _name(name: str) -> str:
-    from keras.src.utils.naming import auto_name
-
-    return str(auto_name(name))

@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from edgeattn_converters.loading.legacy_program import Program
+from edgeattn_converters.loading.legacy_program import Program, generated_name
 from edgeattn_converters.loading.migrate.removed_classes import merge_arguments
 
 _BRANCHES = "_edgeattn_merge"
@@ -49,17 +49,11 @@ class Merge:
     def config(self) -> dict[str, Any]:
         """The stored form, without the branches."""
         return {
-            "name": self.name or _generated_name(),
+            "name": self.name or generated_name("merge"),
             "mode": self.mode,
             "concat_axis": self.concat_axis,
             "dot_axes": self.dot_axes,
         }
-
-
-def _generated_name() -> str:
-    from keras.src.utils.naming import auto_name
-
-    return str(auto_name("merge"))
 
 
 def functions(program: Program) -> dict[str, Callable[..., Any]]:

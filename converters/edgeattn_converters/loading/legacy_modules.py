@@ -16,6 +16,8 @@ from types import FunctionType, ModuleType
 from typing import Any
 from unittest import mock
 
+from edgeattn_converters.loading.migrate.keras1 import DATA_FORMATS
+
 # Names under which programs import Keras, and the private copy of Keras 2 in TensorFlow, whose
 # layers Keras 3 does not accept.
 _ROOTS = re.compile(r"(keras|tensorflow\.keras|tensorflow\.python\.keras)(\.|$)")
@@ -39,7 +41,6 @@ _ATTRIBUTES = frozenset(
 )  # fmt: skip
 # Those to which functions and classes are added.
 _OF_TENSORFLOW = ("backend", "constraints", "initializers", "layers", "regularizers", "utils")
-_DATA_FORMATS = {"th": "channels_first", "tf": "channels_last"}
 _RENAMED = {"objectives": "losses", "initializations": "initializers"}
 # Modules of Keras 1 and 2 with layers, models and inputs.
 _OF_LAYERS = frozenset({"engine", "layers", "legacy", "feature_column"})
@@ -241,9 +242,9 @@ def _other_functions() -> dict[str, Any]:
         **{name: _of_keras_2(name) for name in _OF_KERAS_2},
         "set_session": lambda session: None,
         "set_image_dim_ordering": lambda order: keras.config.set_image_data_format(
-            _DATA_FORMATS[order]
+            DATA_FORMATS[order]
         ),
-        "image_dim_ordering": lambda: {value: key for key, value in _DATA_FORMATS.items()}[
+        "image_dim_ordering": lambda: {value: key for key, value in DATA_FORMATS.items()}[
             keras.config.image_data_format()
         ],
         "softmax_3d": lambda x: tf.nn.softmax(x, axis=-1),

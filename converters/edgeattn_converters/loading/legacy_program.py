@@ -69,3 +69,10 @@ class Program:
 
     def _may_be_either(self, changed: tuple[int, ...]) -> bool:
         return self.of_tensorflow and _OF_TWO_TENSORFLOWS <= self.version < changed < (3,)
+
+
+def generated_name(kind: str) -> str:
+    """Return the next name that Keras gives to a layer of a kind, such as ``merge_1``."""
+    from keras.src.utils.naming import auto_name
+
+    return str(auto_name(kind))

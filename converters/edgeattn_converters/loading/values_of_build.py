@@ -15,7 +15,7 @@ import numpy as np
 
 from edgeattn.errors import UnsupportedModelError
 from edgeattn.printable import enumerated
-from edgeattn_converters.loading.custom_objects import is_own_class
+from edgeattn_converters.loading.custom_objects import in_attribute, is_own_class
 
 _LISTED = 3
 
@@ -119,19 +119,13 @@ def _set_by_calls(cls: type) -> set[str]:
     return attributes
 
 
-def _arrays(value: Any) -> Iterator[Any]:
+def _arrays(attribute: Any) -> Iterator[Any]:
     import tensorflow as tf
 
-    if isinstance(value, list | tuple):
-        for item in value:
-            yield from _arrays(item)
-    elif isinstance(value, Mapping):
-        for item in value.values():
-            yield from _arrays(item)
-    elif isinstance(value, np.ndarray) or (
-        isinstance(value, tf.Tensor) and not tf.is_symbolic_tensor(value)
-    ):
-        yield np.asarray(value)
+    for value in in_attribute(attribute):
+        is_known = isinstance(value, tf.Tensor) and not tf.is_symbolic_tensor(value)
+        if is_known or isinstance(value, np.ndarray):
+            yield np.asarray(value)
 
 
 def _changed(found: Mapping[str, list[Any]], again: Mapping[str, list[Any]]) -> list[str]:

@@ -54,7 +54,8 @@ _TRAINING_ONLY = (
 )  # fmt: skip
 # Arguments of single classes that Keras 2 does not have.
 _REMOVED = {"BatchNormalization": {"mode"}, "Embedding": {"dropout"}}
-_DATA_FORMATS = {"th": "channels_first", "tf": "channels_last"}
+# Names of the orders of axes.
+DATA_FORMATS = {"th": "channels_first", "tf": "channels_last"}
 
 
 def keras2_class(class_name: str) -> str:
@@ -86,8 +87,8 @@ def migrate(class_name: str, config: Config) -> tuple[str, Mapping[str, Any]]:
     new = {
         renamed.get(key, key): value for key, value in config.items() if key not in _TRAINING_ONLY
     }
-    if new.get("data_format") in _DATA_FORMATS:
-        new["data_format"] = _DATA_FORMATS[new["data_format"]]
+    if new.get("data_format") in DATA_FORMATS:
+        new["data_format"] = DATA_FORMATS[new["data_format"]]
     for key in ("consume_less", "input_length", "input_dim", "W_learning_rate_multiplier"):
         if class_name != "Embedding" or key == "input_length":
             new.pop(key, None)

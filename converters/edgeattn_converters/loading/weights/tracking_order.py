@@ -5,11 +5,11 @@ later. Keras 3 has the order in which layers are created or appended.
 """
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 from unittest import mock
 
-from edgeattn_converters.loading.custom_objects import is_own_class
+from edgeattn_converters.loading.custom_objects import in_attribute, is_own_class
 
 _ATTRIBUTES = "_edgeattn_assigned"
 # Attributes of Keras 3 and TensorFlow with every layer.
@@ -52,25 +52,15 @@ def ordered(layer: Any, variables: Sequence[Any], shapes: Sequence[tuple[int, ..
 
 def _tracked(layer: Any) -> tuple[list[Any], list[Any]]:
     """Return the trainable and the other variables of a layer."""
+    import keras
+
     if _ATTRIBUTES not in vars(layer) or not layer.trainable:
         return list(layer.trainable_weights), list(layer.non_trainable_weights)
     trainable, others = list(layer._trainable_variables), list(layer._non_trainable_variables)
     for name in vars(layer)[_ATTRIBUTES]:
-        for inner in _layers(vars(layer).get(name)):
-            of_inner = _tracked(inner)
-            trainable += of_inner[0]
-            others += of_inner[1]
+        for inner in in_attribute(vars(layer).get(name)):
+            if isinstance(inner, keras.layers.Layer):
+                of_inner = _tracked(inner)
+                trainable += of_inner[0]
+                others += of_inner[1]
     return trainable, others
-
-
-def _layers(value: Any) -> Iterator[Any]:
-    import keras
-
-    if isinstance(value, keras.layers.Layer):
-        yield value
-    elif isinstance(value, list | tuple):
-        for item in value:
-            yield from _layers(item)
-    elif isinstance(value, Mapping):
-        for item in value.values():
-            yield from _layers(item)
