@@ -1,7 +1,7 @@
 """How the operations of a TensorFlow graph are created while a function is traced."""
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from typing import Any
 
 # ``(create, graph, kind, inputs, *args, **kwargs) -> operation``. ``create`` has the same arguments
@@ -36,3 +36,27 @@ def is_copy(arguments: Mapping[str, Any]) -> bool:
     operations of the copy are created again when it is traced.
     """
     return "attrs" not in arguments
+
+
+@contextlib.contextmanager
+def replaced_by(
+    replacements: Mapping[str, Callable[..., Any]], with_attributes: Container[str]
+) -> Iterator[None]:
+    """Within the context, operations of these kinds are replaced as they are traced.
+
+    A replacement is called with the operands, and with ``attributes`` if its kind is one of
+    ``with_attributes``. It returns None if the operation remains.
+    """
+
+    def creation(
+        create: Creation, graph: Any, kind: str, inputs: Any, *args: Any, **kwargs: Any
+    ) -> Any:
+        replacement = replacements.get(kind)
+        if replacement is None or is_copy(kwargs):
+            return create(graph, kind, inputs, *args, **kwargs)
+        options = {"attributes": kwargs["attrs"]} if kind in with_attributes else {}
+        result = replacement(*inputs, **options)
+        return create(graph, kind, inputs, *args, **kwargs) if result is None else result.op
+
+    with created_by(creation):
+        yield

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeattn_converters.graphs.operation_creation import Creation, created_by, is_copy
+from edgeattn_converters.graphs.operation_creation import replaced_by
 from edgeattn_converters.lowering import (
     angles,
     colors,
@@ -287,19 +287,7 @@ ONNX: Replacements = {
 @contextlib.contextmanager
 def replaced_operations(replacements: Replacements) -> Iterator[None]:
     """Within the context, operations of these kinds are replaced as they are traced."""
-
-    def creation(
-        create: Creation, graph: Any, kind: str, inputs: Any, *args: Any, **kwargs: Any
-    ) -> Any:
-        replacement = replacements.get(kind)
-        if replacement is None or is_copy(kwargs):
-            return create(graph, kind, inputs, *args, **kwargs)
-        options = {"attributes": kwargs["attrs"]} if kind in _WITH_ATTRIBUTES else {}
-        result = replacement(*inputs, **options)
-        # None if the operation remains.
-        return create(graph, kind, inputs, *args, **kwargs) if result is None else result.op
-
-    with created_by(creation), _sign_without_bits(), patches_by_position():
+    with replaced_by(replacements, _WITH_ATTRIBUTES), _sign_without_bits(), patches_by_position():
         yield
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeattn_converters.graphs.operation_creation import Creation, created_by, is_copy
+from edgeattn_converters.graphs.operation_creation import replaced_by
 
 _Attributes = Mapping[str, Any]
 # Of all products in a matrix product, before they are added up.
@@ -281,16 +281,5 @@ ONNX: Replacements = {**_BOTH, "BatchMatMulV2": product_without_flags}
 @contextlib.contextmanager
 def composed_integers(replacements: Replacements) -> Iterator[None]:
     """Within the context, operations with integers are traced as those of ``replacements``."""
-
-    def creation(
-        create: Creation, graph: Any, kind: str, inputs: Any, *args: Any, **kwargs: Any
-    ) -> Any:
-        replacement = None if is_copy(kwargs) else replacements.get(kind)
-        if replacement is not None:
-            result = replacement(*inputs, attributes=kwargs["attrs"])
-            if result is not None:
-                return result.op
-        return create(graph, kind, inputs, *args, **kwargs)
-
-    with created_by(creation):
+    with replaced_by(replacements, with_attributes=replacements):
         yield
