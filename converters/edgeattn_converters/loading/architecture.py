@@ -12,6 +12,7 @@ from edgeattn_converters.loading import (
     legacy_classes,
     legacy_layers,
     legacy_merge,
+    own_files,
     subclassed,
 )
 from edgeattn_converters.loading.audit import ModelFile
@@ -195,5 +196,6 @@ def _call(function: Any, path: str, name: str, program: Program) -> Any:
         if isinstance(error, TypeError) and f"{name}() missing" in str(error):
             hint = f"Make {name}() callable without arguments; it must return the model."
         raise UsageError(
-            f"--architecture: {name}() failed with {root_cause(error)}", hint=hint
+            f"--architecture: {name}() failed with {root_cause(error)}{own_files.place(error)}",
+            hint=hint,
         ) from error

@@ -4,16 +4,14 @@ import copy
 import inspect
 import math
 import re
-import traceback
 import warnings
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from edgeattn.errors import EdgeattnError, UnsafeModelError, UnsupportedModelError
-from edgeattn_converters.loading import own_functions, subclassed
+from edgeattn_converters.loading import own_files, own_functions, subclassed
 from edgeattn_converters.loading.audit import ModelFile
-from edgeattn_converters.loading.custom_objects import for_keras, is_own_class, is_own_module
+from edgeattn_converters.loading.custom_objects import for_keras, is_own_class
 from edgeattn_converters.loading.directions import shapes_of_both_directions
 from edgeattn_converters.loading.safety.size_limits import max_values
 
@@ -83,7 +81,7 @@ def build_model(
         )
         if custom_objects:
             hint = f"If the error is in a class of yours, change it so that it runs in {_KERAS_3}"
-        if place := place_in_own_file(error):
+        if place := own_files.last_call(error):
             hint = f"Change {place} so that it runs in {_KERAS_3}"
         raise UnsupportedModelError(
             f"Keras cannot build the model in {file.path.name}: {root_cause(error)}", hint=hint
@@ -146,19 +144,6 @@ def root_cause(error: BaseException) -> str:
     """Return the first error in one line; Keras nests errors and appends configs."""
     text = _FORMATTING.sub("", str(error)).split("Exception encountered: ")[-1].strip()
     return f"{type(error).__name__}: {' '.join(text.split())[:400]}"
-
-
-def place_in_own_file(error: BaseException) -> str:
-    """Return the innermost call in a file of the user that led to an error: "own.py, line 20"."""
-    place = ""
-    cause: BaseException | None = error
-    while cause is not None:
-        for frame, line in traceback.walk_tb(cause.__traceback__):
-            if is_own_module(str(frame.f_globals.get("__name__"))):
-                code = frame.f_code
-                place = f"{code.co_qualname} ({Path(code.co_filename).name}, line {line})"
-        cause = cause.__cause__ or cause.__context__
-    return place
 
 
 def _require_built(model: Any, file: ModelFile) -> None:

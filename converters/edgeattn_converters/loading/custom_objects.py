@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeattn.errors import UsageError
-from edgeattn_converters.loading import legacy_layers, own_functions
+from edgeattn_converters.loading import legacy_layers, own_files, own_functions
 from edgeattn_converters.loading.config_inspection import unqualified
 from edgeattn_converters.loading.legacy_program import Program
 from edgeattn_converters.loading.safety.allowed_classes import is_keras_module, is_library_module
@@ -45,30 +45,42 @@ def load_module(path: Path, *, option: str, program: Program | None = None) -> A
         with legacy_layers.usable(program):
             spec.loader.exec_module(module)
     except Exception as error:
-        hint = f"Try: python {path}"
-        if isinstance(error, ModuleNotFoundError):
-            hint = (
-                f"Install the package, or remove the import from {path.name}: only what the layers "
-                "of the model use is needed."
-            )
-            if error.name == "attention":
-                hint = (
-                    "Remove the import: edgeattn reads layers of the package 'attention' itself. "
-                    "To build a model: edgeattn.layers.Attention(..., use_mask=False)"
-                )
-        if isinstance(error, ImportError) and is_keras_module(str(error.name)):
-            hint = (
-                f"Keras {keras.__version__} does not have it. Remove the import from {path.name}, "
-                "or import it from where Keras has it now; only what the layers of the model use "
-                "is needed."
-            )
         raise UsageError(
-            f"{option}: {path.name} failed with {type(error).__name__}: {error}", hint=hint
+            f"{option}: {path.name} failed with {type(error).__name__}: "
+            f"{error}{own_files.place(error)}",
+            hint=_hint(error, path),
         ) from error
     finally:
         sys.path.remove(str(path.parent))
         keras.config.set_floatx(floats)
     return module
+
+
+def _hint(error: Exception, path: Path) -> str:
+    """Return what to do about an error of the user's code."""
+    import keras
+
+    importing, _ = own_files.last_line(error) or (path.name, 0)
+    needed = "only what the layers of the model use is needed."
+    if isinstance(error, ImportError) and is_keras_module(str(error.name)):
+        package = own_files.installed_package(error)
+        if package is not None and not is_of_library(package):
+            return (
+                f"Keras {keras.__version__} does not have it, and the package {package} needs it. "
+                f"Remove the import of {package} from {importing}; {needed}"
+            )
+        return (
+            f"Keras {keras.__version__} does not have it. Remove the import from {importing}, or "
+            f"import it from where Keras has it now; {needed}"
+        )
+    if not isinstance(error, ModuleNotFoundError):
+        return f"Try: python {path}"
+    if error.name == "attention":
+        return (
+            "Remove the import: edgeattn reads layers of the package 'attention' itself. "
+            "To build a model: edgeattn.layers.Attention(..., use_mask=False)"
+        )
+    return f"Install the package, or remove the import from {importing}: {needed}"
 
 
 def check_size(path: Path, *, option: str) -> None:
@@ -120,11 +132,6 @@ def _by_registered_name(objects: Mapping[str, Any]) -> dict[str, Any]:
 def is_of_library(module: str) -> bool:
     """Return whether a module belongs to Keras, a common library or the standard library."""
     return is_library_module(module) or is_keras_module(module)
-
-
-def is_own_module(name: str) -> bool:
-    """Return whether a module is a file of the user that :func:`load_module` has run."""
-    return name.startswith(f"{_PACKAGE}_")
 
 
 def in_attribute(value: Any) -> Iterator[Any]:

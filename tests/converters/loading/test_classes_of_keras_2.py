@@ -228,3 +228,4 @@ def test_errors_of_programs_are_one_line(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"build\(\) failed with ValueError: A KerasTensor") as e:
         load_model(audit_file(path), architecture=f"{own}:build")
     assert "\n" not in e.value.message
+    assert e.value.message.endswith(" (own.py, line 4)")

@@ -554,6 +554,46 @@ def test_import_that_fails_is_reported(
     assert hint in str(error.value.hint)
 
 
+@pytest.mark.parametrize(
+    ("line", "message", "hint"),
+    [
+        ("import no_such_package", "'no_such_package' (blocks.py, line 2)", "from blocks.py: only"),
+        ("from keras import old_part", "(blocks.py, line 2)", "Remove the import from blocks.py"),
+        ("import some_addons", "(blocks.py, line 2)", "import of some_addons from blocks.py"),
+        ("raise ValueError('wrong')", "wrong (blocks.py, line 2)", "Try: python"),
+        ("x = = 1", "invalid syntax (blocks.py, line 2)", "Try: python"),
+    ],
+)
+def test_import_that_fails_in_another_file_is_reported_with_that_file(
+    line: str, message: str, hint: str, old_file: tuple[Path, Any], tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    (tmp_path / "own.py").write_text("from blocks import Gate\n")
+    (tmp_path / "blocks.py").write_text(f"import keras\n{line}\n")
+    addons = tmp_path / "site-packages/some_addons"
+    addons.mkdir(parents=True)
+    (addons / "__init__.py").write_text("from keras import old_part\n")
+    monkeypatch.syspath_prepend(addons.parent)
+    with pytest.raises(UsageError) as error:
+        load_model(audit_file(old_file[0]), custom_objects=tmp_path / "own.py")
+    assert error.value.message.startswith("--custom-objects: own.py failed with ")
+    assert error.value.message.endswith(message)
+    assert hint in str(error.value.hint)
+
+
+def test_error_of_a_class_in_another_file_is_reported_with_that_file(
+    old_file: tuple[Path, Any], tmp_path: Path
+) -> None:
+    (tmp_path / "own.py").write_text("from poolings import Pooling\n")
+    (tmp_path / "poolings.py").write_text(
+        "import keras\nclass Pooling(keras.layers.Layer):\n"
+        "    def __init__(self, units, **kwargs):\n        self.missing\n"
+    )
+    with pytest.raises(UnsupportedModelError) as error:
+        load_model(audit_file(old_file[0]), custom_objects=tmp_path / "own.py")
+    assert "Change Pooling.__init__ (poolings.py, line 4)" in str(error.value.hint)
+
+
 FLOAT64 = """
 import tensorflow as tf
 tf.keras.backend.set_floatx("float64")
