@@ -113,11 +113,32 @@ def test_classes_and_functions_are_named_at_once(models: Any, tmp_path: Path) ->
         "  Layer 'shift' needs the class 'Shift', which Keras does not have. It was saved with "
         '{"amount": 4}.',
     ]
-    assert "class Gate (a keras.layers.Layer) and class Shift (a k" in str(error.value.hint)
+    either = "(a keras.layers.Layer or keras.Model)"
+    assert f"class Gate {either} and class Shift {either} in" in str(error.value.hint)
     assert "in a Python file and pass them: --custom-objects" in str(error.value.hint)
     (tmp_path / "own.py").write_text(DEFINITIONS)
     loaded = load_model(audit_file(path), custom_objects=tmp_path / "own.py")
     np.testing.assert_allclose(loaded.model(X), expected, rtol=1e-5, atol=1e-5)
+
+
+class Net(keras.Model):  # type: ignore[misc]
+    def call(self, x: Any) -> Any:
+        return x * 2
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "name": self.name}
+
+
+def test_missing_models_are_not_called_layers(tmp_path: Path) -> None:
+    """A model inside another one, and the whole model, although it stores a name."""
+    x, net = keras.Input((3,)), Net(name="net")
+    keras.Model(x, net(x)).save(tmp_path / "inside.keras")
+    net.save(tmp_path / "whole.keras")
+    for name, owner in {"inside": "Layer 'net'", "whole": "The model"}.items():
+        with pytest.raises(UnsupportedModelError) as error:
+            load_model(audit_file(tmp_path / f"{name}.keras"))
+        assert error.value.message.startswith(f"{owner} needs the class 'Net' of the module")
+        assert "Define class Net (a keras.Model) in a Python file" in str(error.value.hint)
 
 
 def test_functions_of_keras_3_are_named_at_once(tmp_path: Path) -> None:

@@ -4,7 +4,12 @@ import inspect
 from typing import Any
 
 from edgeattn_converters.loading import own_functions
-from edgeattn_converters.loading.config_inspection import Config, abbreviated, unqualified
+from edgeattn_converters.loading.config_inspection import (
+    Config,
+    abbreviated,
+    layer_name,
+    unqualified,
+)
 from edgeattn_converters.loading.custom_objects import (
     accepts_keywords,
     is_of_library,
@@ -75,7 +80,8 @@ def migrate(item: Config, ctx: Context) -> dict[str, Any]:
     """
     class_name = str(item.get("class_name"))
     if unqualified(class_name) not in ctx.custom_objects:
-        raise missing_error([missing_class(item)])
+        # Layers of unknown classes are not migrated, so this is the whole model.
+        raise missing_error([missing_class(item, owner="The model")])
     own_functions.check_names(item.get("config") or {}, ctx.custom_objects)
     custom = ctx.custom_objects[unqualified(class_name)]
     config = {
@@ -118,26 +124,29 @@ def _package(item: Config) -> str | None:
     return next((root for root in roots if root in _PACKAGES), None)
 
 
-def _class_of_package(item: Config, name: object, package: str) -> Missing:
+def _class_of_package(item: Config, owner: str, package: str) -> Missing:
     class_name, module = unqualified(str(item.get("class_name"))), str(item.get("module"))
     if module.split(".")[0] != package:
         module = f"{package}.layers"
     return Missing(
-        f"{_owner(name)} needs the class {class_name} of the package {package}.",
+        f"{owner} needs the class {class_name} of the package {package}.",
         definition=class_name,
         hint=f"Run: pip install {_PACKAGES[package]}. Then write 'from {module} import "
         f"{class_name}' in a Python file and pass it: --custom-objects FILE.py",
     )
 
 
-def missing_class(item: Config) -> Missing:
-    """Return what is missing for a layer of an unknown class, with its stored arguments."""
+def missing_class(item: Config, owner: str | None = None) -> Missing:
+    """Return what is missing for a layer of an unknown class, with its stored arguments.
+
+    ``owner`` is ``"The model"`` if the class is that of the whole model.
+    """
     class_name = unqualified(str(item.get("class_name")))
     config = item.get("config") or {}
-    name = item.get("name") or (config.get("name") if isinstance(config, dict) else None)
+    base = _base_class(item) if owner is None else "keras.Model"
+    owner = owner or f"Layer {layer_name(item)!r}"
     if (package := _package(item)) is not None:
-        return _class_of_package(item, name, package)
-    base = "keras.layers.Layer" if name else "keras.Model"
+        return _class_of_package(item, owner, package)
     definition = f"class {class_name} (a {base})"
     if class_name == "Attention" and "units" not in config and "use_scale" not in config:
         definition += f", which is neither Keras' Attention nor {attention_package.REGISTERED},"
@@ -147,11 +156,14 @@ def missing_class(item: Config) -> Missing:
     defined = isinstance(module, str) and module not in _UNNAMED and not is_from_keras(item)
     title = f"{class_name!r} of the module {module!r}" if defined else repr(class_name)
     return Missing(
-        f"{_owner(name)} needs the class {title}, which Keras does not have.{saved_with}",
+        f"{owner} needs the class {title}, which Keras does not have.{saved_with}",
         definition,
     )
 
 
-def _owner(name: object) -> str:
-    """Subclassed models, which may store no name, are the only items without one."""
-    return f"Layer {name!r}" if name else "The model"
+def _base_class(item: Config) -> str:
+    """Return the class from which that of a layer is derived, as far as the file shows it.
+
+    Only models store how they were compiled, which not all versions of Keras do.
+    """
+    return "keras.Model" if "compile_config" in item else "keras.layers.Layer or keras.Model"
