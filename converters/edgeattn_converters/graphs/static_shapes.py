@@ -21,7 +21,7 @@ _IF = ("If", "StatelessIf")
 # Operations that compute the lengths of lists from shapes.
 _OF_SIZES = frozenset({"StridedSlice", "AddV2", "Sub", "Mul", "Maximum", "Minimum", "FloorDiv"})
 # The position of the shape of the elements in the operands.
-_ELEMENT_SHAPE = {
+ELEMENT_SHAPE = {
     "TensorListFromTensor": 1,
     "TensorListGetItem": 2,
     "TensorListStack": 1,
@@ -29,8 +29,11 @@ _ELEMENT_SHAPE = {
 }
 
 
-def replay(function: Any, inputs: dict[str, Any]) -> dict[str, Any]:
-    """The outputs by name of a signature, a concrete function, added to the current graph."""
+def replay(function: Any, inputs: dict[str, Any], graph: "Replay | None" = None) -> dict[str, Any]:
+    """The outputs by name of a signature, a concrete function, added to the current graph.
+
+    ``graph`` adds the operations.
+    """
     import tensorflow as tf
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
@@ -41,7 +44,9 @@ def replay(function: Any, inputs: dict[str, Any]) -> dict[str, Any]:
     by_keyword = {keyword: inputs[name] for name, keyword in keywords_of(function).items()}
     arguments = [by_keyword[keywords[tensor.name.split(":")[0]]] for tensor in frozen.inputs]
     with constant_results():
-        results = _Replay().outputs(frozen.graph, frozen.inputs, arguments, frozen.outputs)
+        results = (graph or Replay()).outputs(
+            frozen.graph, frozen.inputs, arguments, frozen.outputs
+        )
     return dict(zip(sorted(function.structured_outputs), results, strict=True))
 
 
@@ -77,7 +82,7 @@ class _List:
     shape: tuple[int | None, ...] | None = None
 
 
-class _Replay:
+class Replay:
     """Adds operations to the current graph; remembers what is known about lists."""
 
     def __init__(self) -> None:
@@ -94,11 +99,12 @@ class _Replay:
             if operation.outputs and operation.outputs[0].name in values:
                 continue
             inputs = [values[tensor.name] for tensor in operation.inputs]
-            for tensor, value in zip(operation.outputs, self._add(operation, inputs), strict=True):
+            for tensor, value in zip(operation.outputs, self.add(operation, inputs), strict=True):
                 values[tensor.name] = value
         return [self._made(values[tensor.name]) for tensor in results]
 
-    def _add(self, operation: Any, inputs: list[Any]) -> Sequence[Any]:
+    def add(self, operation: Any, inputs: list[Any]) -> Sequence[Any]:
+        """The results of an operation with other operands."""
         kind = operation.type
         if kind == "TensorListReserve" and None in (_static(inputs[0]) or (None,)):
             return [_Unshaped(operation, tuple(inputs))]
@@ -126,7 +132,7 @@ class _Replay:
             if not name.startswith("_")
         }
         known = self._list_of(operation.type, inputs)
-        position = _ELEMENT_SHAPE.get(operation.type)
+        position = ELEMENT_SHAPE.get(operation.type)
         if position is not None and known.shape is not None:
             sizes = [-1 if size is None else size for size in known.shape]
             inputs[position] = tf.constant(sizes, tf.int32)

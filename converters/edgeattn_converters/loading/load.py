@@ -184,13 +184,9 @@ def _load_signature(
     *,
     because: str | None = None,
 ) -> LoadedModel:
-    model, name = load_signature(file.path, time_steps, allow_free_time=allow_free_time)
+    model, notes = load_signature(file.path, time_steps, allow_free_time=allow_free_time)
     reason = because or "The folder does not list Keras layers."
-    note = (
-        f"{reason} The model is the graph of the signature {name!r}; the artifacts are compared "
-        "with it."
-    )
-    return LoadedModel(file, model, (note,))
+    return LoadedModel(file, model, (f"{reason} {notes[0]}", *notes[1:]))
 
 
 def _load_program(built: programs.Built, request: _Request) -> LoadedModel:

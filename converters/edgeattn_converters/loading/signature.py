@@ -4,14 +4,12 @@ The graph is all that such a folder contains, so its functions have to run. They
 operations that compute on tensors only; nothing is loaded before all of them are known to.
 """
 
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from edgeattn.errors import UnsafeModelError, UnsupportedModelError
 from edgeattn.printable import counted
 from edgeattn_converters.loading.build import root_cause
 from edgeattn_converters.loading.fixed_time_axis import (
@@ -20,40 +18,23 @@ from edgeattn_converters.loading.fixed_time_axis import (
     length_of,
     with_sizes,
 )
-from edgeattn_converters.loading.formats.saved_model import SAVE_AS_FILE
+from edgeattn_converters.loading.signature_batch import is_close, single_sample
 from edgeattn_converters.loading.signature_layer import signature_layer
+from edgeattn_converters.loading.signature_operations import (
+    check_operations,
+    check_variables,
+    unsupported,
+)
 
 DEFAULT = "serving_default"
-STRING = 7  # DT_STRING of tensorflow.DataType
-# Operations with a state that stays in the graph: variables, control flow, and random numbers.
-_STATEFUL = re.compile(
-    r"(Stateful|Stateless)?PartitionedCall|(Stateless)?(While|If|Case)|VarHandleOp|"
-    r"ReadVariableOp|ResourceGather(Nd)?|Assign(Add|Sub)?VariableOp|VarIsInitializedOp|"
-    r"NoOp|Placeholder|Assert|CheckNumerics(V2)?|Random\w+|TruncatedNormal|Multinomial|"
-    r"Tensor(List|Array)\w*|CudnnRNN\w*"
-)
-_ASSIGNMENT = re.compile(r"Assign(Add|Sub)?VariableOp")
-# They have no state either, but run code, open files, or belong to other devices.
-_OUTSIDE = re.compile(
-    r"\w*PyFunc\w*|.*(File|Files|Filename)\w*|(Save|Restore)\w*|_\w+|TRTEngineOp|Tpu\w*|TPU\w*|"
-    r"Xla\w*|RemoteCall|SymbolicGradient"
-)
-# Their strings are contents of files, not names. Servers have signatures that decode them.
-_OF_CONTENTS = re.compile(
-    r"Decode(Raw|PaddedRaw|Jpeg|AndCropJpeg|Png|Bmp|Image|Base64|Wav|CSV|JSONExample)|"
-    r"StringToNumber|StringLower|StringUpper|StringStrip|StringLength|Substr|"
-    r"ParseExample(V2)?|ParseSingleExample|ParseTensor"
-)
-# The functions that write and read checkpoints; nothing calls them here.
-_SAVER = re.compile(r"__inference__traced_(save|restore)_\d+")
-_SAVER_NODES = frozenset({"saver_filename", "StatefulPartitionedCall", "NoOp"})
-_REBUILD = "Convert the Keras file that the folder was exported from."
+# Steps of random inputs whose number is free.
+_ANY_LENGTH = 8
 
 
 def load_signature(
     path: Path, time_steps: TimeSteps | None, *, allow_free_time: bool
-) -> tuple[Any, str]:
-    """Return a functional model that calls a signature of a SavedModel, and its name.
+) -> tuple[Any, tuple[str, ...]]:
+    """Return a functional model that calls a signature of a SavedModel, and notes about it.
 
     That is ``serving_default``, or the only one that there is. Raises :class:`UnsafeModelError` if
     an operation may do more than compute, :class:`UnsupportedModelError` if the folder has no such
@@ -67,24 +48,86 @@ def load_signature(
     try:
         message.ParseFromString((path / "saved_model.pb").read_bytes())
     except Exception as error:  # protobuf's exceptions have no public base class
-        raise _unsupported(path, f"is damaged: {error}") from error
-    _check_operations(path, message)
+        raise unsupported(path, f"is damaged: {error}") from error
+    check_operations(path, message)
     try:
         loaded = tf.saved_model.load(str(path))
         functions = dict(getattr(loaded, "signatures", {}))
     except Exception as error:
-        raise _unsupported(path, f"cannot be loaded: {str(error)[:200]}") from error
+        raise unsupported(path, f"cannot be loaded: {str(error)[:200]}") from error
     name = _chosen(path, functions)
-    _check_variables(path, name, functions[name])
+    check_variables(path, name, functions[name])
     _, inputs = functions[name].structured_input_signature
-    batch = _batch(path, inputs)
-    if batch is not None:
-        _check_first_axes(path, functions[name].structured_outputs)
-    layer = signature_layer(loaded, functions[name], batch)
+    _check_inputs(path, inputs)
+    count = _count(path, inputs)
+    notes = [
+        f"The model is the graph of the signature {name!r}; the artifacts are compared with it."
+    ]
+    single = None
+    if count is not None:
+        _check_first_axes(path, functions[name].structured_outputs, count)
+        single = functions[name]
+        if count > 1:
+            single, note = _single_sample(path, functions[name], count, time_steps)
+            notes.append(note)
+    layer = signature_layer(loaded, functions[name], single, count or 1)
     model = _model(path, layer, inputs, time_steps, allow_free_time)
     if any(None in spec.shape.as_list()[1:] for spec in inputs.values()) and time_steps:
         _check_rows(path, layer, inputs, time_steps)
-    return model, name
+    return model, tuple(notes)
+
+
+def _single_sample(
+    path: Path, function: Any, count: int, time_steps: TimeSteps | None
+) -> tuple[Any, str]:
+    """Return a signature of ``count`` samples as a function of one, and a note about it."""
+    import tensorflow as tf
+
+    def axes_of(name: str, spec: Any) -> list[int]:
+        axes = with_sizes(spec.shape.as_list(), length_of(time_steps, name))
+        return [axis or _ANY_LENGTH for axis in axes[1:]]
+
+    together = f"computes {counted(count, 'sample')} at a time, and files for devices compute one"
+    try:
+        single = single_sample(function, count, axes_of)
+    except (ValueError, TypeError, tf.errors.OpError) as error:
+        raise unsupported(
+            path,
+            f"{together}. Whether they depend on each other is unknown, because random inputs "
+            f"fail: {root_cause(error)}",
+            _any_number(function),
+        ) from error
+    if single is None:
+        raise unsupported(
+            path,
+            f"{together}, but a sample has other outputs beside others than beside copies of "
+            "itself.",
+            "Remove what the model computes of several samples together, such as a mean over the "
+            f"first axis. {_any_number(function)}",
+        )
+    note = (
+        f"The signature computes {counted(count, 'sample')} at a time, the files one. On random "
+        "inputs, no sample depended on the others; the reference is computed as many at a time."
+    )
+    if single.is_repeated:
+        note += (
+            f" The files compute {counted(count, 'copy', 'copies')} of a sample, in about {count} "
+            "times the time of one, because the graph contains the number of samples. "
+            f"{_any_number(function)}"
+        )
+    return single.function, note
+
+
+def _any_number(function: Any) -> str:
+    """What to do to save a signature for any number of samples."""
+    _, specs = function.structured_input_signature
+    name, spec = next(iter(specs.items()))
+    axes = ", ".join(map(str, [None, *spec.shape.as_list()[1:]]))
+    return (
+        "Save it with a signature for any number of samples: "
+        f"{name} = tf.TensorSpec(({axes}), tf.{spec.dtype.name}). Or convert the Keras file of the "
+        "model, if there is one."
+    )
 
 
 def _check_rows(path: Path, layer: Any, specs: Mapping[str, Any], time_steps: TimeSteps) -> None:
@@ -107,13 +150,8 @@ def _check_rows(path: Path, layer: Any, specs: Mapping[str, Any], time_steps: Ti
     except (ValueError, tf.errors.OpError):
         return  # random values may not be valid inputs
     for name, value in alone.items():
-        expected, actual = np.asarray(both[name])[:1], np.asarray(value)
-        same = expected.shape == actual.shape and (
-            actual.dtype.kind not in "fiu"
-            or np.allclose(expected, actual, rtol=1e-3, atol=1e-4, equal_nan=True)
-        )
-        if not same:
-            raise _unsupported(
+        if not is_close(np.asarray(both[name])[:1], np.asarray(value)):
+            raise unsupported(
                 path,
                 f"computes another output {name!r} for a sample alone than for the same sample "
                 "beside another one, as graphs of model.export do that contain TimeDistributed "
@@ -123,19 +161,21 @@ def _check_rows(path: Path, layer: Any, specs: Mapping[str, Any], time_steps: Ti
             )
 
 
-def _check_variables(path: Path, name: str, function: Any) -> None:
-    """Raise an error if a signature assigns to a variable: artifacts keep nothing between calls."""
-    graph = function.graph.as_graph_def()
-    nodes = [*graph.node, *(node for item in graph.library.function for node in item.node_def)]
-    assigned = next((node.name for node in nodes if _ASSIGNMENT.fullmatch(node.op)), None)
-    if assigned is not None:
-        raise _unsupported(
-            path,
-            f"changes a variable in its signature {name!r} ({assigned!r}), as layers do that count "
-            "calls, keep a state or draw random numbers: its outputs may depend on earlier calls.",
-            "Export a model whose outputs depend on its inputs only: without that layer, or with "
-            "its state as an input and an output.",
-        )
+def _check_inputs(path: Path, specs: Mapping[str, Any]) -> None:
+    """Raise an error unless every input has an axis of samples and numbers."""
+    import tensorflow as tf
+
+    for name, spec in specs.items():
+        if not spec.shape.rank:
+            shape = None if spec.shape.rank is None else ()
+            raise unsupported(path, f"has an input {name!r} whose shape is not fixed: {shape}.")
+        if spec.dtype == tf.string:
+            raise unsupported(
+                path,
+                f"has an input {name!r} of strings.",
+                "Save a signature that takes the numbers which the graph decodes from them: "
+                "tf.saved_model.save(module, folder, signatures=module.f)",
+            )
 
 
 def _chosen(path: Path, functions: Mapping[str, Any]) -> str:
@@ -145,75 +185,16 @@ def _chosen(path: Path, functions: Mapping[str, Any]) -> str:
         return next(iter(functions))
     folder = "tf.saved_model.save(module, folder, signatures="
     if not functions:
-        raise _unsupported(
+        raise unsupported(
             path, "has no signature.", f"Save the module with the function: {folder}module.f)"
         )
     names = sorted(functions)
-    raise _unsupported(
+    raise unsupported(
         path,
         f"has the signatures {', '.join(map(repr, names))}, but none is named {DEFAULT!r}.",
         "Save one alone: module = tf.saved_model.load(this_folder), then "
         f"{folder}module.signatures[{names[0]!r}])",
     )
-
-
-def _unsupported(path: Path, problem: str, hint: str = SAVE_AS_FILE) -> UnsupportedModelError:
-    return UnsupportedModelError(f"The SavedModel {path.name} {problem}", hint=hint)
-
-
-def _check_operations(path: Path, message: Any) -> None:
-    """Raise an error unless every operation that may run only computes."""
-    if len(message.meta_graphs) != 1:
-        raise _unsupported(path, f"has {len(message.meta_graphs)} graphs.")
-    [meta] = message.meta_graphs
-    if not meta.HasField("object_graph_def"):
-        raise _unsupported(path, "was written by TensorFlow 1.")
-    kinds = {node.WhichOneof("kind") for node in meta.object_graph_def.nodes}
-    if kinds & {"asset", "resource"} or meta.asset_file_def:
-        raise _unsupported(path, "has tables or other files beside its graph.")
-    functions = {item.signature.name: item for item in meta.graph_def.library.function}
-    savers = {name for name in functions if _SAVER.fullmatch(name)}
-    graph_nodes = [node for node in meta.graph_def.node if node.op not in _SAVER_NODES]
-    called = set(_called(graph_nodes)).union(
-        *(_called(item.node_def) for name, item in functions.items() if name not in savers)
-    )
-    for node in meta.object_graph_def.nodes:
-        called.update(node.function.concrete_functions)
-        called.add(node.bare_concrete_function.concrete_function_name)
-    nodes = [*graph_nodes]
-    for name, item in functions.items():
-        if name not in savers or name in called:
-            nodes.extend(item.node_def)
-    for node in nodes:
-        if not _only_computes(node.op):
-            raise UnsafeModelError(
-                f"Refused {path.name}: its graph contains the operation {node.op!r} "
-                f"({node.name!r}), which may do more than compute.",
-                hint=_REBUILD,
-            )
-
-
-def _called(nodes: Any) -> Iterator[str]:
-    """Yield the names of the functions that nodes refer to."""
-    for node in nodes:
-        for value in node.attr.values():
-            yield value.func.name
-            yield from (item.name for item in value.list.func)
-
-
-def _only_computes(name: str) -> bool:
-    from tensorflow.python.framework import op_def_registry
-
-    if _STATEFUL.fullmatch(name):
-        return True
-    definition = op_def_registry.get(name)
-    if definition is None or definition.is_stateful or _OUTSIDE.fullmatch(name):
-        return False
-    if _OF_CONTENTS.fullmatch(name):
-        return True
-    # The names of files and of programs are strings.
-    arguments = [*definition.input_arg, *definition.output_arg]
-    return all(argument.type != STRING for argument in arguments)
 
 
 def _model(
@@ -228,16 +209,7 @@ def _model(
 
     inputs = {}
     for name, spec in specs.items():
-        shape = spec.shape.as_list() if spec.shape.rank is not None else None
-        if shape is None or not shape:
-            raise _unsupported(path, f"has an input {name!r} whose shape is not fixed: {shape}.")
-        if spec.dtype == tf.string:
-            raise _unsupported(
-                path,
-                f"has an input {name!r} of strings.",
-                "Save a signature that takes the numbers which the graph decodes from them: "
-                "tf.saved_model.save(module, folder, signatures=module.f)",
-            )
+        shape = spec.shape.as_list()
         shape[0] = None  # a fixed batch size is that of the layer
         if not allow_free_time:
             fixed = with_sizes(shape, length_of(time_steps, name))
@@ -249,46 +221,36 @@ def _model(
         outputs = layer(inputs)
     except (ValueError, TypeError, tf.errors.OpError) as error:
         shapes = ", ".join(f"{name} {tuple(item.shape)}" for name, item in inputs.items())
-        raise _unsupported(
+        raise unsupported(
             path, f"does not compute inputs of the shapes {shapes}: {root_cause(error)}"
         ) from error
     return keras.Model(inputs, outputs, name="model")
 
 
-def _batch(path: Path, specs: Mapping[str, Any]) -> int | None:
-    """The number of samples that a signature computes: 1, or None for any number."""
-    sizes = {name: spec.shape[0] for name, spec in specs.items() if spec.shape.rank}
-    if all(size is None for size in sizes.values()):
-        return None
-    if all(size == 1 for size in sizes.values()):
-        return 1
+def _count(path: Path, specs: Mapping[str, Any]) -> int | None:
+    """The number of samples that a signature computes, None for any number."""
+    sizes = {spec.shape[0] for spec in specs.values()}
+    if len(sizes) == 1:
+        return next(iter(sizes))
     shapes = ", ".join(f"{name} {tuple(spec.shape)}" for name, spec in specs.items())
-    counts = list(dict.fromkeys(sizes.values()))
-    problem = "has inputs for different numbers of samples"
-    if len(counts) == 1:
-        problem = (
-            f"computes {counted(counts[0], 'sample')} at a time, and files for devices compute one"
-        )
-    name, spec = next((name, spec) for name, spec in specs.items() if sizes.get(name) is not None)
-    axes = ", ".join(map(str, [None, *spec.shape.as_list()[1:]]))
-    raise _unsupported(
+    raise unsupported(
         path,
-        f"{problem}: {shapes}.",
-        "Save it with a signature for any number of samples: "
-        f"{name} = tf.TensorSpec(({axes}), tf.{spec.dtype.name}). Or convert the Keras file of the "
-        "model, if there is one.",
+        f"has inputs for different numbers of samples: {shapes}.",
+        "Save it with a signature whose inputs all have the samples as first axis.",
     )
 
 
-def _check_first_axes(path: Path, outputs: Mapping[str, Any]) -> None:
-    """Raise an error if an output of a signature for one sample does not have one row."""
+def _check_first_axes(path: Path, outputs: Mapping[str, Any], count: int) -> None:
+    """Raise an error if an output of a signature does not have one row for each sample."""
     for name, spec in outputs.items():
         shape = spec.shape
-        if shape.rank is None or (shape.rank and shape[0] in (1, None)):
+        if shape.rank is None or (shape.rank and shape[0] in (count, None)):
             continue
-        raise _unsupported(
+        raise unsupported(
             path,
-            f"returns its output {name!r} of the shape {tuple(shape)} for one sample: its first "
-            "axis is not that of the samples.",
-            f"Save it with a signature that returns tf.expand_dims({name}, 0).",
+            f"returns its output {name!r} of the shape {tuple(shape)} for "
+            f"{counted(count, 'sample')}: its first axis is not that of the samples.",
+            f"Save it with a signature that returns tf.expand_dims({name}, 0)."
+            if count == 1
+            else "Save it with a signature that returns one row for each sample.",
         )

@@ -56,7 +56,7 @@ def predict(
     ordered = tuple(inputs[spec.name] for spec in interface.inputs)
     try:
         with averages_of_known_shape(), reshapes_of_free_batches():
-            size = interface.batch or batch_size
+            size = _samples_of_signature(model) or interface.batch or batch_size
             predicted = model.predict(pack(model, ordered), verbose=0, batch_size=size)
     except tf.errors.OpError as error:
         lines = [line.strip() for line in str(error.message).splitlines() if "{{node" not in line]
@@ -70,6 +70,15 @@ def predict(
     by_name = isinstance(predicted, dict) and set(names) == set(predicted)
     flat = [predicted[name] for name in names] if by_name else tf.nest.flatten(predicted)
     return {name: np.asarray(value) for name, value in zip(names, flat, strict=True)}
+
+
+def _samples_of_signature(model: Any) -> int | None:
+    """The number of samples that the signature of a SavedModel computes, if it is fixed.
+
+    The function of one sample that files compute is compared with the signature itself.
+    """
+    layers = getattr(model, "layers", ())
+    return next((layer.count for layer in layers if getattr(layer, "count", 1) > 1), None)
 
 
 @dataclass(frozen=True)

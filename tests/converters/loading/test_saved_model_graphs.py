@@ -194,12 +194,98 @@ def test_maps_of_a_signature_of_one_sample(tmp_path: Path) -> None:
     np.testing.assert_allclose(values.outputs["output_0"], model(X), atol=1e-5)
 
 
-def test_signatures_of_several_samples(tmp_path: Path) -> None:
-    path = save(OneSample(count=4), tmp_path / "m")
-    with pytest.raises(
-        UnsupportedModelError, match=r"computes 4 samples at a time.* x \(4, 5, 3\)"
-    ):
-        load_model(audit_file(path))
+class SeveralSamples(tf.Module):
+    """Signatures for four samples; some combine them."""
+
+    spec = tf.TensorSpec((4, STEPS, FEATURES), name="x")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.w = tf.Variable(np.random.default_rng(8).normal(size=(3, 3)).astype("float32"))
+
+    @tf.function(input_signature=[spec], autograph=False)
+    def joined(self, x: Any) -> Any:
+        """Steps of all samples as rows, and a recurrence from states of four samples."""
+        rows = tf.reshape(tf.reshape(x, (4 * STEPS, FEATURES)) @ self.w, (4, STEPS, FEATURES))
+        state = tf.zeros((4, FEATURES))
+        for step in range(2):
+            state = tf.tanh(state @ self.w + rows[:, step])
+        return {"y": state}
+
+    @tf.function(input_signature=[spec], autograph=False)
+    def stacked(self, x: Any) -> Any:
+        """Each of the four samples alone."""
+        rows = [tf.tanh(row @ self.w) for row in tf.unstack(x)]
+        return {"y": tf.stack(rows)[:, 1]}
+
+    @tf.function(input_signature=[spec], autograph=False)
+    def mean(self, x: Any) -> Any:
+        """The difference to the mean of the samples."""
+        return {"y": x - tf.reduce_mean(x, 0, keepdims=True)}
+
+    @tf.function(input_signature=[spec], autograph=False)
+    def flat(self, x: Any) -> Any:
+        """One result for all samples."""
+        return {"y": tf.reduce_sum(x, 0)}
+
+
+def expected_of_several_samples(kind: str) -> np.ndarray:
+    """The output of a signature of :class:`SeveralSamples` for X in NumPy."""
+    rows = X @ SeveralSamples().w.numpy()
+    if kind == "stacked":
+        return np.tanh(rows[:, 1])
+    return np.tanh(np.tanh(rows[:, 0]) @ SeveralSamples().w.numpy() + rows[:, 1])
+
+
+@pytest.mark.parametrize("kind", only(["joined", "stacked"], "stacked"))
+def test_signatures_of_several_samples(kind: str, tmp_path: Path) -> None:
+    """The reference computes four at a time, files one: the graph for one, or for its copies."""
+    module = SeveralSamples()
+    tf.saved_model.save(module, str(tmp_path / "m"), getattr(module, kind))
+    loaded = load_model(audit_file(tmp_path / "m"))
+    assert "computes 4 samples at a time, the files one" in loaded.notes[1]
+    assert ("4 copies of a sample" in loaded.notes[1]) is (kind == "stacked")
+    interface, expected = interface_of(loaded.model), expected_of_several_samples(kind)
+    six = np.concatenate([X, X[:2]])
+    reference = keras_function(loaded.model, interface, attention=True)({"x": six})
+    np.testing.assert_allclose(reference.outputs["y"], [*expected, *expected[:2]], atol=1e-5)
+    for name, converter in (("tflite", tflite), ("onnx", onnx)):
+        path = tmp_path / f"m.{name}"
+        result = converter.convert(loaded.model, interface, recipe_for("float32"), path)
+        runner = open_runner(path, name, result.inputs, result.outputs)
+        outputs = np.concatenate([runner.run({"x": x[None]})["y"] for x in X])
+        np.testing.assert_allclose(outputs, expected, rtol=1e-4, atol=1e-5, err_msg=name)
+
+
+@pytest.mark.parametrize(
+    ("kind", "problem"),
+    [("mean", "other outputs beside others"), ("flat", r"'y' of the shape \(5, 3\) for 4 samples")],
+)
+def test_signatures_that_combine_samples(kind: str, problem: str, tmp_path: Path) -> None:
+    module = SeveralSamples()
+    tf.saved_model.save(module, str(tmp_path / "m"), getattr(module, kind))
+    with pytest.raises(UnsupportedModelError, match=problem):
+        load_model(audit_file(tmp_path / "m"))
+
+
+@pytest.mark.parametrize("kind", only(["attention", "recurrent"], "attention"))
+def test_exported_models_for_several_samples(kind: str, tmp_path: Path) -> None:
+    """Maps are those of one sample, and the loop of a recurrence starts from one state."""
+    model = attention(STEPS)
+    if kind == "recurrent":
+        x = keras.Input((STEPS, FEATURES), name="x")
+        states = layers.Bidirectional(layers.LSTM(2, return_sequences=True))(x)
+        model = keras.Model(x, layers.Dense(2)(layers.Flatten()(states)))
+    signature = [tf.TensorSpec((4, STEPS, FEATURES), name="x")]
+    model.export(tmp_path / "m", verbose=False, input_signature=signature)
+    loaded = load_model(audit_file(tmp_path / "m"))
+    assert not any("copies" in note for note in loaded.notes)
+    interface = interface_of(loaded.model)
+    values = keras_function(loaded.model, interface, attention=True)({"x": X})
+    np.testing.assert_allclose(values.outputs["output_0"], model(X), atol=1e-5)
+    if kind == "attention":
+        _, weights = model.layers[1](X, X, return_attention_scores=True)
+        np.testing.assert_allclose(values.maps[interface.attention[0].name], weights, atol=1e-6)
 
 
 def test_an_output_without_an_axis_of_samples(tmp_path: Path) -> None:
@@ -207,7 +293,9 @@ def test_an_output_without_an_axis_of_samples(tmp_path: Path) -> None:
     module.serve = tf.function(
         lambda x: {"y": x[0]}, input_signature=[tf.TensorSpec((1, 4), name="x")]
     )
-    with pytest.raises(UnsupportedModelError, match=r"output 'y' of the shape \(4,\) for one") as e:
+    with pytest.raises(
+        UnsupportedModelError, match=r"output 'y' of the shape \(4,\) for 1 sam"
+    ) as e:
         load_model(audit_file(save(module, tmp_path / "m")))
     assert "tf.expand_dims(y, 0)" in str(e.value.hint)
 

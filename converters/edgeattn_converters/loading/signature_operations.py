@@ -1,0 +1,113 @@
+"""The operations in the graphs of SavedModels: which of them only compute."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from edgeattn.errors import UnsafeModelError, UnsupportedModelError
+from edgeattn_converters.loading.formats.saved_model import SAVE_AS_FILE
+
+STRING = 7  # DT_STRING of tensorflow.DataType
+# Operations with a state that stays in the graph: variables, control flow, and random numbers.
+_STATEFUL = re.compile(
+    r"(Stateful|Stateless)?PartitionedCall|(Stateless)?(While|If|Case)|VarHandleOp|"
+    r"ReadVariableOp|ResourceGather(Nd)?|Assign(Add|Sub)?VariableOp|VarIsInitializedOp|"
+    r"NoOp|Placeholder|Assert|CheckNumerics(V2)?|Random\w+|TruncatedNormal|Multinomial|"
+    r"Tensor(List|Array)\w*|CudnnRNN\w*"
+)
+_ASSIGNMENT = re.compile(r"Assign(Add|Sub)?VariableOp")
+# They have no state either, but run code, open files, or belong to other devices.
+_OUTSIDE = re.compile(
+    r"\w*PyFunc\w*|.*(File|Files|Filename)\w*|(Save|Restore)\w*|_\w+|TRTEngineOp|Tpu\w*|TPU\w*|"
+    r"Xla\w*|RemoteCall|SymbolicGradient"
+)
+# Their strings are contents of files, not names. Servers have signatures that decode them.
+_OF_CONTENTS = re.compile(
+    r"Decode(Raw|PaddedRaw|Jpeg|AndCropJpeg|Png|Bmp|Image|Base64|Wav|CSV|JSONExample)|"
+    r"StringToNumber|StringLower|StringUpper|StringStrip|StringLength|Substr|"
+    r"ParseExample(V2)?|ParseSingleExample|ParseTensor"
+)
+# The functions that write and read checkpoints; nothing calls them here.
+_SAVER = re.compile(r"__inference__traced_(save|restore)_\d+")
+_SAVER_NODES = frozenset({"saver_filename", "StatefulPartitionedCall", "NoOp"})
+_REBUILD = "Convert the Keras file that the folder was exported from."
+
+
+def unsupported(path: Path, problem: str, hint: str = SAVE_AS_FILE) -> UnsupportedModelError:
+    """Return the error about a folder."""
+    return UnsupportedModelError(f"The SavedModel {path.name} {problem}", hint=hint)
+
+
+def check_operations(path: Path, message: Any) -> None:
+    """Raise an error unless every operation that may run only computes.
+
+    ``message`` is the content of the file. Raises :class:`UnsafeModelError` for an operation that
+    may do more, and :class:`UnsupportedModelError` for other contents that are not supported.
+    """
+    if len(message.meta_graphs) != 1:
+        raise unsupported(path, f"has {len(message.meta_graphs)} graphs.")
+    [meta] = message.meta_graphs
+    if not meta.HasField("object_graph_def"):
+        raise unsupported(path, "was written by TensorFlow 1.")
+    kinds = {node.WhichOneof("kind") for node in meta.object_graph_def.nodes}
+    if kinds & {"asset", "resource"} or meta.asset_file_def:
+        raise unsupported(path, "has tables or other files beside its graph.")
+    functions = {item.signature.name: item for item in meta.graph_def.library.function}
+    savers = {name for name in functions if _SAVER.fullmatch(name)}
+    graph_nodes = [node for node in meta.graph_def.node if node.op not in _SAVER_NODES]
+    called = set(_called(graph_nodes)).union(
+        *(_called(item.node_def) for name, item in functions.items() if name not in savers)
+    )
+    for node in meta.object_graph_def.nodes:
+        called.update(node.function.concrete_functions)
+        called.add(node.bare_concrete_function.concrete_function_name)
+    nodes = [*graph_nodes]
+    for name, item in functions.items():
+        if name not in savers or name in called:
+            nodes.extend(item.node_def)
+    for node in nodes:
+        if not _only_computes(node.op):
+            raise UnsafeModelError(
+                f"Refused {path.name}: its graph contains the operation {node.op!r} "
+                f"({node.name!r}), which may do more than compute.",
+                hint=_REBUILD,
+            )
+
+
+def _called(nodes: Any) -> Iterator[str]:
+    """Yield the names of the functions that nodes refer to."""
+    for node in nodes:
+        for value in node.attr.values():
+            yield value.func.name
+            yield from (item.name for item in value.list.func)
+
+
+def _only_computes(name: str) -> bool:
+    from tensorflow.python.framework import op_def_registry
+
+    if _STATEFUL.fullmatch(name):
+        return True
+    definition = op_def_registry.get(name)
+    if definition is None or definition.is_stateful or _OUTSIDE.fullmatch(name):
+        return False
+    if _OF_CONTENTS.fullmatch(name):
+        return True
+    # The names of files and of programs are strings.
+    arguments = [*definition.input_arg, *definition.output_arg]
+    return all(argument.type != STRING for argument in arguments)
+
+
+def check_variables(path: Path, name: str, function: Any) -> None:
+    """Raise an error if a signature assigns to a variable: artifacts keep nothing between calls."""
+    graph = function.graph.as_graph_def()
+    nodes = [*graph.node, *(node for item in graph.library.function for node in item.node_def)]
+    assigned = next((node.name for node in nodes if _ASSIGNMENT.fullmatch(node.op)), None)
+    if assigned is not None:
+        raise unsupported(
+            path,
+            f"changes a variable in its signature {name!r} ({assigned!r}), as layers do that count "
+            "calls, keep a state or draw random numbers: its outputs may depend on earlier calls.",
+            "Export a model whose outputs depend on its inputs only: without that layer, or with "
+            "its state as an input and an output.",
+        )
