@@ -56,6 +56,32 @@ def compare_without_maps(
     )
 
 
+def matches_keras(
+    path: Path,
+    format: str,
+    model_io: ModelIO,
+    reference: Tensors,
+    runtime: str | None = None,
+) -> bool:
+    """Whether the main outputs of a float32 file are those of Keras.
+
+    ``reference`` has inputs and the outputs of ``model.predict``, which computes no maps. If the
+    file matches them, its maps do not change its outputs, whatever a file without maps computes.
+    """
+    limits = LIMITS["float32"]
+    rows = {spec.name: reference[f"input/{spec.name}"][:COMPARED] for spec in model_io.inputs}
+    runner = open_runner(path, format, model_io.inputs, model_io.outputs, runtime=runtime)
+    outputs = _run(runner, rows)
+    for spec in model_io.main:
+        expected, actual = reference[f"output/{spec.name}"][:COMPARED], outputs[spec.name]
+        if expected.shape != actual.shape:
+            return False
+        ratio = metrics.tolerance_ratio(expected, actual, atol=limits.atol, rtol=limits.rtol)
+        if not ratio <= 1:  # NaN matches nothing
+            return False
+    return True
+
+
 def _difference(name: str, scheme: str, without: Any, with_maps: Any) -> float:
     limits = LIMITS[scheme]
     without, with_maps = np.nan_to_num(without), np.nan_to_num(with_maps)

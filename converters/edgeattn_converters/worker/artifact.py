@@ -13,7 +13,7 @@ from edgeattn.errors import UnsupportedModelError
 from edgeattn.samples.fingerprints import row_fingerprints
 from edgeattn.samples.npz import read_npz
 from edgeattn_converters.formats import ConvertedFile, free_time
-from edgeattn_converters.formats.unchanged_outputs import compare_without_maps
+from edgeattn_converters.formats.unchanged_outputs import compare_without_maps, matches_keras
 from edgeattn_converters.options import ConversionOptions, QuantizationOptions
 from edgeattn_converters.quantization.quantized_model import ModelIO
 from edgeattn_converters.recipes import recipe_for
@@ -68,7 +68,16 @@ def convert_artifact(
     if free is not None:
         convert = functools.partial(convert, free=free)
     if file.attention:
-        achieved["difference_by_maps"] = _difference_by_maps(convert, path, file, opened, request)
+        without_maps = _without_maps(convert, path, file, request, reference)
+        achieved["difference_by_maps"] = compare_without_maps(
+            path,
+            format,
+            scheme,
+            ModelIO(file.inputs, file.outputs, file.attention),
+            selection_inputs(opened),
+            without_maps,
+            runtime=chosen.runtime,
+        )
     if measured is not None:
         achieved["calibration"] = {
             "samples": len(measured),
@@ -111,22 +120,22 @@ def _converted(
     return file, None, {**achieved, **file.achieved}
 
 
-def _difference_by_maps(
+def _without_maps(
     convert: Callable[..., ConvertedFile],
     path: Path,
     file: ConvertedFile,
-    opened: OpenModel,
     request: ArtifactRequest,
-) -> Any:
-    """How much the outputs differ from those of a file without attention maps."""
+    reference: Json | None,
+) -> Callable[[Path], ConvertedFile] | None:
+    """The conversion without attention maps, if the outputs are to be compared with it."""
+    # The other schemes are made from the float32 file, so one such comparison is enough.
+    if request.scheme != "float32":
+        return None
+    # The conversion takes seconds. If maps changed the outputs, they would not be those of Keras.
+    model_io = ModelIO(file.inputs, file.outputs, file.attention)
+    if reference is not None:
+        arrays = read_npz(path.parent / REFERENCE)
+        if matches_keras(path, request.format, model_io, arrays, request.quantization.runtime):
+            return None
     options = replace(request.options, attention=False, attention_layers=())
-    return compare_without_maps(
-        path,
-        request.format,
-        request.scheme,
-        ModelIO(file.inputs, file.outputs, file.attention),
-        selection_inputs(opened),
-        # The other schemes are made from the float32 file, so one conversion is enough.
-        functools.partial(convert, options=options) if request.scheme == "float32" else None,
-        runtime=request.quantization.runtime,
-    )
+    return functools.partial(convert, options=options)
