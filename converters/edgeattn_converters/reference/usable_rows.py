@@ -3,10 +3,12 @@
 Far beyond the samples, a recurrence with relu grows exponentially, a softmax of scores in the
 hundreds switches abruptly, and a normalization of one feature divides zero by zero. There, a change
 in the last digit of an input changes the outputs of Keras itself by more than the limit, and so can
-returning attention maps, for which Keras computes in another order.
+returning attention maps, for which Keras computes in another order. Tokens have no last digit: of a
+model that takes them, the weights are changed as well.
 """
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +33,7 @@ ATOL, RTOL = 0.5e-5, 0.5e-4
 FLOAT16_ROUNDING = 2.0**-11
 
 _Run = Callable[[Tensors], KerasOutputs]
+_Rounded = Callable[[int, int], AbstractContextManager[None]]
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,7 @@ class UsableRows:
         not_finite: The number of rows left out because Keras' outputs or maps are not finite.
         unstable: The number of rows left out because Keras' outputs are unstable.
         stable: False if no synthetic sample is stable; then all that are finite are used.
+        unstable_ordinary: The number of ordinary edge cases among ``unstable``.
     """
 
     samples: Array
@@ -54,6 +58,7 @@ class UsableRows:
     not_finite: int
     unstable: int
     stable: bool = True
+    unstable_ordinary: int = 0
 
     @property
     def all(self) -> Array:
@@ -81,6 +86,7 @@ def usable_rows(
     *,
     real: bool,
     shifted: _Run | None = None,
+    rounded: _Rounded | None = None,
 ) -> UsableRows:
     """Select rows of ``inputs``, for which Keras computes ``values``.
 
@@ -94,6 +100,8 @@ def usable_rows(
         real: Whether the samples are real. These are used even if Keras is unstable.
         shifted: Computes the outputs with slightly larger activations; extremes on which these
             differ are left out.
+        rounded: A context with other weights, given how many times their precision they differ,
+            and a seed.
 
     Raises :class:`UnsupportedModelError` if the outputs are finite for no sample.
     """
@@ -106,10 +114,14 @@ def usable_rows(
     synthetic = np.flatnonzero(
         finite & (position >= (count if real else 0)) & (position < ordinary)
     )
-    usable[synthetic] = _unmoved(run, inputs, values, synthetic, _Step(exact))
     extremes = np.flatnonzero(finite & (position >= ordinary))
-    step = _Step(exact, precisions=EXTREME_PRECISIONS)
-    usable[extremes] = _unmoved(run, inputs, values, extremes, step)
+    for rows, step in (
+        (synthetic, _Step(exact)),
+        (extremes, _Step(exact, precisions=EXTREME_PRECISIONS)),
+    ):
+        usable[rows] = _unmoved(run, inputs, values, rows, step)
+        if rounded is not None and any(array.all() for array in exact.values()):
+            usable[rows] &= _unmoved_by_weights(run, rounded, inputs, values, rows, step)
     if shifted is not None and len(extremes):
         after = shifted({name: array[extremes] for name, array in inputs.items()})
         for name, value in after.outputs.items():
@@ -135,6 +147,7 @@ def usable_rows(
         int((~finite).sum()),
         int((finite & ~usable).sum()),
         stable,
+        int((finite & ~usable)[count:ordinary].sum()),
     )
 
 
@@ -218,9 +231,32 @@ def _unmoved(run: _Run, inputs: Tensors, values: KerasOutputs, rows: Array, step
             for _ in range(together)
         ]
         after = run({name: np.concatenate([part[name] for part in changed]) for name in inputs})
-        for name, value in after.all.items():
-            if value.dtype.kind != "f":
-                continue
-            for part in np.split(value, together):
-                unmoved &= step.within(before[name][rows], part, is_map=name in values.maps)
+        unmoved &= _close(values, after, rows, step, together)
     return unmoved
+
+
+def _unmoved_by_weights(
+    run: _Run, rounded: _Rounded, inputs: Tensors, values: KerasOutputs, rows: Array, step: _Step
+) -> Array:
+    """Which of ``rows`` have outputs and maps that hardly move if weights change."""
+    unmoved = np.ones(len(rows), bool)
+    if not len(rows):
+        return unmoved
+    selected = {name: array[rows] for name, array in inputs.items()}
+    for seed in range(PERTURBATIONS):
+        with rounded(step.precisions, seed):
+            unmoved &= _close(values, run(selected), rows, step)
+    return unmoved
+
+
+def _close(
+    values: KerasOutputs, after: KerasOutputs, rows: Array, step: _Step, copies: int = 1
+) -> Array:
+    """Which of ``rows`` of ``values`` hardly differ from all ``copies`` of them in ``after``."""
+    close = np.ones(len(rows), bool)
+    for name, value in after.all.items():
+        if value.dtype.kind != "f":
+            continue
+        for part in np.split(value, copies):
+            close &= step.within(values.all[name][rows], part, is_map=name in values.maps)
+    return close
