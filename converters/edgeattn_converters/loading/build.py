@@ -11,8 +11,9 @@ from typing import Any
 from edgeattn.errors import EdgeattnError, UnsafeModelError, UnsupportedModelError
 from edgeattn_converters.loading import own_files, own_functions, subclassed
 from edgeattn_converters.loading.audit import ModelFile
-from edgeattn_converters.loading.custom_objects import for_keras, is_own_class
+from edgeattn_converters.loading.custom_objects import for_keras
 from edgeattn_converters.loading.directions import shapes_of_both_directions
+from edgeattn_converters.loading.own_classes import is_own_class
 from edgeattn_converters.loading.safety.size_limits import max_values
 
 # Keras formats parts of its messages as bold.

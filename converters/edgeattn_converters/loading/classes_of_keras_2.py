@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 from unittest import mock
 
-from edgeattn_converters.loading.custom_objects import is_own_class
+from edgeattn_converters.loading.own_classes import is_own_class
 
 # The first release of Keras that is tf.keras, without a suffix of its version.
 _FIRST_OF_TENSORFLOW = (2, 4)

@@ -14,7 +14,8 @@ from edgeattn.errors import UsageError
 from edgeattn_converters.loading import legacy_layers, own_files, own_functions
 from edgeattn_converters.loading.config_inspection import unqualified
 from edgeattn_converters.loading.legacy_program import Program
-from edgeattn_converters.loading.safety.allowed_classes import is_keras_module, is_library_module
+from edgeattn_converters.loading.own_classes import is_of_library
+from edgeattn_converters.loading.safety.allowed_classes import is_keras_module
 from edgeattn_converters.loading.safety.size_limits import MAX_SOURCE_BYTES
 
 _PACKAGE = "edgeattn_user"
@@ -129,11 +130,6 @@ def _by_registered_name(objects: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in registered.items() if name not in objects}
 
 
-def is_of_library(module: str) -> bool:
-    """Return whether a module belongs to Keras, a common library or the standard library."""
-    return is_library_module(module) or is_keras_module(module)
-
-
 def in_attribute(value: Any) -> Iterator[Any]:
     """Return the values in an attribute of a layer, which may be in lists and mappings."""
     if isinstance(value, list | tuple):
@@ -144,12 +140,6 @@ def in_attribute(value: Any) -> Iterator[Any]:
             yield from in_attribute(item)
     else:
         yield value
-
-
-def is_own_class(cls: type) -> bool:
-    """Return whether a class is the user's, neither of a library nor of edgeattn."""
-    package = cls.__module__.split(".")[0]
-    return not (is_of_library(cls.__module__) or package in ("edgeattn", "edgeattn_converters"))
 
 
 def registered_name(class_name: str) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from edgeattn_converters.loading.legacy_program import Program
+from edgeattn_converters.loading.masks_of_classes import traced
 from edgeattn_converters.loading.migrate import keras1
 
 Arguments = dict[str, Any]
@@ -33,6 +34,8 @@ def current(
     found = with_input_shape(class_name, named)
     if class_name == "Layer":
         return tuple(values), _kept(found)
+    if class_name == "Lambda":
+        return _with_traced_mask(values, found)
     if found.get("dim_ordering") == "default":
         del found["dim_ordering"]
     if keras1.has_arguments(class_name, found):
@@ -44,6 +47,14 @@ def current(
     if class_name == "Embedding":
         return tuple(values), found
     return tuple(values), {key: value for key, value in found.items() if key != "weights"}
+
+
+def _with_traced_mask(values: Sequence[Any], named: Arguments) -> tuple[tuple[Any, ...], Arguments]:
+    """The arguments of a Lambda layer, whose mask may be computed by functions of TensorFlow."""
+    found = named | dict(zip(("function", "output_shape", "mask"), values, strict=False))
+    if callable(mask := found.get("mask")):
+        found["mask"] = traced(mask)
+    return (), found
 
 
 def _kept(named: Arguments) -> Arguments:

@@ -10,6 +10,7 @@ from edgeattn_converters.loading import (
     legacy_classes,
     legacy_merge,
     legacy_modules,
+    masks_of_classes,
 )
 from edgeattn_converters.loading.legacy_program import Program
 from edgeattn_converters.loading.migrate import keras1
@@ -94,6 +95,7 @@ def _constructor(cls: Any, program: Program) -> Callable[..., None]:
     def with_arguments(layer: Any, *args: Any, **kwargs: Any) -> None:
         given = frozenset(keras1.keras2_names(cls.__name__, kwargs))
         args, kwargs = legacy_arguments.current(cls.__name__, args, kwargs, program)
+        masks_of_classes.trace_masks(type(layer))
         create(layer, *args, **kwargs)
         program.record(cls.__name__, layer.name, given)
 

@@ -17,12 +17,13 @@ import numpy as np
 
 from edgeattn.errors import UnsupportedModelError
 from edgeattn.printable import enumerated
-from edgeattn_converters.loading import classes_of_keras_2, custom_objects
+from edgeattn_converters.loading import classes_of_keras_2, custom_objects, masks_of_classes
 from edgeattn_converters.loading.config_inspection import Config
 from edgeattn_converters.loading.migrate import built_layers
 from edgeattn_converters.loading.migrate.context import Context
 from edgeattn_converters.loading.migrate.custom_layers import LAYER_ARGUMENTS
 from edgeattn_converters.loading.migrate.keras2 import HARD_SIGMOID_NOTE
+from edgeattn_converters.loading.own_classes import is_own_class
 from edgeattn_converters.loading.weights import tracking_order
 
 # Where programs find the activations.
@@ -53,6 +54,7 @@ def created_as_stored(objects: Mapping[str, Any], ctx: Context) -> Iterator[None
         if classes and ctx.era < 3:
             for cls in classes:
                 _infer_output_shape(cls)
+                masks_of_classes.trace_masks(cls)
                 classes_of_keras_2.provide_weight_lists(cls)
                 if ctx.of_tensorflow:
                     classes_of_keras_2.infer_outputs_by_call(cls)
@@ -70,10 +72,7 @@ def created_as_stored(objects: Mapping[str, Any], ctx: Context) -> Iterator[None
 def _creator(cls: Any) -> Callable[..., Any]:
     """The function that creates a layer of a class of the user from its config."""
     # A from_config of the user may accept other arguments than the constructor.
-    own = any(
-        "from_config" in vars(parent) and custom_objects.is_own_class(parent)
-        for parent in cls.__mro__
-    )
+    own = any("from_config" in vars(parent) and is_own_class(parent) for parent in cls.__mro__)
     return _named if own else _named_with_accepted
 
 
@@ -177,7 +176,7 @@ def _variables_of_tensorflow() -> Iterator[None]:
     set_attribute = keras.layers.Layer.__setattr__
 
     def with_weights(layer: Any, name: str, value: Any) -> None:
-        if isinstance(value, tf.Variable) and custom_objects.is_own_class(type(layer)):
+        if isinstance(value, tf.Variable) and is_own_class(type(layer)):
             title = value.name.split(":")[0].replace("/", "_")
             value = keras.Variable(
                 value.value(), trainable=value.trainable, dtype=value.dtype.name, name=title
@@ -222,7 +221,7 @@ def adapt(model: Any, ctx: Context) -> None:
 
     Adds notes to ``ctx`` on what was replaced inside them, and on defaults that have changed.
     """
-    own = [layer for layer in model._flatten_layers() if custom_objects.is_own_class(type(layer))]
+    own = [layer for layer in model._flatten_layers() if is_own_class(type(layer))]
     if ctx.version and ctx.version < built_layers.SAME_AS_CURRENT:
         inner = {id(part): part for layer in own for part in layer._flatten_layers()}
         ctx.notes.extend(built_layers.adapt_inner(inner.values(), ctx))
@@ -260,7 +259,7 @@ def variables_of_tensorflow(model: Any) -> dict[str, Any]:
     return {
         f"{name!r} of layer {layer.name!r} (class {type(layer).__name__})": value
         for layer in model._flatten_layers()
-        if custom_objects.is_own_class(type(layer))
+        if is_own_class(type(layer))
         for name, value in vars(layer).items()
         if isinstance(value, tf.Variable)
     }

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeattn_converters.loading.custom_objects import is_own_class
+from edgeattn_converters.loading.own_classes import is_own_class
 
 _RATES = ("rate", "stddev", "dropout", "recurrent_dropout", "_dropout")
 SEED = 20170706

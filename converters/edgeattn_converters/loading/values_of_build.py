@@ -15,7 +15,8 @@ import numpy as np
 
 from edgeattn.errors import UnsupportedModelError
 from edgeattn.printable import enumerated
-from edgeattn_converters.loading.custom_objects import in_attribute, is_own_class
+from edgeattn_converters.loading.custom_objects import in_attribute
+from edgeattn_converters.loading.own_classes import is_own_class
 
 _LISTED = 3
 

@@ -5,7 +5,6 @@ from collections.abc import Container, Iterable, Iterator, Mapping
 from typing import Any
 
 from edgeattn_converters.loading.config_inspection import Config
-from edgeattn_converters.loading.custom_objects import is_own_class
 from edgeattn_converters.loading.legacy_program import SIGMOID_BY_DEFAULT
 from edgeattn_converters.loading.migrate.context import Context, era_of
 from edgeattn_converters.loading.migrate.keras2 import (
@@ -14,6 +13,7 @@ from edgeattn_converters.loading.migrate.keras2 import (
     SOFTMAX,
     legacy_layer,
 )
+from edgeattn_converters.loading.own_classes import is_own_class
 
 # Layers have computed the same since this version.
 SAME_AS_CURRENT = (3, 10)

@@ -12,7 +12,6 @@ from edgeattn_converters.loading.config_inspection import (
 )
 from edgeattn_converters.loading.custom_objects import (
     accepts_keywords,
-    is_of_library,
     parameters,
     registered_name,
 )
@@ -24,6 +23,7 @@ from edgeattn_converters.loading.migrate.context import (
     registered_layer,
     safe_name,
 )
+from edgeattn_converters.loading.own_classes import is_of_library
 from edgeattn_converters.loading.safety.allowed_classes import LAYERS, is_keras_module
 
 # Packages that define layers, with the names under which they are installed.

@@ -9,7 +9,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 from unittest import mock
 
-from edgeattn_converters.loading.custom_objects import in_attribute, is_own_class
+from edgeattn_converters.loading.custom_objects import in_attribute
+from edgeattn_converters.loading.own_classes import is_own_class
 
 _ATTRIBUTES = "_edgeattn_assigned"
 # Attributes of Keras 3 and TensorFlow with every layer.

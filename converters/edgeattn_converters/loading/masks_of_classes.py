@@ -1,0 +1,60 @@
+"""Masks that classes of the user compute from inputs of a model, which have no values yet.
+
+The masks of Keras 2 could be computed by functions of TensorFlow. Keras 3 does not accept its
+symbolic tensors in these, so they get those of TensorFlow, as in ``call``.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+from edgeattn_converters.loading.own_classes import is_own_class
+
+_METHOD = "compute_mask"
+
+
+def trace_masks(cls: Any) -> None:
+    """Let ``compute_mask`` of a class, and of its parents, accept symbolic tensors of Keras."""
+    for parent in cls.__mro__:
+        method = vars(parent).get(_METHOD)
+        if is_own_class(parent) and callable(method) and not hasattr(method, "__wrapped__"):
+            setattr(parent, _METHOD, traced(method))
+
+
+def traced(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function whose masks of symbolic tensors are outputs of an operation of the model.
+
+    They may be inputs of layers: ``LSTM(8)(x, mask=layer.compute_mask(x))``.
+    """
+    import keras
+    from keras.src.backend import compute_output_spec
+
+    @functools.wraps(function)
+    def compute_mask(*arguments: Any, **named: Any) -> Any:
+        if not _symbolic([arguments, named]):
+            return function(*arguments, **named)
+        masks = compute_output_spec(function, *arguments, **named)
+        # Outputs of an operation are tensors only, and a mask may be None.
+        tensors = iter(_operation(function)(*arguments, **named) if _symbolic(masks) else ())
+        return keras.tree.map_structure(
+            lambda mask: next(tensors) if _symbolic(mask) else mask, masks
+        )
+
+    return compute_mask
+
+
+def _symbolic(values: Any) -> list[Any]:
+    import keras
+
+    return [value for value in keras.tree.flatten(values) if isinstance(value, keras.KerasTensor)]
+
+
+def _operation(function: Callable[..., Any]) -> Any:
+    import keras
+
+    class Mask(keras.Operation):
+        def call(self, *arguments: Any, **named: Any) -> Any:
+            masks = function(*arguments, **named)
+            return [mask for mask in keras.tree.flatten(masks) if keras.ops.is_tensor(mask)]
+
+    return Mask()

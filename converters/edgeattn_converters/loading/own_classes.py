@@ -1,0 +1,14 @@
+"""Which classes are the user's, and which are those of libraries."""
+
+from edgeattn_converters.loading.safety.allowed_classes import is_keras_module, is_library_module
+
+
+def is_of_library(module: str) -> bool:
+    """Return whether a module belongs to Keras, a common library or the standard library."""
+    return is_library_module(module) or is_keras_module(module)
+
+
+def is_own_class(cls: type) -> bool:
+    """Return whether a class is the user's, neither of a library nor of edgeattn."""
+    package = cls.__module__.split(".")[0]
+    return not (is_of_library(cls.__module__) or package in ("edgeattn", "edgeattn_converters"))
