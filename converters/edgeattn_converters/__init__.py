@@ -24,7 +24,7 @@ from edgeattn.errors import (
 from edgeattn.printable import join_lines
 from edgeattn.process.worker import Worker
 from edgeattn.runners.arena import arena_bytes
-from edgeattn.schemes import MICRO
+from edgeattn.schemes import FORMATS, MICRO
 from edgeattn.validation.report import Report
 from edgeattn.validation.rounding import may_be_float32_rounding
 from edgeattn.validation.validate import validate_isolated
@@ -263,7 +263,8 @@ def _write_artifacts(
             )
     if not artifacts:
         raise nothing_converted(
-            model, {f"{f['format']} {f['scheme']}": f["reason"] for f in failures}
+            ModelSource(**request["source"]),
+            {f"{f['format']} {f['scheme']}": f["reason"] for f in failures},
         )
     return tuple(artifacts), tuple(failures)
 
@@ -295,10 +296,15 @@ def _options_without_effect(
     return [f"{option} has no effect on {', '.join(labels)}, because no attention was found there"]
 
 
-def nothing_converted(model: Path, reasons: Mapping[str, str]) -> ConversionError:
-    """The error if no artifact could be converted; ``reasons`` by artifact."""
+def nothing_converted(source: ModelSource, reasons: Mapping[str, str]) -> ConversionError:
+    """The error if no artifact could be converted; ``reasons`` by artifact, "onnx float32"."""
     lines = [f"  {label}: {reason}" for label, reason in reasons.items()]
+    attempted = {label.split()[0] for label in reasons}
+    other = [format for format in FORMATS if format not in attempted]
+    # inspect attempts every format, except for models with free axes.
+    sized = (source.time_steps, source.lengths, source.shapes, source.samples, source.sized_by)
+    attempt = f"Show whether it converts to {other[0]}" if other and not any(sized) else None
     return ConversionError(
-        join_lines([f"{model.name} could not be converted to any format:", *lines]),
-        hint=f"List the contents of the model: edgeattn inspect {model}",
+        join_lines([f"{Path(source.path).name} could not be converted to any format:", *lines]),
+        hint=f"{attempt or 'List the contents of the model'}: {source.command('inspect')}",
     )

@@ -1,7 +1,6 @@
 """The contents of a Keras file, and what to expect of its conversion."""
 
 import importlib
-import shlex
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -86,19 +85,8 @@ def _description(
         "notes": list(loaded.notes),
         "meets": list(_properties(layers, sizes)),
         **_attempts(model, attempt=attempt_conversion and not free),
-        "next": f"{_next_command(source)} {sizes}".rstrip(),
+        "next": f"{source.command('convert')} {sizes}".rstrip(),
     }
-
-
-def _next_command(source: ModelSource) -> str:
-    """The command that converts the model, with the options that loading it needed."""
-    path = str(source.path)
-    # A name with a dash would be an option.
-    words = ["edgeattn", "convert", f"./{path}" if path.startswith("-") else path]
-    for name in ("custom_objects", "architecture", "trust"):
-        if (value := getattr(source, name)) is not None:
-            words += [f"--{name.replace('_', '-')}", str(value)]
-    return shlex.join(words)
 
 
 def _properties(layers: list[Any], sizes: str) -> Iterator[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+import shlex
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -115,6 +116,16 @@ class ModelSource:
             file, colon, _ = self.architecture.rpartition(":")
             if colon and file.endswith(".py"):
                 _check_python(file, "--architecture")
+
+    def command(self, name: str) -> str:
+        """The command ``edgeattn NAME`` for the model, with the options that loading it needs."""
+        # A name with a dash would be an option.
+        path = f"./{self.path}" if str(self.path).startswith("-") else str(self.path)
+        words = ["edgeattn", name, path]
+        for option in ("custom_objects", "architecture", "trust"):
+            if (value := getattr(self, option)) is not None:
+                words += [f"--{option.replace('_', '-')}", str(value)]
+        return shlex.join(words)
 
     def to_json(self) -> dict[str, Any]:
         rarely = ("lengths", "sized_by", "shapes")

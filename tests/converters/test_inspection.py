@@ -213,7 +213,7 @@ def test_next_command_is_one_that_convert_accepts(options: dict[str, str], tmp_p
     from edgeattn.cli.main import cli
 
     path = tmp_path / "my model.h5"
-    words = shlex.split(inspection._next_command(ModelSource(path, **options)))
+    words = shlex.split(ModelSource(path, **options).command("convert"))
     assert words[:3] == ["edgeattn", "convert", str(path)]
     outermost = click.Context(cli, **cli.context_settings)
     loading = convert.make_context("convert", words[2:], parent=outermost).params

@@ -82,6 +82,8 @@ def convert(
     """
     opset = quantization.opset or OPSET
     traced, proto = _float_model(model, interface, options.attention, opset, free)
+    # Before onnxruntime opens the file to quantize it, whose own error has no layers.
+    _check_operators(proto, traced, model)
     model_io = ModelIO(
         traced.inputs,
         traced.outputs,
@@ -92,7 +94,7 @@ def convert(
     quantized = quantize(proto, model_io, recipe, quantization, samples)
     if free is not None:
         free_dimensions(quantized.content, dict(free.axes))
-    _check(quantized.content, traced, model)
+    _check(quantized.content)
     content = quantized.content.SerializeToString()
     path.write_bytes(content)
     achieved = {**quantized.achieved, **read_onnx(content).to_json()}
@@ -180,16 +182,20 @@ def _lowered(
         yield
 
 
-def _check(proto: Any, traced: Traced, model: Any) -> None:
+def _check_operators(proto: Any, traced: Traced, model: Any) -> None:
     import onnx
 
     # tf2onnx leaves operations of TensorFlow that it has no handler for.
     if missing := {name for name in _kinds(proto.graph) if not onnx.defs.has(name)}:
         raise ConversionError(
             f"ONNX has no operator for {with_layers(missing, traced.function.graph, model)}.",
-            hint="Express them with other operations, or, if TFLite has them, convert to TFLite "
-            "only: --format tflite",
+            hint="Express them with other operations.",
         )
+
+
+def _check(proto: Any) -> None:
+    import onnx
+
     try:
         onnx.checker.check_model(proto, full_check=True)
     except Exception as error:

@@ -184,8 +184,7 @@ class MissingOperatorsError(ConversionError):
     def __init__(self, names: Sequence[str], with_layers: str) -> None:
         super().__init__(
             f"TFLite has no operator for {with_layers}.",
-            hint="Express them with other operations, or, if ONNX has them, convert to ONNX "
-            "only: --format onnx",
+            hint="Express them with other operations.",
         )
         self.names = names
 

@@ -133,7 +133,7 @@ def tune(
         results, chosen = choice.results, choice.chosen
         if chosen is None:
             reasons = {r.candidate.label: r.shortfall for r in results}
-            raise nothing_converted(Path(source.path), reasons)
+            raise nothing_converted(source, reasons)
         with new_bundle(target, force=force) as bundle_folder:
             manifest = write_bundle(bundle_folder, evaluator, chosen, options, choice.measured)
         shutil.rmtree(folder, ignore_errors=True)
@@ -228,7 +228,7 @@ def _first_file(
         if isinstance(converted, Artifact):
             return candidate, converted
         reasons[candidate.label] = result.shortfall if result else str(converted)
-    raise nothing_converted(Path(evaluator.source.path), reasons)
+    raise nothing_converted(evaluator.source, reasons)
 
 
 def _stored_result(

@@ -138,7 +138,7 @@ def _check_names(source: ModelSource, names: Sequence[str]) -> None:
             raise UsageError(
                 f"{option}: the model has no input with this name; its inputs are "
                 f"{', '.join(names)}." + (f" Did you mean {similar[0]}?" if similar else ""),
-                hint=f"List the inputs: edgeattn inspect {source.path}",
+                hint=f"List the inputs: {source.command('inspect')}",
             )
 
 
@@ -160,7 +160,7 @@ def _determined(function: Callable[..., Result], *arguments: Any) -> Result | No
 def _check_layers(
     layers: stored_interface.LayerList, source: ModelSource, options: ConversionOptions
 ) -> None:
-    inspect = f"List the layers: edgeattn inspect {source.path}"
+    inspect = f"List the layers: {source.command('inspect')}"
     for name in options.attention_layers:
         if name not in layers.names:
             similar = difflib.get_close_matches(name, layers.names, 1)

@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 
 from edgeattn.errors import ConversionError
+from edgeattn_converters import ModelSource, nothing_converted
 from edgeattn_converters.formats import onnx, tflite
 from edgeattn_converters.recipes import recipe_for
 from edgeattn_converters.tracing.trace import interface_of
@@ -41,12 +42,44 @@ def nested() -> Any:
     return keras.Model(x, keras.layers.Dense(2)(y))
 
 
-@pytest.mark.parametrize("format", CONVERTERS)
-def test_errors_name_layers(format: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("format", "scheme"),
+    # The quantizer of onnxruntime opens the file first, and its error has no layers.
+    [("tflite", "float32"), ("onnx", "float32"), ("onnx", "dynamic_int8")],
+)
+def test_errors_name_layers(format: str, scheme: str, tmp_path: Path) -> None:
     model = nested()
     with pytest.raises(ConversionError, match="has no operator for") as caught:
         CONVERTERS[format].convert(
-            model, interface_of(model), recipe_for("float32"), tmp_path / "model"
+            model, interface_of(model), recipe_for(scheme), tmp_path / "model"
         )
     layers = "'first', 'steps', 'inner', 'cell'"
     assert f"for Digamma (layers {layers}), Ndtri (layer 'other')." in str(caught.value)
+
+
+REASONS = {"onnx float32": "ONNX has no operator for Svd (layer 'svd')."}
+
+
+@pytest.mark.parametrize(
+    ("reasons", "options", "hint"),
+    [
+        (REASONS, {}, "Show whether it converts to tflite: edgeattn inspect m.keras"),
+        (REASONS, {"time_steps": 5}, "List the contents of the model: edgeattn inspect m.keras"),
+        (
+            {**REASONS, "tflite int8, chunked": "TFLite has no operator for Svd (layer 'svd')."},
+            {"custom_objects": "my layers.py"},
+            "List the contents of the model: edgeattn inspect m.keras "
+            "--custom-objects 'my layers.py'",
+        ),
+    ],
+)
+def test_hint_is_a_command_that_loads_the_model(
+    reasons: dict[str, str], options: dict[str, Any], hint: str
+) -> None:
+    """inspect attempts the other format too, if all axes are fixed."""
+    error = nothing_converted(ModelSource("m.keras", **options), reasons)
+    assert error.message == (
+        "m.keras could not be converted to any format:\n"
+        + "\n".join(f"  {label}: {reason}" for label, reason in reasons.items())
+    )
+    assert error.hint == hint
