@@ -14,7 +14,7 @@ from edgeattn.tensors import Specs, Tensors
 from edgeattn_converters.formats import ConvertedFile
 from edgeattn_converters.formats.missing_operators import with_layers
 from edgeattn_converters.graphs.onnx_file import convert_opset, free_dimensions
-from edgeattn_converters.lowering import missing_operations, whole_numbers
+from edgeattn_converters.lowering import missing_operations, narrow_integers, whole_numbers
 from edgeattn_converters.lowering.attention import lower_attention, lower_keras_attention
 from edgeattn_converters.lowering.call_replacement import Lowering, all_layers, lowered
 from edgeattn_converters.lowering.complex_numbers import complex_as_pairs
@@ -22,7 +22,6 @@ from edgeattn_converters.lowering.fourier import lower_spectrogram
 from edgeattn_converters.lowering.loop_lists import lists_as_tensors
 from edgeattn_converters.lowering.masking import select_by_where
 from edgeattn_converters.lowering.multi_head import lower_multi_head_attention
-from edgeattn_converters.lowering.narrow_integers import ONNX_MOVES, wide_integers
 from edgeattn_converters.lowering.placeholders import Placeholders
 from edgeattn_converters.lowering.plain_layers import (
     lower_dense,
@@ -177,7 +176,7 @@ def _lowered(
         missing_operations.replaced_operations(missing_operations.ONNX),
         complex_as_pairs(),
         whole_numbers.composed_integers(whole_numbers.ONNX),
-        wide_integers(ONNX_MOVES),
+        narrow_integers.wide_integers(narrow_integers.ONNX),
     ):
         yield
 

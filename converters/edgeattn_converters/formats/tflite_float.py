@@ -14,7 +14,12 @@ from edgeattn_converters.formats.missing_operators import with_layers
 from edgeattn_converters.graphs.negated_zeros import keep_negated_zeros
 from edgeattn_converters.graphs.scalar_biases import extend_scalar_biases
 from edgeattn_converters.graphs.tflite_file import TFLiteFile
-from edgeattn_converters.lowering import missing_operations, reciprocal_roots, whole_numbers
+from edgeattn_converters.lowering import (
+    missing_operations,
+    narrow_integers,
+    reciprocal_roots,
+    whole_numbers,
+)
 from edgeattn_converters.lowering.attention import lower_attention, lower_keras_attention
 from edgeattn_converters.lowering.broadcast_operands import separate_broadcasts
 from edgeattn_converters.lowering.call_replacement import lowered
@@ -23,7 +28,6 @@ from edgeattn_converters.lowering.constant_operands import ordered_constants
 from edgeattn_converters.lowering.fourier import lower_spectrogram
 from edgeattn_converters.lowering.masking import select_by_arithmetic
 from edgeattn_converters.lowering.multi_head import lower_multi_head_attention
-from edgeattn_converters.lowering.narrow_integers import TFLITE_MOVES, wide_integers
 from edgeattn_converters.lowering.plain_layers import (
     lower_layer_normalization,
     lower_signature,
@@ -173,7 +177,7 @@ def _lowered(
         missing_operations.replaced_operations(replacements),
         complex_as_pairs(),
         whole_numbers.composed_integers(whole_numbers.TFLITE),
-        wide_integers(TFLITE_MOVES),
+        narrow_integers.wide_integers(narrow_integers.TFLITE),
     ):
         yield
 

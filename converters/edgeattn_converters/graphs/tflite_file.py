@@ -1,6 +1,7 @@
 """Reading, editing and writing ``.tflite`` files."""
 
-from collections.abc import Iterable, Iterator
+import pickle
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -46,6 +47,15 @@ class TFLiteFile:
         self.model: Any = model
         self._operator_types = _names(schema.BuiltinOperator)
         self._dtypes = _names(schema.TensorType)
+
+    def copier(self) -> "Callable[[], TFLiteFile]":
+        """A function that returns copies of the file as it is now.
+
+        A copy takes a fraction of the time of reading the file.
+        """
+        buffers: list[pickle.PickleBuffer] = []
+        content = pickle.dumps(self, 5, buffer_callback=buffers.append)
+        return lambda: pickle.loads(content, buffers=buffers)
 
     @property
     def main(self) -> Any:

@@ -24,33 +24,41 @@ _LISTED = 3
 @contextlib.contextmanager
 def recorded(created: list[Any]) -> Iterator[None]:
     """Append the weights to ``created`` that layers create, in that order."""
-    import keras
 
-    add_weight = keras.layers.Layer.add_weight
-
-    def recording(layer: Any, *args: Any, **kwargs: Any) -> Any:
-        created.append(add_weight(layer, *args, **kwargs))
+    def recording(add_weight: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        created.append(add_weight(*args, **kwargs))
         return created[-1]
 
-    with mock.patch.object(keras.layers.Layer, "add_weight", recording):
+    with _weights_created_by(recording):
         yield
 
 
 @contextlib.contextmanager
 def initialized(values: Sequence[Any]) -> Iterator[None]:
     """Let layers create their weights with these values, in the order of :func:`recorded`."""
-    import keras
-
-    add_weight = keras.layers.Layer.add_weight
     remaining = iter(values)
 
-    def with_value(layer: Any, *args: Any, **kwargs: Any) -> Any:
+    def with_value(add_weight: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         value = next(remaining, None)
         if value is not None:
             kwargs["initializer"] = lambda shape, dtype=None, **_: np.asarray(value).reshape(shape)
-        return add_weight(layer, *args, **kwargs)
+        return add_weight(*args, **kwargs)
 
-    with mock.patch.object(keras.layers.Layer, "add_weight", with_value):
+    with _weights_created_by(with_value):
+        yield
+
+
+@contextlib.contextmanager
+def _weights_created_by(creation: Callable[..., Any]) -> Iterator[None]:
+    """Within the context, ``creation(add_weight, layer, ...)`` creates the weights of layers."""
+    import keras
+
+    add_weight = keras.layers.Layer.add_weight
+
+    def replaced(*args: Any, **kwargs: Any) -> Any:
+        return creation(add_weight, *args, **kwargs)
+
+    with mock.patch.object(keras.layers.Layer, "add_weight", replaced):
         yield
 
 

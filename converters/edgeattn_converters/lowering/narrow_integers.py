@@ -7,6 +7,7 @@ integers wrap around.
 
 import contextlib
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from edgeattn_converters.graphs.operation_creation import Creation, created_by, is_copy
@@ -23,11 +24,23 @@ _ARITHMETIC = frozenset(
     | {"MatMul", "BatchMatMul", "BatchMatMulV2", "Einsum", "Mean", "Relu", "Relu6"}
     | {"TensorScatterAdd", "UnsortedSegmentSum"}
 )
-# What a format cannot move or select: the dtypes by operation.
-Moves = Mapping[str, frozenset[str]]
 _UNSIGNED = frozenset({"uint16", "uint32"})
 _BOOL = frozenset({"bool"})
-TFLITE_MOVES: Moves = {
+
+
+@dataclass(frozen=True)
+class NarrowIntegers:
+    """What a format does not have of narrow integers and truth values.
+
+    ``moves`` are the dtypes that it cannot move or select, by operation. ``has_products`` says
+    whether it multiplies matrices of narrow integers to wide ones.
+    """
+
+    moves: Mapping[str, frozenset[str]]
+    has_products: bool
+
+
+_TFLITE_MOVES = {
     **dict.fromkeys(("Pad", "PadV2", "TensorScatterUpdate"), _NARROW),
     **dict.fromkeys(("MatrixBandPart", "ReverseSequence"), _NARROW | _BOOL),
     **dict.fromkeys(("ReverseV2", "Tile"), _NARROW - {"uint8"}),
@@ -37,11 +50,13 @@ TFLITE_MOVES: Moves = {
     **dict.fromkeys(("ConcatV2", "Fill", "GatherNd", "GatherV2"), _UNSIGNED),
     **dict.fromkeys(("Pack", "Split", "SplitV", "StridedSlice", "Unpack"), _UNSIGNED),
 }
-ONNX_MOVES: Moves = {
+_ONNX_MOVES = {
     **dict.fromkeys(("MatrixDiagPartV3", "Select", "SelectV2"), _NARROW),
     "PadV2": _NARROW | _BOOL,
     **dict.fromkeys(("ArgMax", "ArgMin"), _NARROW | _BOOL),
 }
+TFLITE = NarrowIntegers(_TFLITE_MOVES, has_products=False)
+ONNX = NarrowIntegers(_ONNX_MOVES, has_products=True)
 # Their results are float32, also those of integers.
 _TO_FLOATS = frozenset({"CropAndResize", "ResizeBilinear"})
 # float32 has all integers of up to 16 bits.
@@ -51,9 +66,9 @@ _TO_WIDE = "BatchMatMulV3"
 
 
 @contextlib.contextmanager
-def wide_integers(moves: Moves) -> Iterator[None]:
-    """Within the context, arithmetic with narrow integers, and what ``moves`` contains, is traced
-    with wide ones."""
+def wide_integers(integers: NarrowIntegers) -> Iterator[None]:
+    """Within the context, arithmetic with narrow integers, and what a format does not have of them,
+    is traced with wide ones."""
     import tensorflow as tf
     from tensorflow.python.framework import op_def_registry
 
@@ -64,13 +79,13 @@ def wide_integers(moves: Moves) -> Iterator[None]:
             attributes, definition = kwargs["attrs"], op_def_registry.get(kind)
             if kind == "Cast" and _is_to_uint32(inputs[0], attributes):
                 return tf.cast(tf.cast(inputs[0], tf.int64), tf.uint32).op
-            if kind == _TO_WIDE and moves is TFLITE_MOVES and _are_narrow(inputs):
+            if kind == _TO_WIDE and not integers.has_products and _are_narrow(inputs):
                 return _product(inputs, attributes)
             if kind == "OneHot" and inputs[0].dtype not in (tf.int32, tf.int64):
                 attributes = {**attributes, "TI": _type_attribute(tf.int32)}
                 inputs = [tf.cast(inputs[0], tf.int32), *inputs[1:]]
                 return create(graph, kind, inputs, attrs=attributes, op_def=definition)
-            narrow = _narrow_type(kind, moves, attributes)
+            narrow = _narrow_type(kind, integers.moves, attributes)
             if narrow is not None:
                 by_floats = kind in _TO_FLOATS | _BY_FLOATS
                 wide = tf.float32 if by_floats else tf.as_dtype(_WIDE[narrow.name])
@@ -84,7 +99,9 @@ def wide_integers(moves: Moves) -> Iterator[None]:
         yield
 
 
-def _narrow_type(kind: str, moves: Moves, attributes: Mapping[str, Any]) -> Any:
+def _narrow_type(
+    kind: str, moves: Mapping[str, frozenset[str]], attributes: Mapping[str, Any]
+) -> Any:
     """The dtype of the operands, if the operation is to be traced with another one.
 
     The formats have bits of uint32, and hardly any of int64.

@@ -6,10 +6,10 @@ from typing import Any
 from edgeattn_converters.tracing.axes import REDUCTIONS
 from edgeattn_converters.tracing.data_sources import is_data, operations_behind, placeholders
 from edgeattn_converters.tracing.softmax_forms import normalizations_of
+from edgeattn_converters.tracing.weight_functions import POSITIVE
 
 # Their results depend on the shape of a tensor, and not on its values.
 _SHAPES = ("Shape", "ShapeN", "Size", "Rank", "ZerosLike", "OnesLike")
-_NON_NEGATIVE = ("Sigmoid", "Softmax", "Softplus", "Exp", "Relu", "Relu6", "Abs", "Square")
 _MOVES = ("Identity", "ExpandDims", "Squeeze", "Reshape", "Transpose", "Cast")
 # Operations whose result is weights if their first operand is, and those of which all must be.
 _KEEP_WEIGHTS = (
@@ -44,7 +44,7 @@ def is_mask(tensor: Any) -> bool:
 
 def is_non_negative(tensor: Any) -> bool:
     """Whether the operation that computes a tensor has no negative results."""
-    return _is_of(tensor, _NON_NEGATIVE)
+    return _is_of(tensor, (*POSITIVE, "Softmax"))
 
 
 def _is_of(tensor: Any, kinds: Sequence[str]) -> bool:

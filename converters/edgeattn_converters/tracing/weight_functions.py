@@ -12,7 +12,8 @@ from edgeattn_converters.tracing.axes import Axes, static_value
 from edgeattn_converters.tracing.data_sources import operations_behind
 
 _MOVES = ("Identity", "Cast", "Reshape", "ExpandDims", "Squeeze", "StopGradient", "Transpose")
-_POSITIVE = ("Exp", "Sigmoid", "Softplus", "Relu", "Relu6", "Abs", "Square")
+# The results of these are not negative, whatever the operands are.
+POSITIVE = ("Exp", "Sigmoid", "Softplus", "Relu", "Relu6", "Abs", "Square")
 # Not negative if no operand is.
 _SUMS = ("AddV2", "Add")
 _OF_ALL = (*_SUMS, "Mul", "RealDiv", "Div", "DivNoNan", "Minimum", "Sqrt", "Pow")
@@ -37,7 +38,7 @@ def _sign(tensor: Any, steps: int) -> str | None:
         if operation.inputs[0].dtype.is_bool:
             return "not negative"
         operation = operation.inputs[0].op
-    if operation.type in _POSITIVE:
+    if operation.type in POSITIVE:
         return "positive score"
     if not steps:
         return None
