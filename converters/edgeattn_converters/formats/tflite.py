@@ -33,7 +33,7 @@ from edgeattn_converters.quantization.quantized_model import (
     QuantizationSamples,
     QuantizedModel,
 )
-from edgeattn_converters.quantization.tflite import TFLiteQuantizer, quantize
+from edgeattn_converters.quantization.tflite import LiteRTQuantizer, quantize
 from edgeattn_converters.quantization.tflite_micro import MicroQuantizer
 from edgeattn_converters.recipes import Recipe
 from edgeattn_converters.tracing.trace import Interface, Traced
@@ -110,7 +110,7 @@ def _quantized(
         layer_weights(model),
     )
     integers = quantization.integer_only or quantization.runtime == MICRO
-    quantizer = MicroQuantizer if integers else TFLiteQuantizer
+    quantizer = MicroQuantizer if integers else LiteRTQuantizer
     return traced, quantize(content, model_io, recipe, quantization, samples, quantizer)
 
 

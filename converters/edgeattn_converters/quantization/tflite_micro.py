@@ -45,7 +45,7 @@ from edgeattn_converters.quantization.ranges import (
 )
 from edgeattn_converters.quantization.selection import limit_ratio, selected_rows
 from edgeattn_converters.quantization.step_ranges import share_step_ranges
-from edgeattn_converters.quantization.tflite import TFLiteQuantizer
+from edgeattn_converters.quantization.tflite_quantizer import TFLiteQuantizer
 from edgeattn_converters.recipes import Recipe
 
 # What the parts of a candidate are, for notes.
@@ -124,10 +124,6 @@ class MicroQuantizer(TFLiteQuantizer):
             if PRECISE in name or file.kind(operator) in NOT_IN_INT8
         }
         return super()._coarse_operators(file) | quotients(file) | precise
-
-    def expense(self, model: QuantizedModel) -> float:
-        """The bytes of the file: the counted instructions are those of LiteRT's kernels."""
-        return float(model.size)
 
     def _opener(self) -> OpenModel:
         return model_opener(self.content, self.io, runtime=self.options.runtime)

@@ -19,7 +19,7 @@ from edgeattn_converters.formats.tflite_float import float_file
 from edgeattn_converters.options import ConversionOptions, QuantizationOptions
 from edgeattn_converters.quantization.layer_weights import layer_weights, recurrent_layers
 from edgeattn_converters.quantization.quantized_model import ModelIO
-from edgeattn_converters.quantization.tflite import TFLiteQuantizer
+from edgeattn_converters.quantization.tflite import LiteRTQuantizer
 from edgeattn_converters.recipes import recipe_for
 from edgeattn_converters.tracing.trace import Interface, interface_of
 
@@ -165,7 +165,7 @@ def integer_file(
 
 def calibrated_quantizer(
     model: Any, interface: Any, samples: Tensors, lowering: str
-) -> TFLiteQuantizer:
+) -> LiteRTQuantizer:
     """The int8 quantizer of a TFLite file, calibrated on all samples."""
     traced, content = float_file(model, interface, True, lowering, 1)
     io = ModelIO(
@@ -175,7 +175,7 @@ def calibrated_quantizer(
         recurrent=recurrent_layers(model),
         layers=layer_weights(model),
     )
-    quantizer = TFLiteQuantizer(content, io, recipe_for("int8"), QuantizationOptions())
+    quantizer = LiteRTQuantizer(content, io, recipe_for("int8"), QuantizationOptions())
     quantizer.calibrate(samples)
     return quantizer
 

@@ -24,7 +24,7 @@ from edgeattn_converters.quantization.quantized_model import (
     model_opener,
 )
 from edgeattn_converters.quantization.selection import within_target
-from edgeattn_converters.quantization.tflite import TFLiteQuantizer
+from edgeattn_converters.quantization.tflite import LiteRTQuantizer
 from edgeattn_converters.quantization.tflite_micro import MicroQuantizer
 from edgeattn_converters.recipes import recipe_for
 from edgeattn_converters.tracing.trace import interface_of
@@ -41,7 +41,7 @@ LAYERS: dict[str, Any] = {
 
 
 @pytest.fixture(scope="module", params=LAYERS)
-def case(request: pytest.FixtureRequest) -> tuple[str, Any, TFLiteQuantizer, Any]:
+def case(request: pytest.FixtureRequest) -> tuple[str, Any, LiteRTQuantizer, Any]:
     """A model with inputs that are larger than its states, calibrated, and its samples."""
     x = keras.Input((STEPS, FEATURES), name="x")
     inner = layers.Masking(0.0)(x) if request.param == "masked" else x

@@ -15,8 +15,8 @@ from quantized_models import filled, integer_file, tflite_of
 from edgeattn.metrics.pairwise import snr_db
 from edgeattn.runners import open_runner
 from edgeattn_converters.graphs.tflite_file import TFLiteFile
-from edgeattn_converters.quantization import tflite as quantization
 from edgeattn_converters.quantization.split_slices import join_slices, slice_splits
+from edgeattn_converters.quantization.tflite_quantizer import TFLiteQuantizer
 
 RUNS = 8  # a SPLIT is left float32 in 5 to 30% of them
 
@@ -59,7 +59,7 @@ def test_a_file_is_quantized_alike_every_time(
     model, samples = build()
     filled(model)
     contents = []
-    once = quantization.TFLiteQuantizer._use_int8
+    once = TFLiteQuantizer._use_int8
 
     def repeated(self, file, ranges, float_names):
         content = file.pack()
@@ -67,7 +67,7 @@ def test_a_file_is_quantized_alike_every_time(
         contents.append({without_names(result) for result in results})
         return results[0]
 
-    monkeypatch.setattr(quantization.TFLiteQuantizer, "_use_int8", repeated)
+    monkeypatch.setattr(TFLiteQuantizer, "_use_int8", repeated)
     integer_file(model, {"x": samples}, tmp_path / "m")
     assert [len(results) for results in contents] == [1] * len(contents)
     assert contents

@@ -11,7 +11,7 @@ from edgeattn_converters.formats.tflite_float import has_loops
 from edgeattn_converters.graphs.tflite_file import TFLiteFile
 from edgeattn_converters.quantization.candidates import Candidate, Stage
 from edgeattn_converters.quantization.quantized_model import QuantizedModel, model_opener
-from edgeattn_converters.quantization.tflite import TFLiteQuantizer
+from edgeattn_converters.quantization.tflite import LiteRTQuantizer
 
 UNITS, STEPS = 37, 19
 PRODUCTS_ONLY = Candidate(attention=True, recurrence=True, step_products=True)
@@ -19,7 +19,7 @@ FLOAT_FUNCTIONS = Candidate(attention=True, states=True, functions=True)
 
 
 @pytest.fixture(scope="module", params=["unrolled", "chunked"])
-def quantizer(request: pytest.FixtureRequest, conversions_of: ConversionsOf) -> TFLiteQuantizer:
+def quantizer(request: pytest.FixtureRequest, conversions_of: ConversionsOf) -> LiteRTQuantizer:
     """An LSTM of 19 steps with attention, calibrated."""
     conversions = conversions_of("lstm")
     return calibrated_quantizer(
@@ -27,7 +27,7 @@ def quantizer(request: pytest.FixtureRequest, conversions_of: ConversionsOf) -> 
     )
 
 
-def test_products_of_steps_alone_are_integers(quantizer: TFLiteQuantizer) -> None:
+def test_products_of_steps_alone_are_integers(quantizer: LiteRTQuantizer) -> None:
     file = TFLiteFile(quantizer.with_activations(PRODUCTS_ONLY).content)
     products = 0
     for graph, operator, kind in file.operators():
@@ -43,7 +43,7 @@ def test_products_of_steps_alone_are_integers(quantizer: TFLiteQuantizer) -> Non
     assert products in (STEPS - 1, 9)
 
 
-def test_states_that_attention_reads_are_not_rounded(quantizer: TFLiteQuantizer) -> None:
+def test_states_that_attention_reads_are_not_rounded(quantizer: LiteRTQuantizer) -> None:
     """PACK and DYNAMIC_UPDATE_SLICE gather the states of all steps for the attention."""
     file = TFLiteFile(quantizer.with_activations(PRODUCTS_ONLY).content)
     for graph in file.model.subgraphs:
@@ -53,7 +53,7 @@ def test_states_that_attention_reads_are_not_rounded(quantizer: TFLiteQuantizer)
         assert "DEQUANTIZE" not in kinds
 
 
-def test_functions_of_cells_alone_are_float(quantizer: TFLiteQuantizer) -> None:
+def test_functions_of_cells_alone_are_float(quantizer: LiteRTQuantizer) -> None:
     file = TFLiteFile(quantizer.with_activations(FLOAT_FUNCTIONS).content)
     tanhs = []
     for graph, operator, kind in file.operators():
@@ -69,7 +69,7 @@ def test_functions_of_cells_alone_are_float(quantizer: TFLiteQuantizer) -> None:
 
 
 def test_outputs_are_closer_to_keras_than_with_integer_steps(
-    quantizer: TFLiteQuantizer, conversions_of: ConversionsOf
+    quantizer: LiteRTQuantizer, conversions_of: ConversionsOf
 ) -> None:
     conversions = conversions_of("lstm")
     expected = np.asarray(conversions.model(conversions.inputs["sensor"]))
@@ -104,7 +104,7 @@ def test_small_cells_are_closer_to_keras_with_float_functions() -> None:
 
 
 def test_candidates_with_equal_files_are_made_once(
-    quantizer: TFLiteQuantizer, conversions_of: ConversionsOf
+    quantizer: LiteRTQuantizer, conversions_of: ConversionsOf
 ) -> None:
     """The updates of states are among the steps that are float32 already. Loops have more to it."""
     first = Candidate(recurrence=True)
@@ -124,7 +124,7 @@ def test_candidates_with_equal_files_are_made_once(
         assert quantizer.with_activations(second).content == made[first].content
 
 
-def test_candidates_start_from_the_unchanged_file(quantizer: TFLiteQuantizer) -> None:
+def test_candidates_start_from_the_unchanged_file(quantizer: LiteRTQuantizer) -> None:
     changed = quantizer.copy()
     changed.main.operators.clear()
     changed.main.tensors[0].shape = [7]
