@@ -30,6 +30,7 @@ from edgeattn.api.sources import (
 from edgeattn.api.validation_pages import check_junit, facts_of, report_extras, write_pages
 from edgeattn.api.validation_request import Given, Request, checkpoint_path
 from edgeattn.api.validation_result import ValidationResult
+from edgeattn.bundle.dequantized import dequantized_note
 from edgeattn.errors import UsageError
 
 if TYPE_CHECKING:
@@ -152,6 +153,8 @@ def validate(
     comparison.check(request.path)
     pages = (optional_path(report), optional_path(junit))
     opened, selected, notes = request.open(workspace, artifacts)
+    if note := dequantized_note(opened.manifest.model):
+        notes = (*notes, note)
     check_writable(*pages, request.checkpoint)
     files.check_suffix(pages[0], ".html", ".htm")
     extras = report_extras(selected, pages[0], optional_path(bench), optional_path(vocabulary))

@@ -30,7 +30,8 @@ class ValidationResult(Result):
         report: Checks and verdicts of each artifact.
         target: Where the artifacts ran: ``here``, a Python or a host.
         diagnoses: The first operator of each artifact that computes wrong values, if requested.
-        notes: How a .tflite or .onnx file was compared.
+        notes: How a .tflite or .onnx file was compared, and what Keras' own quantization of the
+            model, which the verdicts do not cover, had changed.
         bench: The document of ``edgeattn bench`` with latencies, if one was given.
         comparison: What changed from the bundle of ``compare``, if one was given.
     """

@@ -29,8 +29,6 @@ MAX_PATH = 200
 # Where the samples of a reference come from: the user's samples, calibration samples that were set
 # aside, or made up from the model.
 SAMPLES, CALIBRATION, SYNTHETIC = "samples", "calibration", "synthetic"
-# The start of the note about a model that Keras has quantized.
-DEQUANTIZED = "Keras had quantized layers of this model"
 # Exceptions that parsing a malformed manifest can raise.
 MALFORMED = (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError)
 

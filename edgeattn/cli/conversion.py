@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 def conversion_lines(conversion: Conversion, *, verbose: bool) -> Iterator[str]:
     from edgeattn.api.convert import recommendation_of
-    from edgeattn.bundle.manifest import DEQUANTIZED
+    from edgeattn.bundle.dequantized import NOT_COVERED, dequantized_note
 
     manifest = conversion.bundle.manifest
     model, reference, reports = manifest.model, manifest.reference, conversion.report.artifacts
@@ -39,11 +39,8 @@ def conversion_lines(conversion: Conversion, *, verbose: bool) -> Iterator[str]:
         f"Compared with Keras on {manifest.reference_samples} and "
         f"{counted(reference['edge_cases'], 'edge case')}, run consecutively."
     )
-    if any(note.startswith(DEQUANTIZED) for note in model["notes"]):
-        yield (
-            "Keras computed with the float32 values of the weights: the verdicts do not cover the "
-            "difference from the quantized model, see the note."
-        )
+    if dequantized_note(model):
+        yield NOT_COVERED
     if reference.get("lengths"):
         yield (
             "Files for sequences of any length were compared at "

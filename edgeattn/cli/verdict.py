@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from edgeattn.bundle.dequantized import NOT_COVERED, dequantized_note
 from edgeattn.cli import output
 from edgeattn.cli.artifact_lines import (
     conversion_summary,
@@ -80,7 +81,9 @@ def verdict_text(result: ValidationResult, command: str, *, quiet: bool) -> Text
     if tasks:
         lines += ["", *_task_lines(tasks), *_dataset_lines(artifacts, tasks[0][1])]
     if not quiet:
-        lines += ["", _reference_line(bundle, artifacts), *conversion_summary(artifacts)]
+        not_covered = [NOT_COVERED] if dequantized_note(bundle.manifest.model) else []
+        summary = conversion_summary(artifacts)
+        lines += ["", _reference_line(bundle, artifacts), *not_covered, *summary]
     lines.append(styled_line(result.recommendation.line))
     if result.comparison is None:
         lines.append(styled_line(f"Verdict: {report.verdict}"))

@@ -10,6 +10,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from edgeattn.bundle.bundle import Bundle
+from edgeattn.bundle.dequantized import dequantized_note
 from edgeattn.printable import counted, printable
 from edgeattn.report.artifact_section import artifact_section
 from edgeattn.report.check_descriptions import CHECKS, describe, percent_of_limit, title
@@ -122,7 +123,9 @@ def _identity(bundle: Bundle, facts: Mapping[str, str]) -> dict[str, str]:
     """What was validated, with which versions, and when it was converted, by title."""
     manifest = bundle.manifest
     created = manifest.created
+    note = dequantized_note(manifest.model)
     identity = {
+        "Not covered by the verdicts": note or "",
         "SHA-256 of the model": str(manifest.model.get("sha256", "")),
         "SHA-256 of the reference": str(manifest.reference["sha256"]),
         "Converted": "" if created is None else format_date(created),

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import artifacts
@@ -20,6 +21,8 @@ import pytest
 from ai_edge_litert import schema_py_generated as schema
 from artifacts import TensorSpec, dense, samples
 from long_parameters import only
+
+from edgeattn.bundle.manifest import write_manifest
 
 README = Path(__file__).parents[2] / "README.md"
 COMMANDS = [
@@ -301,6 +304,22 @@ def test_validate(edgeattn, dense_bundle):
     assert (right, verdict) == ("Converted right: 2 of 2.", "Verdict: pass")
     smallest = min(dense_bundle.manifest.artifacts, key=lambda item: item.bytes)
     assert recommended.startswith(f"Recommended: {smallest.path} ({smallest.label}), the smallest")
+
+
+def test_validate_says_that_the_quantization_by_keras_is_not_covered(
+    edgeattn, dense_bundle, tmp_path
+):
+    note = "Keras had quantized layers of this model (1 in int8). The outputs differ by 0.01."
+    model = {**dense_bundle.manifest.model, "notes": ["other", note]}
+    write_manifest(dense_bundle.path, replace(dense_bundle.manifest, model=model))
+    page = tmp_path / "report.html"
+    result = edgeattn("validate", dense_bundle.path, "--report", page)
+    assert (result.code, result.err) == (0, f"note: {note}\n")
+    assert (
+        "Keras computed with the float32 values of the weights: the verdicts do not cover the "
+        "difference from the quantized model, see the note." in result.out.splitlines()
+    )
+    assert note in page.read_text("utf-8")
 
 
 @pytest.mark.parametrize("value", [1e-2, np.nan, np.inf])

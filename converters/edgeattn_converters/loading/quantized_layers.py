@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeattn.bundle.manifest import DEQUANTIZED
+from edgeattn.bundle.dequantized import DEQUANTIZED
 from edgeattn.errors import UnsupportedModelError
 from edgeattn_converters.loading import subclassed
 
