@@ -40,7 +40,7 @@ def inspect(source: ModelSource, *, attempt_conversion: bool = True) -> dict[str
     ``attempt_conversion`` converts it to each format in float32, the only way to know whether that
     works. Raises like a conversion if the file is no model or is refused as unsafe.
     """
-    file = audit_file(Path(source.path), trust=source.trust)
+    file = audit_file(Path(source.path), trust=source.trust, signature=source.signature)
     document: dict[str, Any] = {
         "kind": file.kind,
         "file": file.path.name,

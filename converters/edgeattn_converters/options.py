@@ -40,6 +40,8 @@ class ModelSource:
         custom_objects: A ``.py`` file that defines the model's custom layers and functions.
         architecture: ``FILE.json`` or ``FILE.py:FUNCTION``: the architecture of a file that
             holds weights only.
+        signature: The name of the signature of a SavedModel folder that is the model, if it is
+            neither the Keras layers of the folder nor ``serving_default``.
         trust: The SHA-256 of this one file, to load it although the audit refused it as unsafe.
         ignore: Names of arrays to leave out in the files of samples.
         preprocess: A ``.toml`` file that describes the front end.
@@ -56,6 +58,7 @@ class ModelSource:
     time_steps: int | None = None
     custom_objects: StrPath | None = None
     architecture: str | None = None
+    signature: str | None = None
     trust: str | None = None
     ignore: Sequence[str] = ()
     preprocess: StrPath | None = None
@@ -122,13 +125,13 @@ class ModelSource:
         # A name with a dash would be an option.
         path = f"./{self.path}" if str(self.path).startswith("-") else str(self.path)
         words = ["edgeattn", name, path]
-        for option in ("custom_objects", "architecture", "trust"):
+        for option in ("custom_objects", "architecture", "signature", "trust"):
             if (value := getattr(self, option)) is not None:
                 words += [f"--{option.replace('_', '-')}", str(value)]
         return shlex.join(words)
 
     def to_json(self) -> dict[str, Any]:
-        rarely = ("lengths", "sized_by", "shapes")
+        rarely = ("lengths", "sized_by", "shapes", "signature")
         return {k: v for k, v in asdict(self).items() if v or k not in rarely}
 
 

@@ -114,6 +114,7 @@ class ModelLoading:
     input_shapes: Mapping[str, tuple[int, ...]] | None = None
     custom_objects: Path | None = None
     architecture: str | None = None
+    signature: str | None = None
     trust: str | None = None
     ignore: tuple[str, ...] = ()
     preprocess: Path | None = None

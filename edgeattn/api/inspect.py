@@ -79,6 +79,7 @@ def inspect(
     *,
     custom_objects: StrPath | None = None,
     architecture: str | None = None,
+    signature: str | None = None,
     trust: str | None = None,
 ) -> InspectionResult:
     """Describe a Keras model, a .tflite or .onnx file, or a bundle.
@@ -89,7 +90,10 @@ def inspect(
     from edgeattn import inspection
 
     loading = ModelLoading(
-        custom_objects=optional_path(custom_objects), architecture=architecture, trust=trust
+        custom_objects=optional_path(custom_objects),
+        architecture=architecture,
+        signature=signature,
+        trust=trust,
     )
     workspace = Workspace()
     path = keras_file(source, workspace) if is_keras_model(source) else bundle_path(source)

@@ -60,6 +60,7 @@ def validate(
     reference: StrPath | None = None,
     custom_objects: StrPath | None = None,
     architecture: str | None = None,
+    signature: str | None = None,
     trust: str | None = None,
     explain: bool = False,
     report: StrPath | None = None,
@@ -124,6 +125,7 @@ def validate(
         ModelLoading(
             custom_objects=optional_path(custom_objects),
             architecture=architecture,
+            signature=signature,
             trust=trust,
             ignore=tuple(ignore),
         ),

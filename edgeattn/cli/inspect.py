@@ -33,6 +33,7 @@ def command(path: Path, loading: options.ModelLoading, as_json: bool) -> int:
             path,
             custom_objects=loading.custom_objects,
             architecture=loading.architecture,
+            signature=loading.signature,
             trust=loading.trust,
         )
     if as_json:

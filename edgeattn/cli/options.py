@@ -172,6 +172,12 @@ _LOADING = (
         help="Architecture, for a file that contains weights only.",
     ),
     click.option(
+        "--signature",
+        metavar="NAME",
+        help="Signature of a SavedModel folder. Default: its Keras layers, or else "
+        "serving_default, or the only signature.",
+    ),
+    click.option(
         "--trust",
         metavar="SHA256",
         help="Lift the size limits for the file with this hash, and let --custom-objects replace "

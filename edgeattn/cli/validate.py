@@ -182,6 +182,7 @@ def command(
                 reference=reference,
                 custom_objects=loading.custom_objects,
                 architecture=loading.architecture,
+                signature=loading.signature,
                 trust=loading.trust,
                 explain=explain,
                 report=report,

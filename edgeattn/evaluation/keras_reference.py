@@ -111,6 +111,8 @@ def open_keras(
         for spec in without_states
         if len(spec.shape) > 3 and None not in spec.shape[1:]
     )
+    if "signature" in bundle.manifest.model:
+        lengths["signature"] = bundle.manifest.model["signature"]
     source = converters.ModelSource(model, **{**lengths, **(options or {})})
     source.check_files()
     return _start(

@@ -30,6 +30,8 @@ class ModelFile:
     ``sha256`` of a folder covers the names and contents of its files. ``kind`` is ``keras-hdf5``,
     ``keras-zip``, ``weights-hdf5``, ``saved-model``, ``tflite``, ``onnx`` or ``bundle``.
     ``trusted`` says whether ``--trust`` named this SHA-256, which lifts the size limits.
+    ``signature`` is the chosen one of a SavedModel folder, which is then the model instead of the
+    layers in its configuration.
     """
 
     path: Path
@@ -40,12 +42,14 @@ class ModelFile:
     backend: str | None
     config: Mapping[str, Any]
     trusted: bool
+    signature: str | None = None
 
 
-def audit_file(path: Path, *, trust: str | None = None) -> ModelFile:
+def audit_file(path: Path, *, trust: str | None = None, signature: str | None = None) -> ModelFile:
     """Check a model file or SavedModel folder before anything of it is loaded.
 
-    ``trust`` is the SHA-256 of the file if the user trusts it. Raises :class:`UsageError` if the
+    ``trust`` is the SHA-256 of the file if the user trusts it, and ``signature`` the name of a
+    signature. Raises :class:`UsageError` if the
     file does not exist, :class:`UnsupportedModelError` if it contains no model or is damaged, and
     :class:`UnsafeModelError` if loading it could run, import, read or fetch something, or exhaust
     memory.
@@ -75,7 +79,14 @@ def audit_file(path: Path, *, trust: str | None = None) -> ModelFile:
         config_screening.screen(
             config, hint=limits.hint, trusted=trusted, code=CodeTrust(sha256, trusted)
         )
-    return ModelFile(path, sha256, size, kind, version, backend, config, trusted)
+    if signature is not None:
+        if kind != "saved-model":
+            raise UsageError(
+                f"--signature is for SavedModel folders; {path.name} is a file.",
+                hint="Leave --signature out.",
+            )
+        config = {}
+    return ModelFile(path, sha256, size, kind, version, backend, config, trusted, signature)
 
 
 @contextmanager

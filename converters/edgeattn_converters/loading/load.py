@@ -184,7 +184,11 @@ def _load_signature(
     *,
     because: str | None = None,
 ) -> LoadedModel:
-    model, notes = load_signature(file.path, time_steps, allow_free_time=allow_free_time)
+    model, notes = load_signature(
+        file.path, time_steps, allow_free_time=allow_free_time, signature=file.signature
+    )
+    if file.signature is not None:
+        return LoadedModel(file, model, notes)
     reason = because or "The folder does not list Keras layers."
     return LoadedModel(file, model, (f"{reason} {notes[0]}", *notes[1:]))
 

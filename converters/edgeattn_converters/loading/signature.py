@@ -4,12 +4,15 @@ The graph is all that such a folder contains, so its functions have to run. They
 operations that compute on tensors only; nothing is loaded before all of them are known to.
 """
 
-from collections.abc import Mapping
+import difflib
+import shlex
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from edgeattn.errors import UsageError
 from edgeattn.printable import counted
 from edgeattn_converters.loading.build import root_cause
 from edgeattn_converters.loading.fixed_time_axis import (
@@ -19,6 +22,11 @@ from edgeattn_converters.loading.fixed_time_axis import (
     with_sizes,
 )
 from edgeattn_converters.loading.signature_batch import is_close, single_sample
+from edgeattn_converters.loading.signature_inputs import (
+    SAVE_FUNCTION,
+    functions_of,
+    inference_function,
+)
 from edgeattn_converters.loading.signature_layer import signature_layer
 from edgeattn_converters.loading.signature_operations import (
     check_operations,
@@ -32,13 +40,18 @@ _ANY_LENGTH = 8
 
 
 def load_signature(
-    path: Path, time_steps: TimeSteps | None, *, allow_free_time: bool
+    path: Path,
+    time_steps: TimeSteps | None,
+    *,
+    allow_free_time: bool,
+    signature: str | None = None,
 ) -> tuple[Any, tuple[str, ...]]:
     """Return a functional model that calls a signature of a SavedModel, and notes about it.
 
-    That is ``serving_default``, or the only one that there is. Raises :class:`UnsafeModelError` if
-    an operation may do more than compute, :class:`UnsupportedModelError` if the folder has no such
-    signature or is damaged, and :class:`UsageError` if the number of time steps is free and not
+    That is ``signature``, or else ``serving_default``, or the only one that there is. Raises
+    :class:`UnsafeModelError` if an operation may do more than compute,
+    :class:`UnsupportedModelError` if the folder has no such signature or is damaged, and
+    :class:`UsageError` if it lacks the chosen one, or if the number of time steps is free and not
     given.
     """
     import tensorflow as tf
@@ -55,22 +68,19 @@ def load_signature(
         functions = dict(getattr(loaded, "signatures", {}))
     except Exception as error:
         raise unsupported(path, f"cannot be loaded: {str(error)[:200]}") from error
-    name = _chosen(path, functions)
+    name = _chosen(path, functions, signature)
     check_variables(path, name, functions[name])
-    _, inputs = functions[name].structured_input_signature
-    _check_inputs(path, inputs)
-    count = _count(path, inputs)
-    notes = [
-        f"The model is the graph of the signature {name!r}; the artifacts are compared with it."
-    ]
-    single = None
+    function, more = inference_function(path, message, name, functions[name])
+    notes = [_note_of(name, functions_of(message)), *more]
+    _, inputs = function.structured_input_signature
+    count, single = _count(path, inputs), None
     if count is not None:
-        _check_first_axes(path, functions[name].structured_outputs, count)
-        single = functions[name]
+        _check_first_axes(path, function.structured_outputs, count)
+        single = function
         if count > 1:
-            single, note = _single_sample(path, functions[name], count, time_steps)
+            single, note = _single_sample(path, function, count, time_steps)
             notes.append(note)
-    layer = signature_layer(loaded, functions[name], single, count or 1)
+    layer = signature_layer(loaded, function, single, count or 1)
     model = _model(path, layer, inputs, time_steps, allow_free_time)
     if any(None in spec.shape.as_list()[1:] for spec in inputs.values()) and time_steps:
         _check_rows(path, layer, inputs, time_steps)
@@ -161,40 +171,42 @@ def _check_rows(path: Path, layer: Any, specs: Mapping[str, Any], time_steps: Ti
             )
 
 
-def _check_inputs(path: Path, specs: Mapping[str, Any]) -> None:
-    """Raise an error unless every input has an axis of samples and numbers."""
-    import tensorflow as tf
-
-    for name, spec in specs.items():
-        if not spec.shape.rank:
-            shape = None if spec.shape.rank is None else ()
-            raise unsupported(path, f"has an input {name!r} whose shape is not fixed: {shape}.")
-        if spec.dtype == tf.string:
-            raise unsupported(
-                path,
-                f"has an input {name!r} of strings.",
-                "Save a signature that takes the numbers which the graph decodes from them: "
-                "tf.saved_model.save(module, folder, signatures=module.f)",
-            )
-
-
-def _chosen(path: Path, functions: Mapping[str, Any]) -> str:
+def _chosen(path: Path, functions: Mapping[str, Any], wanted: str | None) -> str:
+    names = sorted(functions)
+    listed = ", ".join(map(repr, names))
+    if wanted is not None and wanted not in functions:
+        similar = difflib.get_close_matches(wanted, names, 1)
+        suggestion = f" Did you mean {similar[0]}?" if similar else ""
+        raise UsageError(
+            f"--signature {wanted}: the folder has no such signature.{suggestion}",
+            hint=f"Pass one of {listed}." if names else "Leave --signature out.",
+        )
+    if not names:
+        raise unsupported(
+            path, "has no signature.", f"Save the module with the function: {SAVE_FUNCTION}"
+        )
+    if wanted is not None:
+        return wanted
     if DEFAULT in functions:
         return DEFAULT
-    if len(functions) == 1:
-        return next(iter(functions))
-    folder = "tf.saved_model.save(module, folder, signatures="
-    if not functions:
-        raise unsupported(
-            path, "has no signature.", f"Save the module with the function: {folder}module.f)"
-        )
-    names = sorted(functions)
+    if len(names) == 1:
+        return names[0]
     raise unsupported(
         path,
-        f"has the signatures {', '.join(map(repr, names))}, but none is named {DEFAULT!r}.",
-        "Save one alone: module = tf.saved_model.load(this_folder), then "
-        f"{folder}module.signatures[{names[0]!r}])",
+        f"has the signatures {listed}, but none is named {DEFAULT!r}.",
+        f"Choose one: --signature {shlex.quote(names[0])}",
     )
+
+
+def _note_of(name: str, functions: Mapping[str, Collection[str]]) -> str:
+    """What the model is, with the signatures that call other functions."""
+    note = f"The model is the graph of the signature {name!r}; the artifacts are compared with it."
+    # serve and serving_default of model.export call the same one.
+    others = [key for key, called in functions.items() if called != functions[name]]
+    if others:
+        listed = ", ".join(map(repr, sorted(others)))
+        note += f" To convert another one ({listed}), pass --signature NAME."
+    return note
 
 
 def _model(
@@ -252,5 +264,5 @@ def _check_first_axes(path: Path, outputs: Mapping[str, Any], count: int) -> Non
             f"{counted(count, 'sample')}: its first axis is not that of the samples.",
             f"Save it with a signature that returns tf.expand_dims({name}, 0)."
             if count == 1
-            else "Save it with a signature that returns one row for each sample.",
+            else "Save it with a signature whose inputs and outputs have an axis of samples.",
         )

@@ -56,15 +56,15 @@ def check_operations(path: Path, message: Any) -> None:
     functions = {item.signature.name: item for item in meta.graph_def.library.function}
     savers = {name for name in functions if _SAVER.fullmatch(name)}
     graph_nodes = [node for node in meta.graph_def.node if node.op not in _SAVER_NODES]
-    called = set(_called(graph_nodes)).union(
-        *(_called(item.node_def) for name, item in functions.items() if name not in savers)
+    reached = set(called(graph_nodes)).union(
+        *(called(item.node_def) for name, item in functions.items() if name not in savers)
     )
     for node in meta.object_graph_def.nodes:
-        called.update(node.function.concrete_functions)
-        called.add(node.bare_concrete_function.concrete_function_name)
+        reached.update(node.function.concrete_functions)
+        reached.add(node.bare_concrete_function.concrete_function_name)
     nodes = [*graph_nodes]
     for name, item in functions.items():
-        if name not in savers or name in called:
+        if name not in savers or name in reached:
             nodes.extend(item.node_def)
     for node in nodes:
         if not _only_computes(node.op):
@@ -75,8 +75,8 @@ def check_operations(path: Path, message: Any) -> None:
             )
 
 
-def _called(nodes: Any) -> Iterator[str]:
-    """Yield the names of the functions that nodes refer to."""
+def called(nodes: Any) -> Iterator[str]:
+    """Return the names of the functions that nodes refer to."""
     for node in nodes:
         for value in node.attr.values():
             yield value.func.name

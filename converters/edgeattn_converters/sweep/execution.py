@@ -151,6 +151,7 @@ def _validated(workspace: _Workspace, data: Mapping[str, Any]) -> Document:
             model=workspace.file("model"),
             custom_objects=workspace.file("custom_objects"),
             architecture=workspace.architecture,
+            signature=job["options"].get("signature"),
             trust=job["options"]["trust"],
             ignore=job["options"]["ignore"],
             max_drop=job["max_drop"],

@@ -213,6 +213,8 @@ def _job(
             "lowering": lowering,
             **sizes,
             "trust": model.trust,
+            # Absent otherwise: the key of a job contains its options.
+            **({"signature": model.signature} if model.signature else {}),
             "ignore": model.ignore,
         },
         tuple(chosen.formats),

@@ -42,6 +42,7 @@ class ModelEntry:
     data: tuple[str, ...] = ()
     custom_objects: str | None = None
     architecture: str | None = None
+    signature: str | None = None
     preprocess: str | None = None
     labels: str | None = None
     time_steps: int | str | None = None

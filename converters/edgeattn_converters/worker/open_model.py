@@ -53,7 +53,7 @@ def _load(source: ModelSource, attention_layers: tuple[str, ...], with_states: b
     progress.report(f"loading {Path(source.path).name}")
     time_steps = early_checks.time_steps_of(source)
     loaded = load_model(
-        audited_file(str(source.path), source.trust),
+        audited_file(str(source.path), source.trust, source.signature),
         custom_objects=None if source.custom_objects is None else Path(source.custom_objects),
         architecture=source.architecture,
         time_steps=time_steps,
@@ -71,7 +71,7 @@ def _free_model(
     source: ModelSource, interface: Interface, *, with_states: bool
 ) -> FreeModel | None:
     """The model with its time axis as free as it is stored; None if it is fixed."""
-    file = audited_file(str(source.path), source.trust)
+    file = audited_file(str(source.path), source.trust, source.signature)
     if not early_checks.may_be_free(file, source.architecture):
         return None
     try:
@@ -91,8 +91,8 @@ def _with_states(loaded: LoadedModel) -> tuple[LoadedModel, dict[str, str]]:
 
 
 @functools.cache
-def audited_file(path: str, trust: str | None) -> ModelFile:
-    return audit_file(Path(path), trust=trust)
+def audited_file(path: str, trust: str | None, signature: str | None = None) -> ModelFile:
+    return audit_file(Path(path), trust=trust, signature=signature)
 
 
 @contextlib.contextmanager

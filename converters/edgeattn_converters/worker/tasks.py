@@ -54,7 +54,7 @@ def check(
     """Report mistakes that the stored configuration reveals, before TensorFlow is imported."""
     parsed = ModelSource(**source)
     early_checks.check(
-        audited_file(str(parsed.path), parsed.trust),
+        audited_file(str(parsed.path), parsed.trust, parsed.signature),
         parsed,
         ConversionOptions(**options),
         calibration_samples=None if calibration_samples is None else Path(calibration_samples),
@@ -90,6 +90,8 @@ def describe(source: Json, options: Json) -> dict[str, Any]:
         },
         # By the name of an input, the input of the stored model ahead of removed layers.
         **({"stored_inputs": stored} if (stored := opened.loaded.stored_inputs) else {}),
+        # The chosen signature of a SavedModel folder, with which data are computed later.
+        **({"signature": file.signature} if file.signature else {}),
         # Layers whose steps --lowering arranges.
         "recurrent": list(recurrent),
         "notes": [*opened.loaded.notes, *doubtful],

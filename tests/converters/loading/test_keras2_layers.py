@@ -404,3 +404,20 @@ def test_attention_with_a_tensor_of_a_mask_returns_its_scores(tmp_path: Path) ->
     for one, other in zip(loaded.predict(arrays, verbose=0), expected, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
     assert expected[1][..., 4:].max() == 0
+
+
+def test_ragged_inputs_have_one_length(tmp_path: Path) -> None:
+    """Sequences of that length are computed as the ragged tensor of Keras."""
+    import tensorflow as tf
+    import tf_keras
+
+    x = tf_keras.Input((None,), ragged=True, dtype="int32", name="x")
+    embedded = tf_keras.layers.Embedding(9, 4)(x)
+    pooled = tf_keras.layers.GlobalAveragePooling1D()(embedded)
+    model = tf_keras.Model(x, tf_keras.layers.Dense(2)(pooled))
+    model.save(tmp_path / "model.h5")
+    tokens = np.random.default_rng(2).integers(0, 9, (4, 6))
+    loaded = load_model(audit_file(tmp_path / "model.h5"), time_steps=6)
+    assert any(note.startswith("x: takes ragged tensors in Keras") for note in loaded.notes)
+    expected = model(tf.RaggedTensor.from_tensor(tokens))
+    np.testing.assert_allclose(loaded.model(tokens), expected, rtol=1e-5, atol=1e-6)

@@ -396,23 +396,6 @@ def test_plain_tensorflow(tmp_path: Path) -> None:
     np.testing.assert_allclose(outputs["second"], [[4], [5], [6]])
 
 
-def test_signatures_of_other_names(tmp_path: Path) -> None:
-    """The only one is used; the hint for several works."""
-    module = Affine()
-    tf.saved_model.save(module, str(tmp_path / "two"), {"a": module.serve, "b": module.serve})
-    with pytest.raises(UnsupportedModelError, match="signatures 'a', 'b', but none") as caught:
-        load_model(audit_file(tmp_path / "two"))
-    assert "signatures['a']" in str(caught.value.hint)
-    again = tf.saved_model.load(str(tmp_path / "two"))
-    tf.saved_model.save(module, str(tmp_path / "one"), {"a": module.serve})
-    tf.saved_model.save(again, str(tmp_path / "again"), again.signatures["a"])
-    for name in ("one", "again"):
-        loaded = load_model(audit_file(tmp_path / name))
-        outputs = loaded.model({"x": np.eye(3, dtype="float32")})
-        np.testing.assert_allclose(outputs["second"], [[4], [5], [6]])
-        assert ("signature 'a'" in loaded.notes[0]) is (name == "one")
-
-
 @pytest.mark.parametrize("name", ["sig.nal", "the-signal", "signal_1"])
 def test_names_of_inputs_that_are_no_arguments_in_python(name: str, tmp_path: Path) -> None:
     import tf_keras

@@ -119,6 +119,11 @@ def migrate(class_name: str, config: Config, ctx: Context) -> tuple[str, dict[st
         new["negative_slope"] = _number(new.pop("alpha"))
     if current == "InputLayer" and "batch_input_shape" in new:
         new["batch_shape"] = new.pop("batch_input_shape")
+    if current == "InputLayer" and new.pop("ragged", False):
+        ctx.notes.append(
+            f"{name}: takes ragged tensors in Keras, of sequences of several lengths. Here all "
+            "sequences have one length, and padding counts as steps unless the model masks it."
+        )
     renamed = _RENAMED_ARGUMENTS.get(current, {})
     new = {renamed.get(key, key): value for key, value in new.items()}
     if current == "Discretization" and "int" in str(new.get("dtype")):
