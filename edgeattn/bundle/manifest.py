@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
+from edgeattn.bundle.manifest_values import (
+    check_achieved,
+    check_attended,
+    check_count,
+    check_created,
+    check_types,
+    check_unique,
+)
 from edgeattn.printable import counted, printable
 from edgeattn.schemes import EXPERIMENTAL, FORMATS, MICRO, SCHEMES
 
@@ -23,7 +30,6 @@ REFERENCE = "reference.npz"
 FORMAT_VERSION = 1
 MAX_MANIFEST = 16 * 2**20  # bytes
 MAX_SIGNATURE = 2**16  # bytes
-MAX_CREATED = 253402300799  # the last second of the year 9999
 # Characters; all file systems allow names of this length.
 MAX_PATH = 200
 # Where the samples of a reference come from: the user's samples, calibration samples that were set
@@ -109,8 +115,8 @@ class Artifact:
         """Inverse of :meth:`to_json`. Raises one of :data:`MALFORMED` if ``data`` is invalid."""
         from edgeattn.tensors import TensorSpec
 
-        _check_types("artifact", data, format=str, scheme=str, path=str, sha256=str)
-        _check_count("bytes", data["bytes"])
+        check_types("artifact", data, format=str, scheme=str, path=str, sha256=str)
+        check_count("bytes", data["bytes"])
         artifact = cls(
             format=data["format"],
             scheme=data["scheme"],
@@ -131,7 +137,7 @@ class Artifact:
         _check_path(artifact.path)
         _check_names(artifact)
         _check_free_axes(artifact)
-        _check_achieved(artifact.achieved)
+        check_achieved(artifact.achieved)
         return artifact
 
 
@@ -218,22 +224,22 @@ class Manifest:
         from edgeattn.tensors import TensorSpec
 
         model, reference = dict(data["model"]), dict(data["reference"])
-        _check_types("model", model, file=str)
+        check_types("model", model, file=str)
         for item in model.get("attention", ()):
             TensorSpec.from_json(item)
         if "attended" in model:
-            _check_attended(model["attended"])
+            check_attended(model["attended"])
         if "stored_inputs" in model:
             names = dict(model["stored_inputs"])
-            _check_types("stored_inputs", names, **dict.fromkeys(names, str))
+            check_types("stored_inputs", names, **dict.fromkeys(names, str))
         if "recurrent" in model:
-            _check_types("model", model, recurrent=list)
-        _check_types("reference", reference, path=str, sha256=str, source=str)
-        _check_count("parameters", model["parameters"])
+            check_types("model", model, recurrent=list)
+        check_types("reference", reference, path=str, sha256=str, source=str)
+        check_count("parameters", model["parameters"])
         for key in ("samples", "edge_cases"):
-            _check_count(key, reference[key])
+            check_count(key, reference[key])
         for key in ("ordinary_edge_cases", "float16_edge_cases"):
-            _check_count(key, reference.get(key, 0))
+            check_count(key, reference.get(key, 0))
             if reference.get(key, 0) > reference["edge_cases"]:
                 raise ValueError(f"reference: {key} is {reference[key]!r}")
         if reference.get("kind", SAMPLES) not in (SAMPLES, CALIBRATION, SYNTHETIC):
@@ -241,19 +247,19 @@ class Manifest:
         _check_path(reference["path"])
         failures = tuple(dict(item) for item in data.get("failures", ()))
         for failure in failures:
-            _check_types("failure", failure, format=str, scheme=str, reason=str)
+            check_types("failure", failure, format=str, scheme=str, reason=str)
         artifacts = tuple(Artifact.from_json(item) for item in data["artifacts"])
-        _check_unique("artifact", [artifact.label for artifact in artifacts])
+        check_unique("artifact", [artifact.label for artifact in artifacts])
         frontend = None if data.get("frontend") is None else dict(data["frontend"])
         if frontend is not None:
-            _check_types("frontend", frontend, path=str, sha256=str)
+            check_types("frontend", frontend, path=str, sha256=str)
             _check_path(frontend["path"])
         config = None if data.get("config") is None else dict(data["config"])
         if config is not None:
-            _check_types("config", config, file=str, options=dict)
+            check_types("config", config, file=str, options=dict)
         paths = [reference["path"], *(artifact.path for artifact in artifacts)]
         paths += [] if frontend is None else [frontend["path"]]
-        _check_unique("path", [str(PurePosixPath(path)) for path in paths])
+        check_unique("path", [str(PurePosixPath(path)) for path in paths])
         return cls(
             model=model,
             artifacts=artifacts,
@@ -266,47 +272,11 @@ class Manifest:
         )
 
 
-def check_created(created: Any) -> int | None:
-    """``created`` of a manifest; :class:`ValueError` if it is not such a time."""
-    if created is None:
-        return None
-    _check_count("created", created)
-    if created > MAX_CREATED:
-        raise ValueError(f"created is {created!r}, after the year 9999")
-    return int(created)
-
-
-def _check_types(section: str, data: Mapping[str, Any], **types: type) -> None:
-    for key, expected in types.items():
-        if type(data[key]) is not expected:
-            raise ValueError(f"{section}: {key} is {data[key]!r}, not {expected.__name__}")
-
-
-def _check_attended(attended: Mapping[str, Mapping[str, object]]) -> None:
-    for name, inputs in attended.items():
-        for axis in ("keys", "queries"):
-            names = inputs[axis]
-            if type(names) is not list or any(type(item) is not str for item in names):
-                raise ValueError(f"attended: {axis} of {name} are {names!r}, not a list of names")
-
-
-def _check_count(name: str, value: object) -> None:
-    """Raise :class:`ValueError` if ``value`` is not an integer of at least 0."""
-    if type(value) is not int or value < 0:
-        raise ValueError(f"{name} is {value!r}, not a count")
-
-
-def _check_unique(what: str, values: Sequence[str]) -> None:
-    repeated = sorted({value for value in values if values.count(value) > 1})
-    if repeated:
-        raise ValueError(f"the {what} {repeated[0]!r} occurs more than once")
-
-
 def _check_names(artifact: Artifact) -> None:
     outputs = [spec.name for spec in artifact.outputs]
-    _check_unique("input", [spec.name for spec in artifact.inputs])
-    _check_unique("output", outputs)
-    _check_unique("attention map", artifact.attention)
+    check_unique("input", [spec.name for spec in artifact.inputs])
+    check_unique("output", outputs)
+    check_unique("attention map", artifact.attention)
     for name in artifact.attention:
         if name not in outputs:
             raise ValueError(f"the attention map {name!r} is not an output of {artifact.path}")
@@ -318,24 +288,6 @@ def _check_free_axes(artifact: Artifact) -> None:
         for axis in axes:
             if type(axis) is not int or not 1 <= axis < len(shapes.get(name, ())):
                 raise ValueError(f"{name!r} of {artifact.path} has no axis {axis!r}")
-
-
-def _check_achieved(achieved: Mapping[str, Any]) -> None:
-    """Check the counts of what a file contains, and the digests of calibration samples."""
-    digests = achieved.get("calibration", {}).get("digests", [])
-    if type(digests) is not list or any(type(digest) is not str for digest in digests):
-        raise ValueError("the calibration has malformed digests")
-    numbers = ("variables", "arena_bytes", "flash_bytes", "exact_weights")
-    counts = {key: achieved.get(key, 0) for key in numbers}
-    for key in ("operators", "weights", "weight_bytes", "activations", "opset", "kept_weights"):
-        counts.update({f"{key}: {name}": n for name, n in achieved.get(key, {}).items()})
-    for how, kinds in achieved.get("computes_in", {}).items():
-        counts.update({f"{how}: {name}": number for name, number in kinds.items()})
-    for name, value in counts.items():
-        _check_count(name, value)
-    for clip in list(achieved.get("cell_clips", ())):
-        if type(clip) not in (int, float) or not 0 <= clip < math.inf:
-            raise ValueError(f"cell_clips has {clip!r}")
 
 
 def _check_path(relative: str) -> None:

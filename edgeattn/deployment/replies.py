@@ -9,13 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from edgeattn.bundle.manifest import (
-    MANIFEST,
-    MAX_MANIFEST,
-    MAX_SIGNATURE,
-    SIGNATURE,
-    check_created,
-)
+from edgeattn.bundle.manifest import MANIFEST, MAX_MANIFEST, MAX_SIGNATURE, SIGNATURE
+from edgeattn.bundle.manifest_values import check_created
 from edgeattn.deployment.on_device.versions import VERSION
 from edgeattn.errors import DeviceError
 from edgeattn.targets.replies import line, parsing, text
