@@ -10,23 +10,27 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
 from edgeattn import progress
 from edgeattn.bundle.bundle import Bundle
 from edgeattn.bundle.manifest import Artifact
 from edgeattn.diagnosis.graph import DATA_MOVEMENT
-from edgeattn.diagnosis.messages import Comparison, Diagnosis, diagnosis_of, located_operator
+from edgeattn.diagnosis.messages import (
+    Comparison,
+    Diagnosis,
+    batch_fault,
+    diagnosis_of,
+    has_other_lowerings,
+    located_operator,
+    remedy_of_lowering,
+)
 from edgeattn.diagnosis.results import GraphComparison, OperatorComparison
+from edgeattn.diagnosis.samples import compared_samples
 from edgeattn.errors import EdgeattnError
 from edgeattn.metrics.verdict import FAIL, PASS
 from edgeattn.process.limits import run_limits
 from edgeattn.process.worker import Worker, WorkerDied
-from edgeattn.tensors import Array, Tensors
 from edgeattn.validation.report import ArtifactReport
 
-# Samples that are compared: those with the largest errors, and others at even distances.
-WORST_SAMPLES, OTHER_SAMPLES = 4, 8
 LISTED_OPERATORS = 8
 # The highest SNR that is required, since float32 itself rounds.
 MAX_LIMIT_DB = 60.0
@@ -35,8 +39,6 @@ BY_PRECISION = ("float32", "float16", "int16x8", "dynamic_int8", "int8", "int4")
 _EQUAL_VALUES = ("float32", "float16")
 BATCH_METRICS = ("batch_error", "batch_equal_values")
 MAX_LOCATED = 4  # samples
-# TFLite operators of recurrent layers that are not unrolled.
-LOOPS = frozenset({"WHILE", "UNIDIRECTIONAL_SEQUENCE_LSTM"})
 _OPEN_FILE = {
     "tflite": "edgeattn.diagnosis.tflite:InstrumentedTFLite",
     "onnx": "edgeattn_converters.diagnosis.onnx:InstrumentedONNX",
@@ -132,7 +134,7 @@ class _Diagnoser:
             failure = Diagnosis(f"The artifact does not run: {report.reason}")
             return ArtifactDiagnosis(artifact, report.verdict, failure)
         if report.failed and all(check.metric in BATCH_METRICS for check in report.failed):
-            return ArtifactDiagnosis(artifact, report.verdict, _batch_fault(report))
+            return ArtifactDiagnosis(artifact, report.verdict, batch_fault(report))
         if artifact.format == "onnx" and importlib.util.find_spec("onnx") is None:
             missing = Diagnosis(
                 "The diagnosis of ONNX files requires the package onnx, which is not installed.",
@@ -188,7 +190,7 @@ class _Diagnoser:
         limit_db = min(
             LIMITS[artifact.scheme].snr_db, LIMITS[reference.scheme].snr_db, MAX_LIMIT_DB
         )
-        samples = _select_samples(self._bundle, report, self._arrays)
+        samples = compared_samples(self._bundle, report, self._arrays)
         result, _ = self._worker.call(
             _COMPARE_FILES[artifact.format],
             {
@@ -220,7 +222,7 @@ class _Diagnoser:
         artifact = report.artifact
         if artifact.scheme not in _EQUAL_VALUES or reference.scheme not in _EQUAL_VALUES:
             return None
-        samples = _select_samples(self._bundle, report, self._arrays)[:MAX_LOCATED]
+        samples = compared_samples(self._bundle, report, self._arrays)[:MAX_LOCATED]
         try:
             result, _ = self._worker.call(
                 "edgeattn.diagnosis.by_value:locate_in_files",
@@ -286,37 +288,6 @@ class _Diagnoser:
         return None
 
 
-def has_other_lowerings(model: Mapping[str, Any]) -> bool:
-    """Whether ``--lowering`` has an effect on a model, described by a manifest.
-
-    Loops of other layers, such as ConvLSTM, and repeated steps without recurrence have one form.
-    False for bundles of earlier versions, whose manifests do not list the recurrent layers.
-    """
-    return bool(model.get("recurrent"))
-
-
-def remedy_of_lowering(artifact: Artifact, model: Mapping[str, Any]) -> str:
-    """The remedy for a wrong float32 artifact of ``model``; only loops have other lowerings."""
-    operators = artifact.achieved.get("operators", {})
-    command = f"edgeattn convert {model['file']} --force"
-    is_loop = artifact.format == "tflite" and LOOPS.intersection(operators)
-    if is_loop and has_other_lowerings(model):
-        command += " --lowering unrolled"
-    return f"Convert the model again: {command}. Please report this as a bug."
-
-
-def _batch_fault(report: ArtifactReport) -> Diagnosis:
-    """The diagnosis of results that are right for single samples, or in one order, only."""
-    outputs = ", ".join(sorted({str(check.output) for check in report.failed}))
-    if report.reason:
-        return Diagnosis(f"The file does not run in all batches it accepts. {report.reason}")
-    return Diagnosis(
-        f"A sample's {outputs} depends on the other samples of its batch: an operator mixes them. "
-        "Single samples agree with Keras, so that no operator can be named.",
-        "Run single samples only. Please report this as a bug.",
-    )
-
-
 def _combine(lowering: Diagnosis | None, diagnosis: Diagnosis | None) -> Diagnosis:
     if lowering is None or diagnosis is None:
         result = lowering or diagnosis
@@ -330,26 +301,6 @@ def _outputs_pass(report: ArtifactReport) -> bool:
     """Return whether all outputs agree with Keras, regardless of the task."""
     stages = report.stages
     return stages["numbers"] == PASS and stages["attention"] != FAIL and not report.broken
-
-
-def _select_samples(bundle: Bundle, report: ArtifactReport, arrays: Tensors) -> Array:
-    """Return the indices of the samples with the largest errors, and of others."""
-    artifact, reference = report.artifact, bundle.manifest.reference
-    count = int(reference["samples"]) + int(reference.get("ordinary_edge_cases", 0))
-    available = len(arrays[f"input/{artifact.inputs[0].name}"])
-    count = min(count or available, available)
-    errors = np.zeros(count)
-    for name, values in report.outputs.items():
-        expected = arrays.get(name, arrays.get(f"output/{name}"))
-        if expected is None or expected.shape != values.shape:
-            continue
-        with np.errstate(all="ignore"):
-            difference = np.abs(values[:count].astype(float) - expected[:count])
-        difference = np.nan_to_num(difference, nan=np.inf, posinf=np.inf)
-        errors = np.maximum(errors, difference.reshape(count, -1).max(axis=1))
-    worst = np.argsort(-errors, kind="stable")[:WORST_SAMPLES]
-    others = np.linspace(0, count - 1, min(OTHER_SAMPLES, count)).astype(int)
-    return np.unique(np.concatenate([worst, others]))
 
 
 def _file(bundle: Bundle, artifact: Artifact) -> Mapping[str, Any]:

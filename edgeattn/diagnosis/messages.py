@@ -11,6 +11,7 @@ from edgeattn.diagnosis.graph import DATA_MOVEMENT
 from edgeattn.diagnosis.results import GraphComparison, OperatorComparison
 from edgeattn.metrics.verdict import PASS
 from edgeattn.printable import counted
+from edgeattn.validation.report import ArtifactReport
 
 # Causes that only a faulty file or runtime can have.
 FAULTS = (causes.WEIGHTS, causes.ATTRIBUTES, causes.OFFSET, causes.UNEXPLAINED)
@@ -22,6 +23,8 @@ HIGHER_PRECISION = {
     "int4": "dynamic_int8",
     "float16": "float32",
 }
+# TFLite operators of recurrent layers that are not unrolled.
+LOOPS = frozenset({"WHILE", "UNIDIRECTIONAL_SEQUENCE_LSTM"})
 
 
 @dataclass(frozen=True)
@@ -219,6 +222,37 @@ def located_operator(
         f"compute. {fault}",
         f"Convert the model again: edgeattn convert {model} --force. Please report this as a bug.",
         operator,
+    )
+
+
+def has_other_lowerings(model: Mapping[str, Any]) -> bool:
+    """Whether ``--lowering`` has an effect on a model, described by a manifest.
+
+    Loops of other layers, such as ConvLSTM, and repeated steps without recurrence have one form.
+    False for bundles of earlier versions, whose manifests do not list the recurrent layers.
+    """
+    return bool(model.get("recurrent"))
+
+
+def remedy_of_lowering(artifact: Artifact, model: Mapping[str, Any]) -> str:
+    """The remedy for a wrong float32 artifact of ``model``; only loops have other lowerings."""
+    operators = artifact.achieved.get("operators", {})
+    command = f"edgeattn convert {model['file']} --force"
+    is_loop = artifact.format == "tflite" and LOOPS.intersection(operators)
+    if is_loop and has_other_lowerings(model):
+        command += " --lowering unrolled"
+    return f"Convert the model again: {command}. Please report this as a bug."
+
+
+def batch_fault(report: ArtifactReport) -> Diagnosis:
+    """The diagnosis of results that are right for single samples, or in one order, only."""
+    outputs = ", ".join(sorted({str(check.output) for check in report.failed}))
+    if report.reason:
+        return Diagnosis(f"The file does not run in all batches it accepts. {report.reason}")
+    return Diagnosis(
+        f"A sample's {outputs} depends on the other samples of its batch: an operator mixes them. "
+        "Single samples agree with Keras, so that no operator can be named.",
+        "Run single samples only. Please report this as a bug.",
     )
 
 

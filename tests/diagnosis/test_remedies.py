@@ -7,8 +7,7 @@ import artifacts
 import pytest
 
 from edgeattn.diagnosis import causes
-from edgeattn.diagnosis.diagnose import remedy_of_lowering
-from edgeattn.diagnosis.messages import Comparison, diagnosis_of
+from edgeattn.diagnosis.messages import Comparison, diagnosis_of, remedy_of_lowering
 from edgeattn.diagnosis.results import GraphComparison, OperatorComparison
 
 
