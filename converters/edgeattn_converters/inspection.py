@@ -2,7 +2,7 @@
 
 import importlib
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +73,7 @@ def _description(
     shapes = {name: shape for name, shape in shapes.items() if None in shape[1:]}
     free, sizes = bool(shapes), options_for(shapes) if shapes else ""
     inputs = [_tensor(layer_name(tensor), tensor) for tensor in model.inputs]
+    attempts, hints = _attempts(model, attempt=attempt_conversion and not free)
     return {
         "era": "keras3",
         "parameters": int(model.count_params()),
@@ -84,9 +85,20 @@ def _description(
         "custom_classes": sorted({type(layer).__name__ for layer in layers if _is_custom(layer)}),
         "notes": list(loaded.notes),
         "meets": list(_properties(layers, sizes)),
-        **_attempts(model, attempt=attempt_conversion and not free),
-        "next": f"{source.command('convert')} {sizes}".rstrip(),
+        **attempts,
+        "next": _next_step(source, sizes, attempts["converts"], hints),
     }
+
+
+def _next_step(
+    source: ModelSource, sizes: str, converts: Mapping[str, str], hints: Sequence[str]
+) -> str | None:
+    """The command that converts the model, or what to change if it converts to no format."""
+    possible = [format for format, answer in converts.items() if answer == "yes"]
+    if converts and not possible:
+        return " ".join(dict.fromkeys(hints)) or None
+    formats = f"--format {possible[0]}" if converts and len(possible) < len(converts) else ""
+    return " ".join(filter(None, (source.command("convert"), sizes, formats)))
 
 
 def _properties(layers: list[Any], sizes: str) -> Iterator[str]:
@@ -128,13 +140,14 @@ def _attention(model: Any, *, free: bool) -> dict[str, Any]:
     }
 
 
-def _attempts(model: Any, *, attempt: bool) -> dict[str, Any]:
-    """What attempts to convert show.
+def _attempts(model: Any, *, attempt: bool) -> tuple[dict[str, Any], list[str]]:
+    """What attempts to convert show, and the hints of those that fail.
 
     ``converts`` is ``yes`` for each format to which the model converts, or the reason why it does
     not. ``lacking`` are the operators that microcontrollers and accelerators lack, and
     ``float_only`` those that have no integer form, with ``remedies``.
     """
+    hints: list[str] = []
     results: dict[str, str] = {}
     document: dict[str, Any] = {"converts": results, "lacking": {}, "float_only": []}
     document |= {"remedies": {}, "not_compared": {}}
@@ -156,7 +169,8 @@ def _attempts(model: Any, *, attempt: bool) -> dict[str, Any]:
                     document["remedies"] = {kind: cure_of(kind) for kind in kinds}
             except UnsupportedModelError as error:
                 results[format] = error.message
-    return document
+                hints += [error.hint] if error.hint else []
+    return document, hints
 
 
 def _check_rows(model: Any, interface: Interface) -> None:

@@ -101,7 +101,11 @@ def _keras_lines(model: dict[str, Any]) -> Iterator[str]:
     yield from (f"conversion: {item}" for item in model["meets"])
     yield from (f"converts to {name}: {answer}" for name, answer in model["converts"].items())
     yield from _lacking_lines(model)
-    yield styled_line(f"next: {model['next']}")
+    convertible = not model["converts"] or "yes" in model["converts"].values()
+    if convertible:
+        yield styled_line(f"next: {model['next']}")
+    elif model["next"]:
+        yield str(model["next"])
 
 
 def _lacking_lines(document: dict[str, Any]) -> Iterator[str]:

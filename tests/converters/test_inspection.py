@@ -76,6 +76,37 @@ def test_an_operation_that_a_format_lacks(tmp_path: Path) -> None:
     document = inspection.inspect(ModelSource(tmp_path / "model.keras"))
     assert "MatrixInverse" in document["converts"]["tflite"]
     assert "MatrixInverse" in document["converts"]["onnx"]
+    assert document["next"] == "Express them with other operations."
+
+
+@pytest.mark.parametrize(
+    ("tflite", "onnx", "expected"),
+    [
+        ("yes", "yes", "edgeattn convert m.h5"),
+        ("yes", "no operator", "edgeattn convert m.h5 --format tflite"),
+        ("no operator", "yes", "edgeattn convert m.h5 --format onnx"),
+        ("no operator", "no operator", "Use another. Or none."),
+    ],
+)
+def test_next_step_is_a_command_that_can_succeed(tflite: str, onnx: str, expected: str) -> None:
+    hints = ["Use another.", "Or none.", "Use another."]
+    converts = {"tflite": tflite, "onnx": onnx}
+    assert inspection._next_step(ModelSource("m.h5"), "", converts, hints) == expected
+
+
+def test_command_of_a_model_that_does_not_convert() -> None:
+    from edgeattn.cli.inspect import _keras_lines
+
+    texts = dict.fromkeys(("file", "kind", "keras_version", "sha256"), "text")
+    empty: dict[str, Any] = {
+        name: []
+        for name in ("inputs", "outputs", "layers", "attention", "attention_doubtful", "notes",
+                     "custom_classes", "meets")
+    }  # fmt: skip
+    model = {**texts, **empty, "bytes": 3, "parameters": 3, "loads": True, "attended": {}}
+    model["converts"] = {"tflite": "no", "onnx": "no"}
+    assert list(_keras_lines({**model, "next": "Use others."}))[-1] == "Use others."
+    assert list(_keras_lines({**model, "next": None}))[-1] == "converts to onnx: no"
 
 
 def test_outputs_with_another_number_of_rows(tmp_path: Path) -> None:
@@ -85,8 +116,13 @@ def test_outputs_with_another_number_of_rows(tmp_path: Path) -> None:
     inputs = keras.Input((6, 8), name="x")
     model = keras.Model(inputs, keras.ops.reshape(keras.layers.Dense(4)(inputs), (-1, 4)))
     model.save(tmp_path / "model.keras")
-    converts = inspection.inspect(ModelSource(tmp_path / "model.keras"))["converts"]
+    document = inspection.inspect(ModelSource(tmp_path / "model.keras"))
+    converts = document["converts"]
     assert set(converts) == {"tflite", "onnx"}
+    assert document["next"] == (
+        "Return one result for each sample: rebuild the model with outputs whose first axis is the "
+        "batch axis, and load its weights; they fit."
+    )
     for reason in converts.values():
         assert "24 rows for 4 samples: its first axis is not that of the samples" in reason
 
