@@ -14,12 +14,18 @@ import models
 from edgeattn.bundle.bundle import Bundle
 from edgeattn.bundle.manifest import Artifact
 from edgeattn.errors import UnsupportedModelError
+from edgeattn.tensors import TensorSpec
 from edgeattn.validation.comparison import comparison_checks
 from edgeattn.validation.validate import validate_isolated
 from edgeattn_converters import calibration
 from edgeattn_converters.options import ConversionOptions, QuantizationOptions
 from edgeattn_converters.reference import other_lengths, reference_file, size_limit
-from edgeattn_converters.reference.edge_cases import EXTREMES, ROUND_EXTREMES
+from edgeattn_converters.reference.edge_cases import (
+    EXTREMES,
+    ROUND_EXTREMES,
+    InputProperties,
+    edge_cases,
+)
 from edgeattn_converters.reference.keras_outputs import KerasFunction, keras_function, predict
 from edgeattn_converters.reference.plausible_inputs import KINDS, ROWS, plausible_inputs
 from edgeattn_converters.reference.usable_rows import UsableRows
@@ -313,6 +319,23 @@ def test_extremes_have_several_magnitudes_and_are_not_round(tmp_path: Path) -> N
         assert (row.astype("float16") != row).any()
     assert any((row > 0).all() for row in rows[ROUND_EXTREMES:])
     assert any(0.2 < (row > 0).mean() < 0.8 for row in rows[ROUND_EXTREMES:])
+
+
+@pytest.mark.parametrize(
+    ("dtype", "low", "high"), [("int32", -300, 301), ("uint8", 0, 255), ("int8", -128, 127)]
+)
+def test_integers_of_edge_cases_have_other_signs_and_sizes(dtype: str, low: int, high: int) -> None:
+    """Of samples from 0 to 1: a third as these, and the others from 10 and 300 further on."""
+    samples = np.random.default_rng(0).integers(0, 2, (16, 900)).astype(dtype)
+    rows, ordinary = edge_cases(
+        {"n": samples}, (TensorSpec("n", (None, 900), dtype),), InputProperties({}, {})
+    )
+    assert ordinary == 0
+    extremes = rows["n"][ROUND_EXTREMES:].astype(int)
+    assert (extremes[:4].min(), extremes[:4].max()) == (0, 1)
+    assert (extremes[4:8].min(), extremes[4:8].max()) == (max(low, -10), 11)
+    assert low <= extremes[8:].min() <= max(low, -290)
+    assert min(high, 290) <= extremes[8:].max() <= high
 
 
 def test_lost_precision_beyond_the_samples_fails(tmp_path: Path) -> None:

@@ -26,13 +26,39 @@ def cross(a: Any, b: Any) -> Any:
 
 
 def in_top_k(predictions: Any, targets: Any, k: Any) -> Any:
-    """Whether fewer than ``k`` predictions are above that of the target, which is finite."""
+    """Whether fewer than ``k`` predictions are above that of the target, which is finite.
+
+    False if the target is no class.
+    """
     import tensorflow as tf
 
-    target = tf.gather(predictions, targets[:, None], axis=1, batch_dims=1)
+    last = tf.shape(predictions, targets.dtype)[1] - 1
+    known = tf.minimum(tf.maximum(targets, 0), last)
+    target = tf.gather(predictions, known[:, None], axis=1, batch_dims=1)
     above = tf.reduce_sum(tf.cast(predictions > target, tf.int32), axis=1)
-    finite = tf.math.is_finite(target[:, 0])
-    return tf.logical_and(above < tf.cast(k, tf.int32), finite)
+    counts = tf.logical_and(tf.math.is_finite(target[:, 0]), tf.equal(known, targets))
+    return tf.logical_and(above < tf.cast(k, tf.int32), counts)
+
+
+def one_hot(indices: Any, depth: Any, on: Any, off: Any, *, attributes: _Attributes) -> Any:
+    """OneHot, whose rows of indices outside 0 to ``depth`` have no code.
+
+    The operator of ONNX counts negative indices from the end.
+    """
+    import tensorflow as tf
+
+    axis = attributes["axis"].i
+    rank = indices.shape.rank
+    if rank is None:
+        return None
+    if indices.dtype not in (tf.int32, tf.int64):
+        indices = tf.cast(indices, tf.int32)
+    axis = rank if axis == -1 else axis
+    classes = tf.reshape(tf.range(tf.cast(depth, indices.dtype)), [-1, *[1] * (rank - axis)])
+    code = tf.equal(tf.expand_dims(indices, axis), classes)
+    if on.dtype == tf.float32 and tf.get_static_value(on) == 1 and tf.get_static_value(off) == 0:
+        return tf.cast(code, on.dtype)
+    return tf.where(code, on, off)
 
 
 def bincount(values: Any, size: Any, weights: Any, *, attributes: _Attributes) -> Any:

@@ -196,7 +196,8 @@ _ROUNDINGS: Mapping[str, _Replacement] = {
 _WITH_ATTRIBUTES = frozenset(
     {*_SEARCHES, *_INTERPOLATIONS, *_VOLUMES, *_SOLUTIONS, *_ROUNDINGS, "Any", "Cast",
      "CropAndResize", "Cumprod", "CumulativeLogsumexp", "DenseBincount", "Einsum",
-     "ExtractImagePatches", "ImageProjectiveTransformV3", "Mean", "Prod", "StridedSlice", "Sum"}
+     "ExtractImagePatches", "ImageProjectiveTransformV3", "Mean", "OneHot", "Prod", "StridedSlice",
+     "Sum"}
 )  # fmt: skip
 Replacements = Mapping[str, _Replacement]
 _BOTH: Replacements = {
@@ -272,6 +273,7 @@ ONNX: Replacements = {
     "L2Loss": composed.half_square_sum,
     "Mean": exact_integers.exact_mean,
     "MulNoNan": composed.product_without_nan,
+    "OneHot": composed.one_hot,
     "Prod": exact_integers.exact_product,
     "ShapeN": composed.shapes,
     "StridedSlice": known_sizes.part_of_shape,

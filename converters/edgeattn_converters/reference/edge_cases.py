@@ -14,6 +14,8 @@ ROUND_EXTREMES = 6
 DECADES = (-1, 0, 1)
 # The number of random rows of each decade: see _random_extremes.
 RANDOM_EXTREMES = 4
+# Random integers are drawn from this far below the samples to this far above them, per decade.
+INTEGER_MARGINS = (0, 10, 300)
 # The share of a sample's values that an outlier row replaces.
 OUTLIERS = 0.1
 SEED = 20240607
@@ -132,15 +134,20 @@ def _random_extremes(
 ) -> Array:
     """Four rows for each decade: two of either sign, one positive, and a sample with outliers.
 
-    Round numbers are exact in every format, and equal numbers cancel each other. Integers are
-    drawn from the range of the samples.
+    Round numbers are exact in every format, and equal numbers cancel each other. Integers that are
+    no tokens have other signs and sizes than those of the samples, too: indices outside a table are
+    defined for some operations.
     """
     floats = np.dtype(spec.dtype).kind == "f"
     low, high = _bounds(values, spec, sizes)
     if floats:  # values that are no tokens are drawn below
         low, high = np.zeros_like(low), np.where(sizes > 0, high, 0.0)
-    size = (len(DECADES) * RANDOM_EXTREMES, *values.shape[1:])
-    integers = generator.integers(low.astype(np.int64), high.astype(np.int64) + 1, size=size)
+    drawn = []
+    for margin in INTEGER_MARGINS:
+        lowest, highest = _widened(low, high, np.where(sizes > 0, 0, margin), spec.dtype)
+        size = (RANDOM_EXTREMES, *values.shape[1:])
+        drawn.append(generator.integers(lowest, highest + 1, size=size))
+    integers = np.concatenate(drawn)
     if not floats or sizes.all():
         return integers.astype(spec.dtype)
     shape = (RANDOM_EXTREMES, *values.shape[1:])
@@ -155,3 +162,13 @@ def _random_extremes(
         rows[3] = np.where(generator.random(sample.shape) < OUTLIERS, rows[3], sample)
         parts.append(rows)
     return np.where(sizes > 0, integers, np.concatenate(parts)).astype(spec.dtype)
+
+
+def _widened(low: Array, high: Array, margins: Array, dtype: str) -> tuple[Array, Array]:
+    """Integer bounds that are ``margins`` further apart on both sides, if ``dtype`` has them."""
+    low, high = low.astype(np.int64), high.astype(np.int64)
+    if np.dtype(dtype).kind not in "iu":
+        return low, high
+    limits = np.iinfo(dtype)
+    lowest, highest = max(limits.min, -(2**62)), min(limits.max, 2**62)
+    return np.maximum(low - margins, lowest), np.minimum(high + margins, highest)

@@ -73,6 +73,20 @@ GROUPS: Mapping[str, tuple[list[np.ndarray], Functions]] = {
             "weighted": lambda x, w: keras.layers.CategoryEncoding(6, "count")(x, count_weights=w),
         },
     ),
+    "indices outside": (
+        [
+            np.array([[-1, 0, 3, 4, -4, 9]], "int32"),
+            GENERATOR.normal(size=(1, 6, 4)).astype("float32"),
+        ],
+        {
+            "code": lambda n, _: ops.one_hot(n, 4),
+            "code_first": lambda n, _: ops.one_hot(n, 4, axis=1),
+            "code_of_integers": lambda n, _: ops.one_hot(ops.cast(n, "int64"), 4, dtype="int32"),
+            "code_of_two_numbers": lambda n, _: tf.one_hot(n, 4, 2.5, -0.5),
+            "codes": lambda n, _: ops.multi_hot(n, 4),
+            "in_top": lambda n, x: ops.cast(ops.in_top_k(n[0], x[0], 2), "int32")[None],
+        },
+    ),
     "vectors of zeros": (
         [vectors()],
         {
