@@ -37,18 +37,23 @@ def load(
     backend: str,
     path: Path,
 ) -> Any:
-    """Write a Sequential of one layer as Keras 1.2.2 does, and load it."""
+    """Write a Sequential of one layer as Keras 1.2.2 does, and load it.
+
+    Only the names of the weights show the backend.
+    """
+    end = ":0" if backend == "tensorflow" else ""
+    names = [f"layer_W_{k}{end}" for k in range(len(weights))]
     config = {**config, "name": "layer", "batch_input_shape": [None, *shape]}
     layers = [{"class_name": class_name, "config": config}]
     stored = {"class_name": "Sequential", "config": layers, "keras_version": "1.2.2"}
     with h5py.File(path, "w") as file:
         file.attrs.update(keras_version=b"1.2.2", model_config=json.dumps(stored).encode())
         group = file.create_group("model_weights")
-        group.attrs.update(layer_names=[b"layer"], backend=backend.encode())
+        group.attrs["layer_names"] = [b"layer"]
         layer = group.create_group("layer")
-        layer.attrs["weight_names"] = [f"w{k}".encode() for k in range(len(weights))]
-        for number, value in enumerate(weights):
-            layer[f"w{number}"] = np.asarray(value, "float32")
+        layer.attrs["weight_names"] = [name.encode() for name in names]
+        for name, value in zip(names, weights, strict=True):
+            layer[name] = np.asarray(value, "float32")
     return load_model(audit_file(path)).model
 
 
@@ -308,3 +313,25 @@ def test_channels_first_for_an_architecture_with_the_channels_last(
     else:
         expected = convolution(x, kernel, same=False, reverse=False) + bias
     check(model, x, expected, "tf")
+
+
+@pytest.mark.parametrize(("end", "kernel"), [("", [[3.0], [2.0], [1.0]]), (":0", [[1], [2], [3]])])
+def test_weights_without_a_version(end: str, kernel: list[list[float]], tmp_path: Path) -> None:
+    """Theano convolves with the kernel 1, 2, 3, which is the correlation with 3, 2, 1."""
+    (tmp_path / "own.py").write_text(
+        "from keras.models import Sequential\n"
+        "from keras.layers import Convolution1D\n"
+        "def build():\n"
+        "    model = Sequential()\n"
+        "    model.add(Convolution1D(1, 3, input_shape=(8, 1), name='c'))\n"
+        "    return model\n"
+    )
+    with h5py.File(tmp_path / "w.h5", "w") as file:
+        file.attrs["layer_names"] = [b"c"]
+        group = file.create_group("c")
+        group.attrs["weight_names"] = [f"c_{part}{end}".encode() for part in "Wb"]
+        group[f"c_W{end}"] = np.float32([1, 2, 3]).reshape(3, 1, 1, 1)
+        group[f"c_b{end}"] = np.zeros(1, "float32")
+    loaded = load_model(audit_file(tmp_path / "w.h5"), architecture=f"{tmp_path / 'own.py'}:build")
+    np.testing.assert_array_equal(loaded.model.get_weights()[0][..., 0], kernel)
+    assert ("Theano" in " ".join(loaded.notes)) == (not end)

@@ -15,6 +15,8 @@ from edgeattn.errors import UnsafeModelError, UnsupportedModelError, first_line
 from edgeattn_converters.loading.safety import size_limits
 from edgeattn_converters.loading.safety.size_limits import FileLimits
 
+# The kernels of a layer: ``lstm_1_W_i``; in Keras 2 their names contain a slash.
+_OF_KERAS_1 = re.compile(r"^[^/]*_W(_\w+)?(:0)?$")
 # The variables of an object in a file of Keras 3 are numbered.
 _OF_OBJECT = re.compile(r"(^|[/\\])vars[/\\]\d+$")
 
@@ -23,10 +25,12 @@ _OF_OBJECT = re.compile(r"(^|[/\\])vars[/\\]\d+$")
 class HDF5Contents:
     """What an HDF5 file contains, without the values of its arrays.
 
-    The first four are attributes of Keras, None if absent. ``layer_names`` are the layers with
-    stored weights in a file of ``model.save`` or ``save_weights``, ``top_level`` the names of the
-    top-level groups and arrays, and ``arrays`` is the number of weight arrays. ``by_object`` is
-    whether they are stored by the objects of a model, as in a ``.weights.h5`` file.
+    The first four are attributes of Keras, None if absent. Names of weights show the first two of
+    files of Keras 1, which lack ``backend``, and the version if they contain weights only.
+    ``layer_names`` are the layers with stored weights in a file of ``model.save`` or
+    ``save_weights``, ``top_level`` the names of the top-level groups and arrays, and ``arrays`` is
+    the number of weight arrays. ``by_object`` is whether they are stored by the objects of a model,
+    as in a ``.weights.h5`` file.
     """
 
     keras_version: str | None
@@ -54,11 +58,13 @@ def inspect(source: Path | io.BytesIO, limits: FileLimits, packed_bytes: int) ->
             _check_objects(file, limits, packed_bytes)
             weights = file.get("model_weights", file)
             paths = [path for path, _ in datasets(weights)]
+            version = _text(file.attrs.get("keras_version", weights.attrs.get("keras_version")))
+            backend = _text(file.attrs.get("backend", weights.attrs.get("backend")))
+            if (version or "1").startswith("1") and (shown := _backend_of_keras_1(weights)):
+                version, backend = version or "1", backend or shown
             return HDF5Contents(
-                keras_version=_text(
-                    file.attrs.get("keras_version", weights.attrs.get("keras_version"))
-                ),
-                backend=_text(file.attrs.get("backend", weights.attrs.get("backend"))),
+                keras_version=version,
+                backend=backend,
                 model_config=_text(file.attrs.get("model_config")),
                 training_config=_text(file.attrs.get("training_config")),
                 layer_names=tuple(texts(weights, "layer_names")),
@@ -126,6 +132,20 @@ def _check_dataset(dataset: Any, path: str, limits: FileLimits) -> int:
         compact or size <= allowed, f"{path!r} declares {size} bytes and stores {stored}"
     )
     return size
+
+
+def _backend_of_keras_1(weights: Any) -> str | None:
+    """The library that the names of weights show, if they are those of Keras 1, else None.
+
+    Those of Keras 1 are ``dense_1_W``, to which TensorFlow adds ``:0``.
+    """
+    import h5py
+
+    layers = [group for group in weights.values() if isinstance(group, h5py.Group)]
+    names = [name for layer in layers for name in texts(layer, "weight_names")]
+    if not any(_OF_KERAS_1.search(name) for name in names):
+        return None
+    return "tensorflow" if any(name.endswith(":0") for name in names) else "theano"
 
 
 def _text(value: Any) -> str | None:
