@@ -94,15 +94,17 @@ def check_size(path: Path, *, option: str) -> None:
         )
 
 
-def load_custom_objects(path: Path | None) -> Mapping[str, Any]:
+def load_custom_objects(path: Path | None, version: tuple[int, ...] = ()) -> Mapping[str, Any]:
     """Return the classes and functions that a file defines, by name.
+
+    ``version`` is that of the Keras of the model, for models that the file builds itself.
 
     A dict ``custom_objects`` in the file adds to them, as for ``keras.models.load_model``, see
     :func:`.own_functions.with_choices`.
     """
     if path is None:
         return {}
-    module = load_module(path, option="--custom-objects")
+    module = load_module(path, option="--custom-objects", program=Program(version or (3,)))
     objects = {
         name: value
         for name, value in vars(module).items()

@@ -6,6 +6,7 @@ from typing import Any
 from unittest import mock
 
 from edgeattn_converters.loading import (
+    implicit_masks,
     legacy_arguments,
     legacy_classes,
     legacy_merge,
@@ -96,6 +97,8 @@ def _constructor(cls: Any, program: Program) -> Callable[..., None]:
         given = frozenset(keras1.keras2_names(cls.__name__, kwargs))
         args, kwargs = legacy_arguments.current(cls.__name__, args, kwargs, program)
         masks_of_classes.trace_masks(type(layer))
+        if program.version < (3,):
+            implicit_masks.pass_masks(type(layer))
         create(layer, *args, **kwargs)
         program.record(cls.__name__, layer.name, given)
 

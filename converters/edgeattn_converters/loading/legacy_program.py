@@ -24,6 +24,7 @@ class Program:
         version: version of the Keras that saved its weights; ``()`` if the file does not contain
             it, which files of Keras 1 do not always.
         of_tensorflow: whether that Keras was part of TensorFlow.
+        may_be_older: whether the file could also be one of tf_keras 2.16 or later.
         is_keras_1: whether a call was one of Keras 1, which early versions of Keras 2 understand.
         undecided: names of layers whose gates have a default that the version does not show.
         notes: sentences for the user about defaults that cannot be known.
@@ -31,6 +32,7 @@ class Program:
 
     version: tuple[int, ...] = (3,)
     of_tensorflow: bool = False
+    may_be_older: bool = False
     is_keras_1: bool = False
     undecided: set[str] = field(default_factory=set)
     notes: list[str] = field(default_factory=list)

@@ -5,6 +5,7 @@ with safe mode on, and the weights are assigned by the names in the file. Nothin
 is executed, and no module that it names is imported.
 """
 
+import contextlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -16,7 +17,7 @@ from edgeattn_converters.loading import (
     classes_of_keras_2,
     config_inspection,
     fixed_time_axis,
-    masks_beside_states,
+    implicit_masks,
     own_layers,
     programs,
     quantized_layers,
@@ -43,6 +44,7 @@ from edgeattn_converters.loading.cross_check import (
     compare_with_stock_loader,
 )
 from edgeattn_converters.loading.custom_objects import load_custom_objects
+from edgeattn_converters.loading.masks_of_classes import may_create_masks
 from edgeattn_converters.loading.migrate import (
     built_layers,
     channels_first,
@@ -138,7 +140,8 @@ def load_model(
     # whenever a file is loaded.
     reset_names()
     channels_first.compute_with_channels_last()
-    objects = load_custom_objects(custom_objects)
+    version = config_inspection.version_numbers(file.keras_version)
+    objects = load_custom_objects(custom_objects, version)
     arrays = subclassed.sample_arrays(samples)
     request = _Request(objects, time_steps, allow_free_time)
     if file.kind == "saved-model" and not file.config:
@@ -331,7 +334,7 @@ def _build(
             config = fixed_time_axis.fix_time_axis(config, request.time_steps)
         size = weights.size()
     try:
-        masks = masks_beside_states.passed(as_in_keras2=ctx.era < 3 and ctx.masked)
+        masks = implicit_masks.passed() if ctx.era < 3 else contextlib.nullcontext()
         with own_layers.created_as_stored(objects, ctx), masks:
             with values_of_build.recorded(ctx.created):
                 model = build_model(file, config, objects, size)
@@ -375,7 +378,8 @@ def _context(
         accepted=accepted_arguments,
         custom_objects=objects,
         shapes=weights.shapes(stored),
-        masked=config_inspection.is_model(stored) and config_inspection.has_masks(stored),
+        masked=config_inspection.is_model(stored)
+        and (config_inspection.has_masks(stored) or any(map(may_create_masks, objects.values()))),
         backend=file.backend,
         of_tensorflow=classes_of_keras_2.is_of_tensorflow(file.keras_version, numbers),
     )

@@ -5,10 +5,11 @@ symbolic tensors in these, so they get those of TensorFlow, as in ``call``.
 """
 
 import functools
+import inspect
 from collections.abc import Callable
 from typing import Any
 
-from edgeattn_converters.loading.own_classes import is_own_class
+from edgeattn_converters.loading.own_classes import is_own_class, source_of
 
 _METHOD = "compute_mask"
 
@@ -19,6 +20,21 @@ def trace_masks(cls: Any) -> None:
         method = vars(parent).get(_METHOD)
         if is_own_class(parent) and callable(method) and not hasattr(method, "__wrapped__"):
             setattr(parent, _METHOD, traced(method))
+
+
+def may_create_masks(value: Any) -> bool:
+    """Return whether layers of a class of the user may have a mask that their inputs have not."""
+    if not inspect.isclass(value):
+        return False
+    for parent in filter(is_own_class, value.__mro__):
+        method = vars(parent).get(_METHOD)
+        code = getattr(inspect.unwrap(method), "__code__", None) if method else None
+        # A method that returns None or its argument uses no names.
+        if code is not None and code.co_names:
+            return True
+        if any(name in source_of(parent) for name in ("Masking", "mask_zero", "_keras_mask")):
+            return True
+    return False
 
 
 def traced(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -1,5 +1,7 @@
 """Which classes are the user's, and which are those of libraries."""
 
+import inspect
+
 from edgeattn_converters.loading.safety.allowed_classes import is_keras_module, is_library_module
 
 
@@ -12,3 +14,11 @@ def is_own_class(cls: type) -> bool:
     """Return whether a class is the user's, neither of a library nor of edgeattn."""
     package = cls.__module__.split(".")[0]
     return not (is_of_library(cls.__module__) or package in ("edgeattn", "edgeattn_converters"))
+
+
+def source_of(cls: type) -> str:
+    """Return the text of the class; empty if there is no file with it."""
+    try:
+        return inspect.getsource(cls)
+    except (OSError, TypeError):
+        return ""

@@ -17,13 +17,18 @@ import numpy as np
 
 from edgeattn.errors import UnsupportedModelError
 from edgeattn.printable import enumerated
-from edgeattn_converters.loading import classes_of_keras_2, custom_objects, masks_of_classes
+from edgeattn_converters.loading import (
+    classes_of_keras_2,
+    custom_objects,
+    implicit_masks,
+    masks_of_classes,
+)
 from edgeattn_converters.loading.config_inspection import Config
 from edgeattn_converters.loading.migrate import built_layers
 from edgeattn_converters.loading.migrate.context import Context
 from edgeattn_converters.loading.migrate.custom_layers import LAYER_ARGUMENTS
 from edgeattn_converters.loading.migrate.keras2 import HARD_SIGMOID_NOTE
-from edgeattn_converters.loading.own_classes import is_own_class
+from edgeattn_converters.loading.own_classes import is_own_class, source_of
 from edgeattn_converters.loading.weights import tracking_order
 
 # Where programs find the activations.
@@ -55,6 +60,7 @@ def created_as_stored(objects: Mapping[str, Any], ctx: Context) -> Iterator[None
             for cls in classes:
                 _infer_output_shape(cls)
                 masks_of_classes.trace_masks(cls)
+                implicit_masks.pass_masks(cls)
                 classes_of_keras_2.provide_weight_lists(cls)
                 if ctx.of_tensorflow:
                     classes_of_keras_2.infer_outputs_by_call(cls)
@@ -226,18 +232,10 @@ def adapt(model: Any, ctx: Context) -> None:
         inner = {id(part): part for layer in own for part in layer._flatten_layers()}
         ctx.notes.extend(built_layers.adapt_inner(inner.values(), ctx))
     if ctx.era < 3:
-        if any(_HARD_SIGMOID in _source(type(layer)) for layer in own):
+        if any(_HARD_SIGMOID in source_of(type(layer)) for layer in own):
             ctx.notes.append(HARD_SIGMOID_NOTE)
         for layer in own:
             layer.call = _with_activations_of_keras_2(layer.call)
-
-
-def _source(cls: type) -> str:
-    """Return the text of the class; empty if there is no file with it."""
-    try:
-        return inspect.getsource(cls)
-    except (OSError, TypeError):
-        return ""
 
 
 def _with_activations_of_keras_2(call: Callable[..., Any]) -> Callable[..., Any]:

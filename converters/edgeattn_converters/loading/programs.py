@@ -5,7 +5,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from edgeattn_converters.loading import classes_of_keras_2, config_inspection, values_of_build
+from edgeattn_converters.loading import (
+    classes_of_keras_2,
+    config_inspection,
+    implicit_masks,
+    values_of_build,
+)
 from edgeattn_converters.loading.architecture import function_model
 from edgeattn_converters.loading.audit import ModelFile
 from edgeattn_converters.loading.build import reset_names
@@ -69,6 +74,10 @@ def _run(file: ModelFile, architecture: str, samples: Mapping[str, Any], program
             if classes_of_keras_2.is_of_tensorflow(file.keras_version, version):
                 stack.enter_context(classes_of_keras_2.outputs_by_call())
                 stack.enter_context(tracking_order.recorded())
+            if program.version < (3,):
+                stack.enter_context(implicit_masks.passed())
+            elif program.may_be_older:
+                stack.enter_context(implicit_masks.reported(program.notes))
             return function_model(architecture, samples, program)
 
     created: list[Any] = []
@@ -82,5 +91,10 @@ def _program(file: ModelFile) -> Program:
     with open_weights(file) as weights:
         version = config_inspection.version_numbers(file.keras_version) or weights.version()
         # Files of Keras 3 with weights only have another layout, without a version.
+        may_be_older = not (version or weights.is_layered or weights.has_names)
         version = version or (() if weights.is_layered else (3,))
-    return Program(version, of_tensorflow=str(file.keras_version).endswith("-tf"))
+    return Program(
+        version,
+        of_tensorflow=str(file.keras_version).endswith("-tf"),
+        may_be_older=may_be_older,
+    )

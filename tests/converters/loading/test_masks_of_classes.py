@@ -103,3 +103,70 @@ def test_files_with_classes_that_compute_masks_by_functions_of_tensorflow(
         options = {"architecture": f"{own}:model"}
     loaded = load_model(audit_file(tmp_path / name), **options)
     np.testing.assert_allclose(loaded.model(IDS), model(IDS), rtol=1e-5, atol=1e-6)
+
+
+# In Keras 3, ``mask`` of each of these calls is another one.
+CALLS = """
+class Decoder(layers.Layer):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.supports_masking = True
+
+    def call(self, x, encoded, mask=None):
+        weights = 1.0 if mask is None else tf.cast(mask, x.dtype)[..., None]
+        return x * weights + tf.reduce_mean(encoded, 1, keepdims=True)
+
+class Inside(layers.Layer):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.words = layers.Embedding(9, 4, mask_zero=True)
+        self.with_state, self.without_mask = layers.GRU(4), layers.GRU(4)
+
+    def call(self, x, mask=None):
+        words = self.words(x)
+        last = self.with_state(words, initial_state=tf.reduce_mean(words, 1))
+        return last + self.without_mask(words, mask=mask)
+"""
+OTHER_INPUTS = {
+    "nested": """
+def build():
+    x, y = keras.Input((5, 8)), keras.Input((5, 8))
+    decoder = keras.Model([x, y], Decoder()(x, y))
+    ids = keras.Input((5,))
+    words = Positions(8)(ids)
+    return keras.Model(ids, layers.GRU(3)(decoder([words, layers.Dense(8)(words)])))
+""",
+    "inside": """
+def build():
+    x = keras.Input((5,))
+    return keras.Model(x, Inside()(x))
+""",
+    "state": """
+def build():
+    x = keras.Input((5,))
+    state = layers.Dense(3)(layers.Flatten()(layers.Embedding(9, 2)(x)))
+    model = keras.Model(x, layers.LSTM(3)(Positions()(x), initial_state=[state, state]))
+    return model
+""",
+}
+
+
+@pytest.mark.parametrize("program", only(OTHER_INPUTS, "nested"))
+def test_masks_of_calls_with_several_inputs(program: str, tmp_path: Path) -> None:
+    text = f"{CALLS}\n{OTHER_INPUTS[program]}"
+    model, own = saved(text, tmp_path, "m.keras")
+    model.save_weights(tmp_path / "weights.h5")
+    of_file = load_model(audit_file(tmp_path / "m.keras"), custom_objects=own)
+    of_program = load_model(audit_file(tmp_path / "weights.h5"), architecture=f"{own}:build")
+    for loaded in (of_file, of_program):
+        np.testing.assert_allclose(loaded.model(IDS), model(IDS), rtol=1e-5, atol=1e-6)
+
+
+def test_weights_without_a_version_have_a_note_about_masks(tmp_path: Path) -> None:
+    """Files of the first versions of Keras 3 and of tf_keras 2.16 do not differ."""
+    _, own = saved(OTHER_INPUTS["state"], tmp_path, "m.weights.h5")
+    loaded = load_model(audit_file(tmp_path / "m.weights.h5"), architecture=f"{own}:build")
+    assert any("Keras 2 passes that of its first input" in note for note in loaded.notes)
+    loaded.model.save_weights(tmp_path / "new.weights.h5")
+    again = load_model(audit_file(tmp_path / "new.weights.h5"), architecture=f"{own}:build")
+    assert not again.notes

@@ -6,6 +6,7 @@ from typing import Any
 
 from edgeattn_converters.loading.config_inspection import Config
 from edgeattn_converters.loading.legacy_program import SIGMOID_BY_DEFAULT
+from edgeattn_converters.loading.masks_of_classes import may_create_masks
 from edgeattn_converters.loading.migrate.context import Context, era_of
 from edgeattn_converters.loading.migrate.keras2 import (
     EMPTY_ROWS,
@@ -125,7 +126,7 @@ def adapt(
             layer.call = hard_sigmoid_keras2
             notes.append(HARD_SIGMOID_NOTE)
     masked = any(getattr(layer, "mask_zero", False) for layer in layers) or any(
-        type(layer).__name__ == "Masking" for layer in layers
+        type(layer).__name__ == "Masking" or may_create_masks(type(layer)) for layer in layers
     )
     ctx = Context(3, version, lambda _name: None, {}, lambda _name: [], masked)
     for layer in layers:

@@ -79,6 +79,16 @@ class WeightsFile:
         return (2, 13) if "_layer_checkpoint_dependencies" in self.source else ()
 
     @property
+    def has_names(self) -> bool:
+        """Whether the weights of a layer have its name beside them, as in files of Keras 3.
+
+        Neither the first versions of Keras 3 nor tf_keras store it.
+        """
+        if isinstance(self.source, dict) or "vars" not in self.source:
+            return False
+        return "name" in self.source["vars"].attrs
+
+    @property
     def is_layered(self) -> bool:
         """Whether the weights are stored by the names of layers, as in ``.h5`` files."""
         return not isinstance(self.source, dict) and from_hdf5.is_layered(self.source)

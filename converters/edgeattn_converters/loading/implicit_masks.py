@@ -1,0 +1,134 @@
+"""Masks that layers get without a mask in their call, as in Keras 2.
+
+Keras 2 passes ``mask`` with the mask of the first input, also beside other tensors, such as the
+states of a recurrent layer or the outputs of an encoder, unless the call has ``mask=None``. Keras 3
+passes it to layers with one tensor only, also instead of None.
+"""
+
+import contextlib
+import functools
+import inspect
+from collections.abc import Iterator
+from typing import Any
+from unittest import mock
+
+from edgeattn_converters.loading.own_classes import is_own_class
+
+_MARK = "_passes_masks_as_in_keras_2"
+
+
+@contextlib.contextmanager
+def passed() -> Iterator[None]:
+    """Call layers with the masks of Keras 2."""
+    import keras
+
+    of_keras = keras.layers.Layer.__call__
+    if hasattr(of_keras, _MARK):
+        yield
+        return
+
+    @functools.wraps(of_keras)
+    def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
+        args, kwargs = _with_mask(layer, args, kwargs)
+        return of_keras(layer, *args, **kwargs)
+
+    setattr(call, _MARK, True)
+    with mock.patch.object(keras.layers.Layer, "__call__", call):
+        yield
+
+
+@contextlib.contextmanager
+def reported(notes: list[str]) -> Iterator[None]:
+    """Call layers with the masks of Keras 3; add a note about each that has another in Keras 2."""
+    import keras
+
+    of_keras = keras.layers.Layer.__call__
+
+    @functools.wraps(of_keras)
+    def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
+        if _with_mask(layer, args, kwargs)[1] != kwargs:
+            notes.append(
+                f"{layer.name}: Keras 3 passes it no mask, and Keras 2 passes that of its first "
+                "input. The file does not contain its version. If tf_keras saved it, the outputs "
+                "are wrong: save the weights as .h5, model.save_weights('model.h5')."
+            )
+        return of_keras(layer, *args, **kwargs)
+
+    with mock.patch.object(keras.layers.Layer, "__call__", call):
+        yield
+
+
+def pass_masks(cls: Any) -> None:
+    """Call layers of a class of the user, and the layers inside them, with the masks of Keras 2.
+
+    It lasts, because masks from outside of a nested model exist only when that is called.
+    """
+    own = vars(cls).get("__call__")
+    if not is_own_class(cls) or hasattr(own, _MARK):
+        return
+
+    def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
+        with passed():
+            if own is not None:
+                return own(layer, *args, **kwargs)
+            return super(cls, layer).__call__(*args, **kwargs)
+
+    setattr(call, _MARK, True)
+    cls.__call__ = call
+
+
+def _with_mask(
+    layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The arguments of a call with the mask of the first one."""
+    import keras
+
+    given = _arguments(layer, args, kwargs)
+    if not given:
+        return args, kwargs
+    first, *others = given.values()
+    masks = keras.tree.map_structure(_mask, first)
+    if not any(mask is not None for mask in keras.tree.flatten(masks)):
+        return args, kwargs
+    if "mask" not in given:
+        has_others = any(map(_is_tensor, keras.tree.flatten(others)))
+        return args, {**kwargs, "mask": masks} if has_others else kwargs
+    if given["mask"] is None and args and not _is_symbolic(first):
+        return (keras.tree.map_structure(_without_mask, first), *args[1:]), kwargs
+    return args, kwargs
+
+
+def _arguments(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of a call by name, none if it does not accept a mask."""
+    signature = inspect.signature(layer.call)
+    if "mask" not in signature.parameters:
+        return {}
+    accepted = {key: value for key, value in kwargs.items() if key in signature.parameters}
+    try:
+        return dict(signature.bind_partial(*args, **accepted).arguments)
+    except TypeError:  # which Keras reports
+        return {}
+
+
+def _mask(tensor: Any) -> Any:
+    from keras.src.backend import get_keras_mask
+
+    return get_keras_mask(tensor)
+
+
+def _is_tensor(value: Any) -> bool:
+    import keras
+
+    return _is_symbolic(value) or bool(keras.ops.is_tensor(value))
+
+
+def _is_symbolic(value: Any) -> bool:
+    import keras
+
+    return any(isinstance(item, keras.KerasTensor) for item in keras.tree.flatten(value))
+
+
+def _without_mask(tensor: Any) -> Any:
+    import tensorflow as tf
+
+    return tensor if _mask(tensor) is None else tf.identity(tensor)
