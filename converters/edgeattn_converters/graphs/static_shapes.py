@@ -34,20 +34,30 @@ def replay(function: Any, inputs: dict[str, Any], graph: "Replay | None" = None)
 
     ``graph`` adds the operations.
     """
+    constant = frozen(function)
+    arguments = arguments_in_order(function, constant, inputs)
+    with constant_results():
+        results = (graph or Replay()).outputs(
+            constant.graph, constant.inputs, arguments, constant.outputs
+        )
+    return dict(zip(sorted(function.structured_outputs), results, strict=True))
+
+
+def frozen(function: Any) -> Any:
+    """A signature whose variables are constants."""
     import tensorflow as tf
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-    names = [tensor.name.split(":")[0] for tensor in function.inputs]
     with tf.init_scope():  # reads the values of variables
-        frozen = convert_variables_to_constants_v2(function, lower_control_flow=False)
+        return convert_variables_to_constants_v2(function, lower_control_flow=False)
+
+
+def arguments_in_order(function: Any, constant: Any, inputs: Mapping[str, Any]) -> list[Any]:
+    """The values of ``inputs``, by name, in the order of the inputs of a frozen signature."""
+    names = [tensor.name.split(":")[0] for tensor in function.inputs]
     keywords = dict(zip(names, _keywords(function), strict=False))
     by_keyword = {keyword: inputs[name] for name, keyword in keywords_of(function).items()}
-    arguments = [by_keyword[keywords[tensor.name.split(":")[0]]] for tensor in frozen.inputs]
-    with constant_results():
-        results = (graph or Replay()).outputs(
-            frozen.graph, frozen.inputs, arguments, frozen.outputs
-        )
-    return dict(zip(sorted(function.structured_outputs), results, strict=True))
+    return [by_keyword[keywords[tensor.name.split(":")[0]]] for tensor in constant.inputs]
 
 
 def keywords_of(function: Any) -> dict[str, str]:

@@ -14,6 +14,7 @@ import numpy as np
 
 from edgeattn.errors import UsageError
 from edgeattn.printable import counted
+from edgeattn_converters.graphs.single_precision import without_half
 from edgeattn_converters.loading.build import root_cause
 from edgeattn_converters.loading.fixed_time_axis import (
     TimeSteps,
@@ -21,6 +22,7 @@ from edgeattn_converters.loading.fixed_time_axis import (
     length_of,
     with_sizes,
 )
+from edgeattn_converters.loading.migrate import mixed_precision
 from edgeattn_converters.loading.signature_batch import is_close, single_sample
 from edgeattn_converters.loading.signature_inputs import (
     SAVE_FUNCTION,
@@ -71,7 +73,8 @@ def load_signature(
     name = _chosen(path, functions, signature)
     check_variables(path, name, functions[name])
     function, more = inference_function(path, message, name, functions[name])
-    notes = [_note_of(name, functions_of(message)), *more]
+    function, half = without_half(function)
+    notes = [_note_of(name, functions_of(message)), *more, *mixed_precision.notes_on(half)]
     _, inputs = function.structured_input_signature
     count, single = _count(path, inputs), None
     if count is not None:
@@ -80,7 +83,7 @@ def load_signature(
         if count > 1:
             single, note = _single_sample(path, function, count, time_steps)
             notes.append(note)
-    layer = signature_layer(loaded, function, single, count or 1)
+    layer = signature_layer(loaded, functions[name].variables, function, single, count or 1)
     model = _model(path, layer, inputs, time_steps, allow_free_time)
     if any(None in spec.shape.as_list()[1:] for spec in inputs.values()) and time_steps:
         _check_rows(path, layer, inputs, time_steps)

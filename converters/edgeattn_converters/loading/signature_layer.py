@@ -1,14 +1,18 @@
 """The layer that calls the signature of a SavedModel."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from edgeattn_converters.graphs.static_shapes import replay
 from edgeattn_converters.loading.signature_batch import call_signature
 
 
-def signature_layer(loaded: Any, function: Any, single: Any = None, count: int = 1) -> Any:
+def signature_layer(
+    loaded: Any, variables: Sequence[Any], function: Any, single: Any = None, count: int = 1
+) -> Any:
     """Return a layer that calls a signature of ``loaded``.
 
+    ``variables`` are those of the signature, also if ``function`` has their values as constants.
     A signature of a fixed number of samples, ``count``, comes with ``single``, the function that
     computes one of them, which is the signature itself if it is for one.
     """
@@ -24,7 +28,7 @@ def signature_layer(loaded: Any, function: Any, single: Any = None, count: int =
             self.signature_function = function if single is None else single
             self.batch = None if single is None else 1
             self.count = count
-            for variable in function.variables:
+            for variable in variables:
                 self._track_variable(_existing(variable))
 
         def call(self, inputs: Any) -> Any:

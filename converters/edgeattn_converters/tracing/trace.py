@@ -10,6 +10,7 @@ import numpy as np
 from edgeattn.errors import UnsupportedModelError
 from edgeattn.tensors import Array, Specs, TensorSpec
 from edgeattn_converters.graphs.constant_results import constant_results
+from edgeattn_converters.graphs.single_precision import without_double
 from edgeattn_converters.loading.fixed_time_axis import (
     Size,
     TimeSteps,
@@ -42,7 +43,6 @@ from edgeattn_converters.tracing.keras_call import (
     layer_name,
     named_outputs,
 )
-from edgeattn_converters.tracing.single_precision import in_float32
 from edgeattn_converters.tracing.tokens import sequence_lengths, token_sizes
 
 # A batch size that tells the batch axis from other axes.
@@ -251,7 +251,7 @@ def trace(
     if freeze:
         # Control flow remains While and If, because TFLite has no Enter and Exit.
         concrete = convert_variables_to_constants_v2(concrete, lower_control_flow=False)
-        concrete = in_float32(concrete)
+        concrete = without_double(concrete)
     by_name = {spec.name: spec for spec in interface.all_outputs}
     specs = [by_name[name] for name in (*names, *map_names)]
     return Traced(

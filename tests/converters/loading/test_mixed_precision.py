@@ -44,6 +44,28 @@ def test_mixed_precision(policy: str, suffix: str, tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("suffix", ["h5", "keras"])
+def test_weights_in_bfloat16(suffix: str, tmp_path: Path) -> None:
+    """HDF5 has no such numbers, so files store two bytes for each."""
+    inputs = keras.Input((7,), name="x")
+    trained = keras.Model(inputs, keras.layers.Dense(2, dtype="bfloat16")(inputs))
+    trained.save(tmp_path / f"model.{suffix}")
+    loaded = load_model(audit_file(tmp_path / f"model.{suffix}"))
+    for variable, stored in zip(loaded.model.weights, trained.weights, strict=True):
+        np.testing.assert_array_equal(variable, np.asarray(stored, "float32"))
+
+
+def test_saturating_casts_keep_their_range(tmp_path: Path) -> None:
+    inputs = keras.Input((6,), name="x")
+    half = keras.ops.saturate_cast(inputs, "float16")
+    trained = keras.Model(inputs, keras.ops.cast(half, "float32"))
+    trained.save(tmp_path / "model.keras")
+    loaded = load_model(audit_file(tmp_path / "model.keras"))
+    x = np.array([[-np.inf, -7e4, -2.0, 0.25, 65504.0, 1e9]], "float32")
+    np.testing.assert_array_equal(loaded.model(x), trained(x))
+    assert any("float16" in note for note in loaded.notes)
+
+
 def test_only_half_precision_is_changed() -> None:
     config = {
         "dtype": {"class_name": "Policy", "config": {"name": "mixed_float16"}},

@@ -49,6 +49,34 @@ def test_exported_model_converts(tmp_path: Path) -> None:
         np.testing.assert_allclose(outputs["output_0"], expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("policy", only(["mixed_float16", "bfloat16"], "mixed_float16"))
+def test_exported_model_of_half_precision(policy: str, tmp_path: Path) -> None:
+    """It is computed in float32, also in its loop, as the same model in float32."""
+
+    def build(policy: str) -> Any:
+        keras.utils.set_random_seed(1)
+        x = keras.Input((STEPS, FEATURES), name="x", dtype="float32")
+        cell = layers.LSTM(4, dtype=policy, recurrent_initializer="glorot_uniform")
+        y = layers.Dense(2, name="y", dtype=policy)(cell(x))
+        return keras.Model(x, ops.where(y > 0, y, y * 2))
+
+    model = build(policy)
+    model.export(tmp_path / "exported", verbose=False)
+    single = build("float32")
+    for variable, stored in zip(single.weights, model.weights, strict=True):
+        variable.assign(np.asarray(stored, "float32"))
+    loaded = load_model(audit_file(tmp_path / "exported"))
+    assert any(f"trained in {policy.removeprefix('mixed_')} " in note for note in loaded.notes)
+    assert loaded.model.count_params() == model.count_params()
+    interface = interface_of(loaded.model)
+    assert [spec.dtype for spec in interface.outputs] == ["float32"]
+    for name, converter in (("tflite", tflite), ("onnx", onnx)):
+        path = tmp_path / f"m.{name}"
+        converter.convert(loaded.model, interface, recipe_for("float32"), path)
+        outputs = open_runner(path, name, interface.inputs, interface.outputs).run({"x": X})
+        np.testing.assert_allclose(outputs["output_0"], single(X), rtol=1e-5, atol=1e-6)
+
+
 def operations(x: Any) -> dict[str, Any]:
     """Operations that are converted by their attributes, and one with a state for TensorFlow."""
     real, imaginary = ops.fft((x, ops.zeros_like(x)))

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from edgeattn.errors import UnsafeModelError, UnsupportedModelError, first_line
 from edgeattn_converters.loading.safety import size_limits
 from edgeattn_converters.loading.safety.size_limits import FileLimits
@@ -181,6 +183,15 @@ def datasets(group: Any) -> Iterator[tuple[str, Any]]:
         else:
             for path, dataset in datasets(child):
                 yield f"{key}/{path}", dataset
+
+
+def array(dataset: Any) -> np.ndarray[Any, Any]:
+    """Return the array of a dataset; bfloat16, two opaque bytes for HDF5, becomes float32."""
+    values = np.asarray(dataset)
+    if values.dtype != np.dtype("V2"):
+        return values
+    # The upper half of the bits of a float32.
+    return (values.view(np.uint16).astype(np.uint32) << 16).view(np.float32)
 
 
 def with_forward_slashes(file: Any) -> Any:

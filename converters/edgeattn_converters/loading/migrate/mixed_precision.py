@@ -5,11 +5,14 @@ precision. A float32 artifact is therefore closer to the trained function than o
 rounding. TFLite has few operators for float64.
 """
 
+from collections.abc import Collection
 from typing import Any
 
 # Arguments of a layer, whose types are not those that it computes in.
 _VALUES = ("__keras_tensor__", "__numpy__", "__tensor__")
 _OTHERS = ("mixed_float16", "mixed_bfloat16", "float16", "bfloat16", "float64")
+# ``keras.ops.saturate_cast`` clips to the numbers of a type.
+_LARGEST = {"float16": 65504.0, "bfloat16": 2.0**127 * (2 - 2**-7)}
 
 
 def in_float32(config: dict[str, Any], notes: list[str]) -> dict[str, Any]:
@@ -23,6 +26,9 @@ def in_float32(config: dict[str, Any], notes: list[str]) -> dict[str, Any]:
     def convert(value: Any, of_layer: bool = True) -> Any:
         if isinstance(value, dict):
             of_layer = of_layer and value.get("class_name") not in _VALUES
+            if (largest := _saturated(value)) is not None:
+                replaced.add(value["config"]["dtype"])
+                value = {**value, **_clip(value["config"]["name"], largest)}
             return {
                 key: to_dtype(v, of_layer) if key == "dtype" else convert(v, of_layer)
                 for key, v in value.items()
@@ -42,7 +48,35 @@ def in_float32(config: dict[str, Any], notes: list[str]) -> dict[str, Any]:
         return value
 
     converted: dict[str, Any] = convert(config)
-    if replaced:
-        names = ", ".join(sorted(replaced))
-        notes.append(f"The model was trained in {names} and is computed in float32.")
+    notes.extend(notes_on(replaced))
     return converted
+
+
+def notes_on(dtypes: Collection[str]) -> tuple[str, ...]:
+    """Return a note if there are ``dtypes`` in which the model was trained."""
+    if not dtypes:
+        return ()
+    names = ", ".join(sorted(dtypes))
+    return (f"The model was trained in {names} and is computed in float32.",)
+
+
+def _saturated(item: dict[str, Any]) -> float | None:
+    """The largest number if ``item`` is a saturating cast of floats to half precision."""
+    if item.get("class_name") != "SaturateCast":
+        return None
+    match item:
+        case {
+            "config": {"dtype": str(dtype), "name": str()},
+            "inbound_nodes": [{"args": [{"config": {"dtype": str(operand)}}]}, *_],
+        }:
+            return _LARGEST.get(dtype) if "float" in operand else None
+    return None
+
+
+def _clip(name: str, largest: float) -> dict[str, Any]:
+    return {
+        "module": "keras.src.ops.numpy",
+        "class_name": "Clip",
+        "registered_name": "Clip",
+        "config": {"name": name, "x_min": -largest, "x_max": largest},
+    }

@@ -145,7 +145,7 @@ def _assign_layer(group: Any, layer: Any, assignment: Assignment) -> None:
     if isinstance(layer, keras.layers.InputLayer):
         return  # it replaces a preprocessing layer, whose weights the front end has
     if "vars" in group and len(group["vars"]):
-        values = {key: np.asarray(group["vars"][key]) for key in group["vars"]}
+        values = {key: hdf5.array(group["vars"][key]) for key in group["vars"]}
         if len(values) != len(_own_variables(layer)):
             quantize_as_stored(layer, [values[key] for key in sorted(values, key=int)])
         variables = _own_variables(layer)

@@ -9,8 +9,6 @@ from collections.abc import Iterator, Mapping, Sequence, Set
 from types import MappingProxyType
 from typing import Any
 
-import numpy as np
-
 from edgeattn.errors import UnsupportedModelError
 from edgeattn_converters.loading.config_inspection import (
     Config,
@@ -95,12 +93,12 @@ def assign(
         )
     for leaf, inner, part in _layers_with_arrays(file, model, stored, names):
         if len(part) > len(_variables(inner)) and any("kernel_scale" in path for path, _ in part):
-            quantize_parts_as_stored(inner, {path: np.asarray(array) for path, array in part})
+            quantize_parts_as_stored(inner, {path: hdf5.array(array) for path, array in part})
         if is_quantized(inner):
             part = _in_order_of_names(inner, part)
         values = in_keras3_layout(
             {**_with_shapes(leaf, inner), "kernel_order": order},
-            [np.asarray(array) for _, array in part],
+            [hdf5.array(array) for _, array in part],
             major=major,
             backend=backend,
         )

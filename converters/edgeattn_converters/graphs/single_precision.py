@@ -1,0 +1,104 @@
+"""Traced functions in float32 where Keras computes in other floats.
+
+Keras 3 promotes float32 to float64 beside an array of NumPy, which is float64 unless it is written
+otherwise. TFLite has hardly any operators for float64. Graphs of models in half precision compute
+in float16 or bfloat16, in which no CPU runtime computes.
+"""
+
+from collections.abc import Collection, Iterator
+from typing import Any
+
+from edgeattn_converters.graphs.static_shapes import arguments_in_order, frozen
+
+_SUFFIX = "_in_float32"
+_HALF = ("float16", "bfloat16")
+
+
+def without_double(function: Any) -> Any:
+    """``function``, whose variables are constants, with float32 for every float64."""
+    import tensorflow as tf
+
+    if any(tensor.dtype == tf.float64 for tensor in function.inputs):
+        return function
+    return _in_float32(function, ("float64",))
+
+
+def without_half(function: Any) -> tuple[Any, tuple[str, ...]]:
+    """A signature with float32 for every float16 and bfloat16, and which of them it had.
+
+    Its variables are constants. A signature without such numbers is returned unchanged.
+    """
+    import tensorflow as tf
+
+    graph = function.graph.as_graph_def()
+    names = tuple(name for name in _HALF if _has(graph, tf.as_dtype(name)))
+    if not names:
+        return function, ()
+    single = _in_float32(frozen(function), names)
+    outputs = sorted(function.structured_outputs)
+
+    def compute(**arguments: Any) -> dict[str, Any]:
+        given = arguments_in_order(function, single, arguments)
+        results = tf.graph_util.import_graph_def(
+            single.graph.as_graph_def(),
+            {tensor.name: value for tensor, value in zip(single.inputs, given, strict=True)},
+            [tensor.name for tensor in single.outputs],
+            name="",
+        )
+        return dict(zip(outputs, results, strict=True))
+
+    _, specs = function.structured_input_signature
+    single_specs = {
+        name: tf.TensorSpec(spec.shape, tf.float32 if spec.dtype.name in names else spec.dtype)
+        for name, spec in specs.items()
+    }
+    return tf.function(compute, autograph=False).get_concrete_function(**single_specs), names
+
+
+def _in_float32(function: Any, names: Collection[str]) -> Any:
+    """``function``, whose variables are constants, with float32 for the dtypes ``names``."""
+    import tensorflow as tf
+    from tensorflow.python.framework import convert_to_constants
+
+    others = {tf.as_dtype(name).as_datatype_enum for name in names}
+    single = tf.float32.as_datatype_enum
+    graph = function.graph.as_graph_def()
+    if not any(_has(graph, tf.as_dtype(name)) for name in names):
+        return function
+    for attribute in _attributes(graph):
+        if attribute.type in others:
+            attribute.type = single
+        if attribute.HasField("tensor") and attribute.tensor.dtype in others:
+            values = tf.make_ndarray(attribute.tensor).astype("float32")
+            attribute.tensor.CopyFrom(tf.make_tensor_proto(values))
+        for position, kind in enumerate(attribute.list.type):
+            if kind in others:
+                attribute.list.type[position] = single
+    functions = {item.signature.name for item in graph.library.function}
+    for item in graph.library.function:
+        # TensorFlow knows only one function of a name.
+        item.signature.name += _SUFFIX
+        for argument in (*item.signature.input_arg, *item.signature.output_arg):
+            if argument.type in others:
+                argument.type = single
+    for attribute in _attributes(graph):
+        single_function = [attribute.func] if attribute.HasField("func") else []
+        for called in (*single_function, *attribute.list.func):
+            if called.name in functions:
+                called.name += _SUFFIX
+    return convert_to_constants._construct_concrete_function(function, graph, set())
+
+
+def _has(graph: Any, dtype: Any) -> bool:
+    kind = dtype.as_datatype_enum
+    return any(
+        kind in (attribute.type, attribute.tensor.dtype, *attribute.list.type)
+        for attribute in _attributes(graph)
+    )
+
+
+def _attributes(graph: Any) -> Iterator[Any]:
+    """The attributes of all operations, also those in functions."""
+    for nodes in (graph.node, *(item.node_def for item in graph.library.function)):
+        for node in nodes:
+            yield from node.attr.values()
