@@ -33,8 +33,10 @@ from edgeattn_converters.lowering.rnn.onnx_nodes import ONNXRecurrence
 from edgeattn_converters.lowering.softmax import lower_softmax
 from edgeattn_converters.lowering.tf2onnx_fixes import (
     bounded_einsum_search,
+    own_bfloat16,
     reproducible_graphs,
     separate_trip_counts,
+    sound_casts,
     sound_reshapes,
     sound_rewriters,
     without_list_shapes,
@@ -225,7 +227,10 @@ def _to_onnx(traced: Traced, placeholders: Placeholders, opset: int) -> Any:
         definition = tf_loader.tf_optimize(inputs, outputs, traced.function.graph.as_graph_def())
     lists_as_tensors(definition)
     separate_trip_counts(definition)
-    changes = (sound_rewriters(), sound_reshapes(), reproducible_graphs(), bounded_einsum_search())
+    changes = (
+        *(sound_rewriters(), sound_reshapes(), sound_casts(), own_bfloat16()),
+        *(reproducible_graphs(), bounded_einsum_search()),
+    )
     with tf.Graph().as_default() as graph, contextlib.ExitStack() as stack:
         for change in changes:
             stack.enter_context(change)

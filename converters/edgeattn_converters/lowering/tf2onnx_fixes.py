@@ -1,8 +1,10 @@
 """Contexts in which defects of tf2onnx are corrected."""
 
 import contextlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
+
+import numpy as np
 
 # The largest number of letters whose orders tf2onnx tries: 120 orders.
 MAX_SEARCHED_LETTERS = 5
@@ -110,21 +112,63 @@ def sound_reshapes() -> Iterator[None]:
     A size of 0 stands for that of the operand, which is another one after a merge. The shape of a
     transposition that only moves an axis of size 1 contains such zeros.
     """
-    from tf2onnx.optimizer import back_to_back_optimizer
 
-    functions = back_to_back_optimizer._func_map
-    original = functions["Reshape",]
+    def is_sound(graph: Any, node: Any, consumers: Sequence[Any]) -> bool:
+        return not any(_keeps_sizes(consumer) for consumer in consumers)
 
-    def merge(graph: Any, node: Any, consumers: Sequence[Any]) -> Any:
-        if any(_keeps_sizes(consumer) for consumer in consumers):
-            return []
-        return original(graph, node, consumers)
+    with _merged_if("Reshape", is_sound):
+        yield
 
-    functions["Reshape",] = merge
+
+@contextlib.contextmanager
+def sound_casts() -> Iterator[None]:
+    """A context in which tf2onnx removes no cast that changes numbers, beside another cast.
+
+    It removes casts to floats, which round, and those to integers before one to truth values.
+    """
+    from tf2onnx.utils import ONNX_TO_NUMPY_DTYPE
+
+    def is_sound(graph: Any, node: Any, consumers: Sequence[Any]) -> bool:
+        numbers = graph.get_dtype(node.input[0]), node.get_attr_int("to")
+        source, target = map(ONNX_TO_NUMPY_DTYPE.get, numbers)
+        return None not in (source, target) and bool(np.can_cast(source, target, "safe"))
+
+    with _merged_if("Cast", is_sound):
+        yield
+
+
+@contextlib.contextmanager
+def own_bfloat16() -> Iterator[None]:
+    """A context in which tf2onnx does not write float16 for bfloat16, which has another range."""
+    from onnx import TensorProto
+    from tensorflow.core.framework import types_pb2
+    from tf2onnx.tf_utils import TF_TO_ONNX_DTYPE
+
+    dtype = types_pb2.DT_BFLOAT16
+    original = TF_TO_ONNX_DTYPE[dtype]
+    TF_TO_ONNX_DTYPE[dtype] = TensorProto.BFLOAT16
     try:
         yield
     finally:
-        functions["Reshape",] = original
+        TF_TO_ONNX_DTYPE[dtype] = original
+
+
+@contextlib.contextmanager
+def _merged_if(kind: str, is_sound: Callable[[Any, Any, Sequence[Any]], bool]) -> Iterator[None]:
+    """A context in which tf2onnx merges a node of this kind with its consumers only if sound."""
+    from tf2onnx.optimizer import back_to_back_optimizer
+
+    functions = back_to_back_optimizer._func_map
+    original = functions[kind,]
+
+    def merge(graph: Any, node: Any, consumers: Sequence[Any]) -> Any:
+        return original(graph, node, consumers) if is_sound(graph, node, consumers) else []
+
+    functions[kind,] = merge
+    try:
+        yield
+    finally:
+        functions[kind,] = original
 
 
 def _keeps_sizes(node: Any) -> bool:
