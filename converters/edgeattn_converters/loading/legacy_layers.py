@@ -8,6 +8,7 @@ from unittest import mock
 from edgeattn_converters.loading import (
     implicit_masks,
     legacy_arguments,
+    legacy_calls,
     legacy_classes,
     legacy_merge,
     legacy_modules,
@@ -73,6 +74,7 @@ def accepted(program: Program) -> Iterator[None]:
         replace(keras.Model, "compile", lambda *_, **__: None)
         replace(optimizer, "__init__", _with_rate(optimizer.__init__))
         _accept_models(replace, program)
+        stack.enter_context(legacy_calls.as_layers())
         yield
 
 

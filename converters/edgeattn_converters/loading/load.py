@@ -322,6 +322,7 @@ def _build(
     objects = request.objects
     with as_damaged(file.path):
         ctx = _context(file, stored, objects, weights)
+        ctx = replace(ctx, of_program=request.undecided is not None)
         ctx.notes.extend(built_layers.era_notes(file.path.name, stored, ctx, request.undecided))
         config = model_config.migrate_model(stored, ctx)
         if ctx.missing:

@@ -116,7 +116,10 @@ def adapt(
 
     text = ".".join(map(str, version))
     layers = list(model._flatten_layers())
-    notes = [f"The weights were saved by Keras {text}, and the model has layers of your own."]
+    classes = [type(layer) for layer in layers]
+    has_own = any(is_own_class(cls) or cls.__name__ == "Lambda" for cls in classes)
+    reason = "layers of your own" if has_own else "calls of TensorFlow with arrays"
+    notes = [f"The weights were saved by Keras {text}, and the model has {reason}."]
     for layer in (*layers, *getattr(model, "operations", ())):
         for name, value in list(vars(layer).items()):
             if value is keras.activations.hard_sigmoid and era_of(version) != 3:
@@ -138,7 +141,8 @@ def adapt(
         changed = SIGMOID_BY_DEFAULT.get(class_name)
         if gates and changed and version < changed and _is_undecided(layer.name, undecided):
             notes.append(_default_note(layer.name, changed))
-    notes.append(f"Your own layers compute with the current Keras, not with Keras {text}.")
+    if has_own:
+        notes.append(f"Your own layers compute with the current Keras, not with Keras {text}.")
     return tuple(dict.fromkeys(notes))
 
 

@@ -61,6 +61,8 @@ class Context:
         of_tensorflow: whether tf.keras saved the weights: shapes of outputs are those of the calls
             of layers, not of ``compute_output_shape``, and weights are stored in the order of the
             attributes of a layer.
+        of_program: whether a function of the user built the model, in which edgeattn may have put
+            layers of its own.
         created: the weights of the model in the order in which its layers created them.
         notes: sentences for the user about what was migrated.
         stateful: names of the layers that kept their state from one batch to the next.
@@ -79,6 +81,7 @@ class Context:
     masked: bool
     backend: str | None = None
     of_tensorflow: bool = False
+    of_program: bool = False
     created: list[Any] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     stateful: list[str] = field(default_factory=list)

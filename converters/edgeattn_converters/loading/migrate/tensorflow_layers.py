@@ -7,32 +7,19 @@ Calls that compute with shapes, such as ``tf.shape(x)[1] // 2``, become part of 
 use them: Keras 3 would pass them on as tensors, whose values are unknown while a model is built.
 """
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from edgeattn.errors import UnsupportedModelError
 from edgeattn_converters.loading.config_inspection import Config
 from edgeattn_converters.loading.lambdas import expressions, graph_nodes, tensorflow_functions
+from edgeattn_converters.loading.lambdas.calls_by_name import call_of
 from edgeattn_converters.loading.lambdas.expressions import Expression, NotRecognizedError
 from edgeattn_converters.loading.migrate import functional_nodes
 from edgeattn_converters.loading.migrate.context import safe_name
 from edgeattn_converters.loading.migrate.lambda_layers import expression_layer
 
 _CLASSES = frozenset({"TFOpLambda", "SlicingOpLambda", "TensorFlowOpLayer"})
-_OPERATORS = {
-    "add": "add", "sub": "subtract", "mul": "multiply", "truediv": "divide", "div": "divide",
-    "floordiv": "floor_divide", "mod": "remainder", "pow": "power", "matmul": "matmul",
-    "neg": "negative", "abs": "abs", "lt": "less", "le": "less_equal", "gt": "greater",
-    "ge": "greater_equal", "eq": "equal", "ne": "not_equal", "and": "logical_and",
-    "or": "logical_or", "invert": "logical_not",
-}  # fmt: skip
-_UNARY = frozenset({"negative", "abs", "logical_not"})
-_REFLECTED = frozenset({"radd", "rsub", "rmul", "rtruediv", "rdiv", "rfloordiv", "rmod", "rpow"})
-_RANDOM = re.compile(r"random|dropout|\.fractional_|sampled_softmax|nce_loss|truncated_normal")
-_TAKE_FUNCTIONS = frozenset(
-    {"case", "cond", "foldl", "foldr", "map_fn", "rnn", "scan", "vectorized_map", "while_loop"}
-)
 _Call = Mapping[str, Any]
 
 
@@ -189,7 +176,7 @@ def _call_expression(
     with_tensors = of_shapes or any(map(_calls_tensorflow, (*arguments, *named.values())))
     if with_tensors and path not in _SHAPES and tensorflow_functions.is_known(path):
         return expressions.tensorflow_call(path, arguments, named)
-    return _expression(path, arguments, named)
+    return call_of(path, arguments, named)
 
 
 def _calls_tensorflow(expression: Any) -> bool:
@@ -226,39 +213,3 @@ def _value(value: Any, tensors: list[Any], shapes: ShapeCalls) -> Expression:
     if isinstance(value, list):
         return {"tuple": [_value(part, tensors, shapes) for part in value]}
     return expressions.constant(value)
-
-
-def _reason_against(path: str) -> str:
-    """Why an unknown function has no expression, as a clause."""
-    if _RANDOM.search(path):
-        return "it draws random numbers, in inference too"
-    if path.rsplit(".", 1)[-1] in _TAKE_FUNCTIONS:
-        return "the file does not contain the Python function that it calls"
-    return "edgeattn does not know it"
-
-
-def _expression(
-    path: str, arguments: Sequence[Expression], named: Mapping[str, Expression]
-) -> Expression:
-    module, _, name = path.rpartition(".")
-    if module != "__operators__":
-        try:
-            call = expressions.function(f"tf.{path.removeprefix('compat.v1.')}", arguments, named)
-            if "tensorflow" not in call:
-                return call
-        except NotRecognizedError:
-            if not tensorflow_functions.is_known(path):
-                raise NotRecognizedError(_reason_against(path)) from None
-        return expressions.tensorflow_call(path, arguments, named)
-    if name == "getitem":
-        if "slice_spec" not in named:
-            raise NotRecognizedError("a slice without bounds")
-        return expressions.item(arguments[0], named["slice_spec"])
-    operation = _OPERATORS.get(name.removeprefix("r") if name in _REFLECTED else name)
-    if operation is None:
-        raise NotRecognizedError(f"unknown operator {name!r}")
-    values = [*arguments, *(value for key, value in named.items() if key != "name")]
-    if len(values) != (1 if operation in _UNARY else 2):
-        # tf_keras stores no numbers that `==` and `!=` compare with, and cannot load its file.
-        raise NotRecognizedError("the file does not contain both of its operands")
-    return {"op": operation, "args": values[::-1] if name in _REFLECTED else values}

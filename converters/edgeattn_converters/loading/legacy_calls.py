@@ -1,0 +1,91 @@
+"""Functions that programs for Keras 2 call with Keras tensors: of TensorFlow, and of the backend.
+
+Keras 2 put a layer around such a call. TensorFlow 2.3 and earlier accepted every function; later
+ones those that TensorFlow offers to other modules if they fail, its dispatch.
+"""
+
+import contextlib
+import functools
+from collections.abc import Callable, Iterator
+from types import FunctionType
+from typing import Any
+from unittest import mock
+
+from edgeattn_converters.loading.call_layers import BACKEND, has_tensors, result_of
+
+# The attribute of functions with dispatch.
+_DISPATCHED = "_tf_fallback_dispatchers"
+# Of the contexts of :func:`as_layers` that are open.
+_open: list[None] = []
+
+
+@contextlib.contextmanager
+def as_layers() -> Iterator[None]:
+    """Let functions of TensorFlow, and of the backend of Keras 2, accept Keras tensors."""
+    import keras
+    import tensorflow as tf
+
+    _register()
+    _open.append(None)
+    with contextlib.ExitStack() as stack:
+        stack.callback(_open.pop)
+        for module, accepting in (
+            (tf.signal, _not_dispatched),
+            (keras.backend, _of_backend),
+            (tf.keras.backend, _of_backend),
+        ):
+            for name, function in list(vars(module).items()):
+                if isinstance(function, FunctionType) and not hasattr(function, _DISPATCHED):
+                    changed = accepting(function, name)
+                    stack.enter_context(mock.patch.object(module, name, changed))
+        yield
+
+
+@functools.cache
+def _register() -> None:
+    import tensorflow as tf
+
+    class OfKerasTensors(tf.__internal__.dispatch.GlobalOpDispatcher):
+        """Gets the functions with dispatch that do not accept their arguments."""
+
+        def handle(self, op: Any, args: Any, kwargs: Any) -> Any:
+            if not _open or not has_tensors(args, kwargs):
+                return self.NOT_SUPPORTED
+            return result_of(op, _path(op), args, kwargs)
+
+    OfKerasTensors().register()
+
+
+def _not_dispatched(function: Callable[..., Any], _name: str) -> Callable[..., Any]:
+    """Return a function without dispatch, such as ``tf.signal.rfft``, that has it."""
+
+    @functools.wraps(function)
+    def called(*args: Any, **kwargs: Any) -> Any:
+        if not _open or not has_tensors(args, kwargs):
+            return function(*args, **kwargs)
+        return result_of(function, _path(function), args, kwargs)
+
+    return called
+
+
+def _of_backend(function: Callable[..., Any], name: str) -> Callable[..., Any]:
+    """Return a function of the backend of Keras 2; some accept Keras tensors themselves."""
+
+    @functools.wraps(function)
+    def called(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return function(*args, **kwargs)
+        except (TypeError, ValueError, AttributeError):
+            if not _open or not has_tensors(args, kwargs):
+                raise
+        return result_of(function, f"{BACKEND}{name}", args, kwargs)
+
+    return called
+
+
+def _path(function: Any) -> str:
+    """Return the name of a function in a file of Keras 2, such as ``math.log``."""
+    from tensorflow.python.util import tf_export
+
+    name = tf_export.get_canonical_name_for_symbol(function, add_prefix_to_v1_names=True)
+    return str(name or getattr(function, "__name__", "function"))
