@@ -15,6 +15,7 @@ from edgeattn.metrics.verdict import (
 )
 
 if TYPE_CHECKING:
+    from edgeattn.metrics.limits import Check
     from edgeattn.validation.report import ArtifactReport
 
 
@@ -22,6 +23,12 @@ def conversion_summary(reports: Sequence[ArtifactReport]) -> Iterator[str]:
     """``Converted right: 4 of 6. Wrong: onnx float16. Unknown: onnx int8.``"""
     run = [item for item in reports if item.runtime is not None]
     if not run:
+        return
+    if all(item.conversion == UNKNOWN for item in run):
+        yield (
+            f"Converted right: unknown for {', '.join(item.artifact.label for item in run)}. "
+            "Rounding of the weights is not known to explain all errors; the limits decide."
+        )
         return
     right = sum(item.conversion == RIGHT for item in run)
     parts = [f"Converted right: {right} of {len(run)}."]
@@ -62,11 +69,29 @@ def failure_lines(report: ArtifactReport) -> list[str]:
     lines = [f"{label}: {report.reason}"] if report.reason else []
     lines += [f"{label}: {check.comparison}" for check in report.failed]
     # A line on the cost of the precision says more about the others.
-    return lines + [
-        f"{label}: {reason}. {check.comparison}"
-        for reason, check in report.open_limits
-        if reason != PRECISION
-    ]
+    open_limits = [(reason, check) for reason, check in report.open_limits if reason != PRECISION]
+    lines += [f"{label}: {reason}. {check.comparison}" for reason, check in open_limits]
+    return [*lines, *_edge_case_lines(report, (*report.failed, *(item[1] for item in open_limits)))]
+
+
+def _edge_case_lines(report: ArtifactReport, missed: Sequence[Check]) -> Iterator[str]:
+    """The error with the edge cases, if it is larger than the one in the table, of the samples."""
+    errors = {
+        (check.output, check.metric): check.value
+        for check in report.checks
+        if check.stage == "numbers" and check.data is None
+    }
+    outputs = {
+        check.output: None for check in missed if check.stage == "numbers" and not check.data
+    }
+    for output in outputs:
+        of_samples = errors.get((output, "samples_max_abs_error"))
+        of_all = errors.get((output, "max_abs_error"))
+        if of_samples is not None and of_all is not None and of_all > of_samples:
+            yield (
+                f"{report.artifact.label}: in the reference, the max abs error of {output} is "
+                f"{of_samples:.2g} on the samples and {of_all:.2g} with the edge cases"
+            )
 
 
 def settling_command(arguments: str, reports: Sequence[ArtifactReport]) -> Iterator[str]:
