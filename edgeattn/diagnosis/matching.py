@@ -111,6 +111,17 @@ def _match_substitutions(reference: Graph, artifact: Graph, inputs: Mapping[str,
     fixed: dict[int, Operator] = {}
     match = _match_in_order(reference, artifact, inputs, fixed)
     sources = _recoded_sources(reference)
+    followers, expected = _followers(artifact), _followers(reference)
+
+    def replaceable(operator: Operator, unused: Iterable[Operator]) -> list[Operator]:
+        # MINIMUM before EXP, if the reference has EXP alone, was added and replaces nothing.
+        added_before = followers(operator)
+        return [
+            other
+            for other in _replaceable(operator, unused, match, sources)
+            if other.kind not in added_before or other.kind in expected(other)
+        ]
+
     for _ in range(MAX_SUBSTITUTIONS):
         matched = set(match.operators.values())
         unused = [o for o in reference.operators if not o.recodes and o.position not in matched]
@@ -118,7 +129,7 @@ def _match_substitutions(reference: Graph, artifact: Graph, inputs: Mapping[str,
             (
                 (operator, candidates[0])
                 for operator in match.unmatched(artifact)
-                if len(candidates := _replaceable(operator, unused, match, sources)) == 1
+                if len(candidates := replaceable(operator, unused)) == 1
             ),
             None,
         )
@@ -203,6 +214,16 @@ def _recoded_sources(graph: Graph) -> dict[str, str]:
             source = operator.inputs[0]
             sources[operator.outputs[0]] = sources.get(source, source)
     return sources
+
+
+def _followers(graph: Graph) -> Callable[[Operator], set[str]]:
+    """Return a function of an operator to the kinds of those that read its results."""
+    sources, kinds = _recoded_sources(graph), dict[str, set[str]]()
+    for operator in graph.operators:
+        if not operator.recodes:
+            for name in operator.inputs:
+                kinds.setdefault(sources.get(name, name), set()).add(operator.kind)
+    return lambda operator: {kind for name in operator.outputs for kind in kinds.get(name, ())}
 
 
 def _token(graph: Graph, name: str, reference_name: str | None) -> str:

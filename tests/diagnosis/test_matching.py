@@ -98,6 +98,20 @@ def test_additional_operator_has_no_match():
     assert match_graphs(reference, longer).unmatched(longer) != []
 
 
+def test_operator_before_one_of_the_reference_replaces_nothing():
+    """Integer files limit what an exponential reads, whose values would match those of others."""
+    reference = quantized(("Conv", "x", "a"), ("Exp", "a", "b"), ("Neg", "b", "y"))
+    steps = ("QuantizeLinear", "B", "q"), ("Exp", "q", "C"), ("Neg", "C", "y")
+    longer = quantized(("Conv", "x", "A"), ("Min", "A", "B"), *steps)
+    match = match_graphs(reference, longer)
+    assert match.operators == {0: 0}
+    assert [operator.kind for operator in match.unmatched(longer)] == ["Min", "Exp", "Neg"]
+    # In front of a second one, it may replace the first.
+    reference = quantized(("Conv", "x", "a"), ("Exp", "a", "b"), ("Exp", "b", "y"))
+    replaced = quantized(("Conv", "x", "A"), ("Min", "A", "B"), ("Exp", "B", "y"))
+    assert match_graphs(reference, replaced).operators == {0: 0, 1: 1, 2: 2}
+
+
 def two_branches(first: str, second: str, outputs: tuple[str, str]) -> Graph:
     operators = (Operator(0, "NEG", (first,), ("n",)), Operator(1, "ABS", (second,), ("a",)))
     return Graph(operators, {}, {"l": "left", "r": "right"}, dict(zip("no", outputs, strict=True)))
