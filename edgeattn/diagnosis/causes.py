@@ -21,6 +21,9 @@ MIN_STEPS = 64
 EQUAL_DB = 90.0
 # Noise power below which an all-zero signal counts as equal.
 ZERO_POWER = 1e-9
+# Differences of a bias that do not matter, as a share of a typical result: a step of the products
+# that it is added to may be larger than a small bias.
+LEAST_BIAS = 1e-3
 OPERANDS = "operands"
 WEIGHTS, ATTRIBUTES, OFFSET, CLIPPING = "weights", "attributes", "offset", "clipping"
 COARSE, UNEXPLAINED, ROUNDING = "coarse", "unexplained", "rounding"
@@ -89,11 +92,13 @@ def find_cause(
     ``noise`` is that of the operator's outputs, ``limit_db`` the SNR that outputs of the artifact
     must reach.
     """
+    least = LEAST_BIAS * _typical_value(noise)
     for stored, expected in pair.constant_pairs(operator):
-        difference = _weight_difference(stored, expected)
-        if difference is not None:
-            clipped = _clipped_table(operator, pair.artifact, stored, expected)
-            return (WEIGHTS, difference) if clipped is None else (CLIPPING, clipped)
+        difference = _weight_difference(stored, expected, least)
+        if difference is None or _is_rounded_table(operator, pair.artifact, stored, expected):
+            continue
+        clipped = _clipped_table(operator, pair.artifact, stored, expected)
+        return (WEIGHTS, difference) if clipped is None else (CLIPPING, clipped)
     for sums in noise:
         encoding = _stored_encoding(operator, pair.artifact, sums.tensor)
         limits = encoding.limits
@@ -113,6 +118,12 @@ def find_cause(
         if isolated_db < limit_db and steps < MIN_STEPS:
             return COARSE, {"steps": steps, **stored_range}
     return None, {}
+
+
+def _typical_value(noise: Sequence[TensorNoise]) -> float:
+    """The root mean square of the values of the reference."""
+    count = sum(sums.count for sums in noise)
+    return math.sqrt(sum(sums.signal for sums in noise) / count) if count else 0.0
 
 
 def wrong_weights_in_loop(body: GraphPair | None) -> tuple[str, dict[str, float]] | None:
@@ -136,6 +147,12 @@ def attribute_differences(operator: Operator, pair: GraphPair) -> dict[str, tupl
     own, expected = operator.attributes, partner.attributes
     values = {name: (own.get(name, "-"), expected.get(name, "-")) for name in {*own, *expected}}
     return {name: values[name] for name in sorted(values) if len(set(values[name])) > 1}
+
+
+def stored_rounding_power(operator: Operator, graph: Graph, sums: TensorNoise) -> float:
+    """The power of rounding values to the scale that the artifact stores, which may be coarse."""
+    scale = _stored_encoding(operator, graph, sums.tensor).scale
+    return 0.0 if scale is None else sums.count * scale**2 / 12
 
 
 def rounding_power(operator: Operator, graph: Graph, sums: TensorNoise) -> float:
@@ -165,6 +182,20 @@ def _stored_encoding(operator: Operator, graph: Graph, tensor: str) -> Encoding:
     return encoding
 
 
+def _is_rounded_table(
+    operator: Operator, graph: Graph, stored: Constant, expected: Constant
+) -> bool:
+    """Whether ``stored`` is ``expected`` in the scale of the output, see :func:`_clipped_table`."""
+    encoding, limits = stored.encoding, stored.encoding.limits
+    if encoding.scale is None or limits is None or stored.values.size != expected.values.size:
+        return False
+    if all(graph.encoding(name) != encoding for name in operator.outputs):
+        return False
+    wanted = expected.values.astype(np.float64).reshape(stored.values.shape)
+    # float32 rounds the ends of a step.
+    return bool((np.abs(stored.values - wanted) <= 0.501 * encoding.scale).all())
+
+
 def _clipped_table(
     operator: Operator, graph: Graph, stored: Constant, expected: Constant
 ) -> dict[str, float] | None:
@@ -186,8 +217,13 @@ def _clipped_table(
     return {**ranges, "kept_low": limits[0], "kept_high": limits[1], "table": 1.0}
 
 
-def _weight_difference(stored: Constant, expected: Constant) -> dict[str, float] | None:
-    """Return how far ``stored`` is from ``expected`` if its dtype's rounding cannot explain it."""
+def _weight_difference(
+    stored: Constant, expected: Constant, least: float = 0.0
+) -> dict[str, float] | None:
+    """Return how far ``stored`` is from ``expected`` if its dtype's rounding cannot explain it.
+
+    Smaller differences of a bias than ``least`` do not matter.
+    """
     if stored.values.size != expected.values.size:
         return None
     values = stored.values.astype(np.float64)
@@ -195,7 +231,7 @@ def _weight_difference(stored: Constant, expected: Constant) -> dict[str, float]
     wanted = expected.values.astype(np.float64).reshape(values.shape)
     if stored.encoding.dtype == "int32":
         # A bias has a finer scale than the products that it is added to.
-        allowed = np.full_like(wanted, 0.02 * float(np.abs(wanted).max(initial=0.0)) + 1e-6)
+        allowed = np.full_like(wanted, 0.02 * float(np.abs(wanted).max(initial=0.0)) + 1e-6 + least)
     else:
         allowed = np.maximum(_largest_rounding(wanted, stored.encoding), 1e-9)
         if expected.encoding.dtype != "float32":

@@ -155,7 +155,13 @@ class _Classifier:
         if cause is None and attributes:
             cause = causes.ATTRIBUTES
         if cause is None:
-            cause = self._rounding_cause(operator, before, signal, isolated, explained)
+            # The scale may be coarse because the calibration had larger values.
+            in_stored_scale = sum(
+                sums.explained + causes.stored_rounding_power(operator, pair.artifact, sums)
+                for sums in noise
+            )
+            expected = max(explained, in_stored_scale)
+            cause = self._rounding_cause(operator, before, signal, isolated, expected)
         position = pair.match.operators.get(operator.position, -1)
         return OperatorComparison(
             operator.position,

@@ -185,7 +185,9 @@ class GraphReader:
         scale = self._values.get(followers[1].input[1])
         if scale is None:
             return None
-        self._constants[node.input[0]] = Constant(table.values * scale, Encoding("int8", 1.0))
+        # Several lookups may share a table, so that it may be decoded already.
+        decoded = self._values[node.input[0]] * scale
+        self._constants[node.input[0]] = Constant(decoded, Encoding("int8", 1.0))
         self._absorbed.update(map(id, followers))
         return Operator(position, "Gather", tuple(node.input), (followers[1].output[0],))
 
