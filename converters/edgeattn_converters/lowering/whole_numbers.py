@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from edgeattn_converters.graphs.operation_creation import replaced_by
+from edgeattn_converters.lowering import moved_blocks, segments, wide_quotients
 
 _Attributes = Mapping[str, Any]
 # Of all products in a matrix product, before they are added up.
@@ -254,11 +255,23 @@ def _is_moved(x: Any, attributes: _Attributes) -> bool:
 
 
 Replacements = Mapping[str, Callable[..., Any]]
+_SEGMENTS: Replacements = {
+    "UnsortedSegmentMax": partial(segments.segment_extreme, largest=True),
+    "UnsortedSegmentMin": partial(segments.segment_extreme, largest=False),
+    "UnsortedSegmentSum": segments.segment_sum,
+}
 _BOTH: Replacements = {
+    **_SEGMENTS,
+    "BatchToSpaceND": moved_blocks.batch_to_space,
+    "Conv2D": moved_blocks.convolution,
     "DepthToSpace": depth_to_space,
+    "LeftShift": wide_quotients.left_shift,
     "MaxPool": max_pool,
     "ResizeNearestNeighbor": nearest,
+    "RightShift": wide_quotients.right_shift,
+    "SpaceToBatchND": moved_blocks.space_to_batch,
     "SpaceToDepth": space_to_depth,
+    "TensorScatterSub": segments.scattered_difference,
 }
 TFLITE: Replacements = {
     **_BOTH,
@@ -266,20 +279,34 @@ TFLITE: Replacements = {
     "ArgMax": partial(position_of_extreme, largest=True),
     "ArgMin": partial(position_of_extreme, largest=False),
     "BatchMatMulV2": matrix_product,
+    "BitwiseAnd": wide_quotients.by_halves("bitwise_and"),
+    "BitwiseOr": wide_quotients.by_halves("bitwise_or"),
+    "BitwiseXor": wide_quotients.by_halves("bitwise_xor"),
     "BroadcastTo": broadcast,
+    "Div": wide_quotients.truncated_division,
+    "FloorDiv": wide_quotients.floor_division,
     "MatMul": matrix_product,
     "Pow": power,
     "Relu6": relu6,
     "Sign": sign,
     "Split": split,
     "SplitV": split_by_sizes,
+    "TensorScatterMax": partial(segments.scattered_extreme, largest=True),
+    "TensorScatterMin": partial(segments.scattered_extreme, largest=False),
+    "TruncateDiv": wide_quotients.truncated_division,
     "Unpack": unpack,
 }
 ONNX: Replacements = {**_BOTH, "BatchMatMulV2": product_without_flags}
+# Their replacements need no attributes.
+_BY_OPERANDS = frozenset(
+    {"BatchToSpaceND", "BitwiseAnd", "BitwiseOr", "BitwiseXor", "Div", "FloorDiv", "LeftShift"}
+    | {"RightShift", "SpaceToBatchND", "TensorScatterMax", "TensorScatterMin", "TensorScatterSub"}
+    | {"TruncateDiv"}
+)
 
 
 @contextlib.contextmanager
 def composed_integers(replacements: Replacements) -> Iterator[None]:
     """Within the context, operations with integers are traced as those of ``replacements``."""
-    with replaced_by(replacements, with_attributes=replacements):
+    with replaced_by(replacements, with_attributes=replacements.keys() - _BY_OPERANDS):
         yield

@@ -16,12 +16,15 @@ from long_parameters import only
 
 from edgeattn.runners import open_runner
 from edgeattn_converters.formats import onnx, tflite
+from edgeattn_converters.lowering import wide_quotients
 from edgeattn_converters.recipes import recipe_for
 from edgeattn_converters.tracing.trace import interface_of
 
 CONVERTERS = {"tflite": tflite, "onnx": onnx}
 DTYPES = ("int8", "uint8", "int16", "uint16", "int32", "int64", "bool")
 _Functions = Mapping[str, Callable[[Any], Any]]
+# The third one is empty, and a row is in none.
+SEGMENTS = (0, 3, 0, -1, 1, 3)
 # Of a tensor of 6 x 4.
 MOVES: _Functions = {
     "gathered": lambda x: tf.gather(x, [3, 0, 0], axis=1),
@@ -50,12 +53,46 @@ ARITHMETIC: _Functions = {
     "larger": lambda x: ops.image.resize(x[..., None], (12, 5), interpolation="nearest"),
     "relu6": tf.nn.relu6,
     "sum_of_rows": lambda x: tf.tensor_scatter_nd_add(x[0], [[0], [2]], x[0, 3:5])[None],
+    "difference_of_rows": lambda x: tf.tensor_scatter_nd_sub(x[0], [[0], [2]], x[0, 3:5])[None],
+    "larger_rows": lambda x: tf.tensor_scatter_nd_max(x[0], [[0], [2]], x[0, 3:5])[None],
+    "smaller_rows": lambda x: tf.tensor_scatter_nd_min(x[0], [[0], [2]], x[0, 3:5])[None],
+    "sum_of_segment": lambda x: tf.math.unsorted_segment_sum(x[0], SEGMENTS, 4)[None],
+    "largest_of_segment": lambda x: tf.math.unsorted_segment_max(x[0], SEGMENTS, 4)[None],
+    "smallest_of_segment": lambda x: tf.math.unsorted_segment_min(x[0], SEGMENTS, 4)[None],
+    "blocks_as_samples": lambda x: tf.reshape(
+        tf.space_to_batch(x[..., None], [2, 3], [[0, 0], [1, 1]]), [-1, 12, 3]
+    ),
+    "samples_as_blocks": lambda x: tf.batch_to_space(
+        tf.reshape(x, [4, 3, 2, 1]), [2, 2], [[1, 0], [0, 1]]
+    )[..., 0],
 }
 SIGNED: _Functions = {"absolute": tf.abs, "sign": tf.sign, "cube": lambda x: x**3}
 WIDE: _Functions = {
     "contraction": lambda x: tf.einsum("bij,bkj->bik", x, x),
     "product_with_constant": lambda x: tf.tensordot(x, tf.ones([4, 2], x.dtype), 1),
+    "quotient": lambda x: x // 7,
+    "quotients": lambda x: x // tf.bitwise.bitwise_or(x[:, ::-1], tf.ones_like(x)),
+    "truncated": lambda x: tf.truncatediv(x, tf.constant(-(10**9), x.dtype)),
+    "shift": lambda x: tf.bitwise.left_shift(x, _counts(x)),
+    "shift_back": lambda x: tf.bitwise.right_shift(x, _counts(x)),
+    "common_bits": lambda x: tf.bitwise.bitwise_and(x, x[:, ::-1]),
+    "other_bits": lambda x: tf.bitwise.bitwise_xor(x, x[:, ::-1]),
 }
+IMAGES: _Functions = {
+    "convolution": lambda x: tf.nn.conv2d(x[..., None], _kernel(3, 2, 1, 2), [2, 1], "SAME"),
+    "dilated": lambda x: tf.nn.conv2d(
+        x[:, None], _kernel(1, 2, 4, 3), 1, "VALID", dilations=[1, 4]
+    ),
+}
+
+
+def _counts(x: Any) -> Any:
+    """The numbers of bits to shift by, up to all but one."""
+    return tf.constant(np.linspace(0, 8 * x.dtype.size - 1, 24, dtype=int).reshape(6, 4), x.dtype)
+
+
+def _kernel(*shape: int) -> Any:
+    return tf.constant(np.arange(np.prod(shape)).reshape(shape) - 3, tf.int32)
 
 
 class Function(keras.layers.Layer):
@@ -80,6 +117,7 @@ def _functions(dtype: str) -> _Functions:
         **functions,
         **({} if dtype.startswith("u") else SIGNED),
         **(WIDE if dtype in ("int32", "int64") else {}),
+        **(IMAGES if dtype == "int32" else {}),
     }
 
 
@@ -106,6 +144,17 @@ def test_integers_in_tflite(dtype: str, tmp_path: Path) -> None:
     _check(dtype, "tflite", tmp_path / "m.tflite")
 
 
-@pytest.mark.parametrize("dtype", only(DTYPES, "int16"))
+@pytest.mark.parametrize("dtype", only(DTYPES, "int16", "int64"))
 def test_integers_in_onnx(dtype: str, tmp_path: Path) -> None:
     _check(dtype, "onnx", tmp_path / "m.onnx")
+
+
+def test_quotients_of_large_integers() -> None:
+    """Python computes them exactly."""
+    ends = [2**63 - 1, -(2**63 - 1), -(2**63), 2**62, 2**53 + 1, 2**32, -7, -1, 1, 3, 0]
+    pairs = [(x, y) for x in ends for y in ends if y and (x, y) != (-(2**63), -1)]
+    x, y = (tf.constant(values, tf.int64) for values in zip(*pairs, strict=True))
+    expected = [x // y for x, y in pairs]
+    np.testing.assert_array_equal(wide_quotients.floor_division(x, y), expected)
+    expected = [abs(x) // abs(y) * (1 if (x < 0) == (y < 0) else -1) for x, y in pairs]
+    np.testing.assert_array_equal(wide_quotients.truncated_division(x, y), expected)
