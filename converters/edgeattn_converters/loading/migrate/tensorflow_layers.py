@@ -20,7 +20,17 @@ from edgeattn_converters.loading.migrate.context import safe_name
 from edgeattn_converters.loading.migrate.lambda_layers import expression_layer
 
 _CLASSES = frozenset({"TFOpLambda", "SlicingOpLambda", "TensorFlowOpLayer"})
+# Keras 2 stored only the first argument of functions such as ``tf.einsum``, the equation.
+_WITHOUT_TENSORS = (
+    "Neither Keras 2 nor tf_keras can load such a file. Build the model again in the program that "
+    "saved it, load the weights, and save a folder: model.load_weights(FILE); model.save('model'). "
+    "Then convert the folder, which contains the graph."
+)
 _Call = Mapping[str, Any]
+
+
+class _MissingTensorsError(NotRecognizedError):
+    """A stored call has no tensors."""
 
 
 def is_tensorflow_layer(class_name: str) -> bool:
@@ -126,9 +136,10 @@ def migrate(
     except NotRecognizedError as error:
         path = _path(config) or graph_nodes.operation_name(config)
         kind = "function" if "function" in config else "operation"
+        hint = "Rebuild the model with a Keras layer in its place."
         raise UnsupportedModelError(
             f"Layer {name!r} calls the TensorFlow {kind} {path!r}: {error}.",
-            hint="Rebuild the model with a Keras layer in its place.",
+            hint=_WITHOUT_TENSORS if isinstance(error, _MissingTensorsError) else hint,
         ) from error
     migrated_calls = [{"args": [tensors], "kwargs": {}} for tensors in inputs]
     return expression_layer(safe_name(name), expression, {}), migrated_calls
@@ -143,7 +154,7 @@ def _all_calls(
     for call in calls:
         tensors: list[Any] = []
         if not any(_layers_of(dict(call))):
-            raise NotRecognizedError("the file does not contain its tensors")
+            raise _MissingTensorsError("the file does not contain its tensors")
         expression = _call_expression(config, call, tensors, shapes)
         if expression not in distinct:
             distinct.append(expression)
