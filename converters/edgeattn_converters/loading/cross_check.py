@@ -27,6 +27,7 @@ from edgeattn_converters.loading.migrate.mixed_precision import in_float32
 from edgeattn_converters.loading.migrate.preprocessing import is_lookup
 from edgeattn_converters.loading.safety.allowed_classes import LAYERS
 from edgeattn_converters.loading.signature import load_signature
+from edgeattn_converters.loading.weights.assignment import finalize_normalization
 
 SEED = 20150817
 SAMPLES = 4
@@ -189,6 +190,8 @@ def _load_stock(file: ModelFile, stored: Config, major: int) -> tuple[Any, str]:
         else:
             model = keras.saving.deserialize_keras_object(config, safe_mode=True)
             model.load_weights(str(file.path))
+        # Keras 3 leaves those in other models of an .h5 file with the moments of a new layer.
+        finalize_normalization(model)
         return model, keras.__version__
     # The default of reset_after differs between Keras versions.
     ambiguous_gru = "'GRU" in repr(stored) and "'reset_after'" not in repr(stored)

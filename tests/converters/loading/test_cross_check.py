@@ -111,3 +111,17 @@ def test_a_difference_with_other_reasons_is_not_called_explained(
     # (x W + b + 1) - (x W + b) = 1, relative to the largest output
     x = np.zeros((1, 4), "float32")
     assert np.allclose(model(x) - stock(x), 1)
+
+
+def test_moments_in_a_nested_model_of_a_file_that_keras_loads_wrongly(tmp_path: Path) -> None:
+    """Keras 3 reads their variables from an .h5 file, and computes with those of a new layer."""
+    normalization = keras.layers.Normalization()
+    normalization.adapt(np.random.default_rng(1).normal(3, 5, (50, 4)))
+    inner = keras.Sequential([keras.Input((4,)), normalization], name="inner")
+    inputs = keras.Input((4,), name="x")
+    model = keras.Model(inputs, keras.layers.Dense(2, name="y")(inner(inputs)))
+    model.save(tmp_path / "model.h5")
+    x = np.random.default_rng(2).normal(3, 5, (6, 4)).astype("float32")
+    loaded = load_model(audit_file(tmp_path / "model.h5"))
+    np.testing.assert_allclose(loaded.model(x), model(x), rtol=1e-5, atol=1e-5)
+    assert not loaded.notes

@@ -286,3 +286,16 @@ def test_renamed_samples(
     with np.load(target) as renamed:
         assert set(renamed) == {"cut"}
         np.testing.assert_array_equal(renamed["cut"], values)
+
+
+def test_a_vectorization_for_each_step_of_keras_2_is_refused_for_what_it_is(tmp_path: Path) -> None:
+    """The error was about an argument of the layer in the TimeDistributed."""
+    import tf_keras
+
+    vectorization = tf_keras.layers.TextVectorization(output_sequence_length=3)
+    vectorization.adapt(["a cat", "the mat"])
+    x = tf_keras.Input((2, 1), dtype="string")
+    model = tf_keras.Model(x, tf_keras.layers.TimeDistributed(vectorization)(x))
+    model.save(tmp_path / "model.keras")
+    with pytest.raises(UnsupportedModelError, match="TextVectorization, which no edge runtime"):
+        load_model(audit_file(tmp_path / "model.keras"))

@@ -236,7 +236,7 @@ def _accepted_only(class_name: str, config: dict[str, Any], ctx: Context) -> dic
     """Return the config without arguments that have no effect; refuse unknown ones that have."""
     accepted = ctx.accepted(class_name)
     if accepted is None or class_name in _OWN_FROM_CONFIG:
-        return config
+        return {key: value for key, value in config.items() if key != "batch_input_shape"}
     migrated = {}
     for key, value in config.items():
         if key in accepted:

@@ -69,18 +69,19 @@ class Assignment:
                 f"{counted(len(self._model.weights), 'variable')}, such as {missing[0]!r}.",
                 hint="Save the whole trained model: model.save('model.keras')",
             )
-        self._finalize_normalization()
+        finalize_normalization(self._model)
 
-    def _finalize_normalization(self) -> None:
-        """Let Normalization layers compute with the mean and variance in their variables.
 
-        They use copies, which Keras creates when it loads such a layer itself.
-        """
-        import keras
+def finalize_normalization(model: Any) -> None:
+    """Let Normalization layers compute with the mean and variance in their variables.
 
-        for layer in self._model._flatten_layers():
-            if isinstance(layer, keras.layers.Normalization):
-                layer.finalize_state()
+    They use copies, which Keras creates when it loads such a layer itself.
+    """
+    import keras
+
+    for layer in model._flatten_layers():
+        if isinstance(layer, keras.layers.Normalization):
+            layer.finalize_state()
 
 
 def find_layer(model: Any, item: Config) -> Any:
