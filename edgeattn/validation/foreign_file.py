@@ -56,12 +56,20 @@ class ForeignFile:
         contents = read_contents(path, format, own_names=False)
         return cls(path, format, contents, scheme or scheme_of(contents))
 
-    @property
-    def time_steps(self) -> int | None:
-        """The sequence length of the inputs, if they have only one."""
-        shapes = [tensor.shape or () for tensor in self.contents.inputs]
-        lengths = {shape[1] for shape in shapes if len(shape) > 1}
-        return lengths.pop() if len(lengths) == 1 else None
+    def sizes(self) -> dict[str, Any]:
+        """The fields of a ``ModelSource`` with the sizes of the inputs; none if some are free."""
+        names = {
+            tensor.name: self.contents.signature.get(tensor.name) or _plain(tensor.name)
+            for tensor in self.contents.inputs
+        }
+        shapes = {names[item.name]: tuple(item.shape or ())[1:] for item in self.contents.inputs}
+        if any(None in shape for shape in shapes.values()):
+            return {}
+        images = {name: shape for name, shape in shapes.items() if len(shape) > 2}
+        lengths = {name: shape[0] for name, shape in shapes.items() if 0 < len(shape) <= 2}
+        if not images and len(set(lengths.values())) == 1:
+            return {"time_steps": next(iter(lengths.values()))}
+        return {"lengths": tuple(lengths.items()), "shapes": tuple(images.items())}
 
     def with_keras(
         self, model: Path, data: Path | None, loading: Mapping[str, Any], folder: Path
@@ -73,9 +81,7 @@ class ForeignFile:
         """
         converters = import_converters()
         client = import_converters("edgeattn_converters.worker.client")
-        source = converters.ModelSource(
-            model, samples=data, time_steps=self.time_steps, **dict(loading)
-        )
+        source = converters.ModelSource(model, samples=data, **self.sizes(), **dict(loading))
         source.check_files()
         maps = any(tensor.name.startswith(MAPS) for tensor in self.contents.outputs)
         options = converters.ConversionOptions(
@@ -86,15 +92,24 @@ class ForeignFile:
                 worker.check(source, options)
                 entry, reference = worker.prepare(source, options, folder)
         except UsageError as error:
-            if "--time-steps" not in error.message + str(error.hint):
+            message = f"{error.message} {error.hint}"
+            if "--time-steps" not in message and "--input-shape" not in message:
                 raise
-            raise UsageError(
-                f"The inputs of {self.path.name} are {_listed(self.contents.inputs)}, and "
-                f"{model.name} does not take sequences of that length: {error.message}",
-                hint="Pass the Keras file that it was converted from, and if it takes any length, "
-                "samples: --data FILE.",
-            ) from error
+            raise self._sizes_error(model, error.message) from error
         return self._bundle(folder, entry, reference)
+
+    def _sizes_error(self, model: Path, reason: str) -> UsageError:
+        listed = f"The inputs of {self.path.name} are {_listed(self.contents.inputs)}"
+        if not self.sizes():
+            return UsageError(
+                f"{listed}: their sizes are free, so those to compare at are not known.",
+                hint="Pass samples: --data FILE",
+            )
+        return UsageError(
+            f"{listed}, and {model.name} does not take these sizes: {reason}",
+            hint="Pass the Keras file that it was converted from, and if the names of its inputs "
+            "are others, samples: --data FILE.",
+        )
 
     def with_reference(self, arrays: Path, folder: Path) -> tuple[Bundle, list[str]]:
         """The bundle in ``folder`` with the arrays of an ``.npz`` file as its reference, and notes.

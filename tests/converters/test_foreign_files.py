@@ -12,6 +12,7 @@ import pytest
 from corpus.routes import in_this_process
 
 import models
+from edgeattn.validation.foreign_file import ForeignFile
 
 layers = keras.layers
 STEPS, FEATURES = 5, 3
@@ -99,6 +100,56 @@ def test_files_with_arrays(
     result = edgeattn("validate", folder / file, "--reference", folder / "reference.npz")
     assert result.code == code, result.err
     assert "Compared with reference.npz on 20 samples" in result.out
+
+
+def stock_onnx(model: Any, path: Path, *shapes: tuple[int | None, ...]) -> Path:
+    """The file that tf2onnx writes of a model for inputs of these shapes."""
+    import tensorflow as tf
+    import tf2onnx
+
+    signature = [
+        tf.TensorSpec((1, *shape), tf.float32, name=tensor.name)
+        for tensor, shape in zip(model.inputs, shapes, strict=True)
+    ]
+    function = tf.function(lambda *x: model(list(x)), input_signature=signature)
+    proto, _ = tf2onnx.convert.from_function(function, input_signature=signature, opset=18)
+    path.write_bytes(proto.SerializeToString())
+    return path
+
+
+def free_model(path: Path) -> Any:
+    """A sequence of any length, and an image of any size; two sequences would be swapped."""
+    a, b = keras.Input((None, 3), name="a"), keras.Input((None, None, 2), name="b")
+    summed = layers.Dense(2)(layers.GlobalMaxPooling1D()(a))
+    pooled = layers.GlobalMaxPooling2D()(layers.Conv2D(2, 3)(b))
+    model = models.filled(keras.Model([a, b], layers.Add(name="y")([summed, pooled])))
+    model.save(path)
+    return model
+
+
+def test_sizes_of_inputs(tmp_path: Path) -> None:
+    model = free_model(tmp_path / "m.keras")
+    shapes = ((7, 3), (5, 11, 2))
+    stored = ForeignFile.read(stock_onnx(model, tmp_path / "m.onnx", *shapes), "onnx")
+    assert stored.sizes() == {"lengths": (("a", 7),), "shapes": (("b", (5, 11, 2)),)}
+    free = stock_onnx(model, tmp_path / "free.onnx", (None, 3), (5, 11, 2))
+    assert ForeignFile.read(free, "onnx").sizes() == {}
+
+
+@pytest.mark.long
+def test_inputs_of_different_sizes(tmp_path: Path, edgeattn: Callable[..., Any]) -> None:
+    """The file shows them; the Keras file leaves them free."""
+    model = free_model(tmp_path / "m.keras")
+    file = stock_onnx(model, tmp_path / "m.onnx", (7, 3), (5, 11, 2))
+    command = ["validate", file, "--model", tmp_path / "m.keras", "--jobs", 1, "--json"]
+    with in_this_process():
+        result = edgeattn(*command)
+    assert result.code == 0, result.err
+    free = stock_onnx(model, tmp_path / "free.onnx", (None, 3), (5, 11, 2))
+    with in_this_process():
+        result = edgeattn("validate", free, "--model", tmp_path / "m.keras")
+    assert result.code == 2
+    assert "their sizes are free" in result.err
 
 
 def test_sequences_of_any_length(edgeattn: Callable[..., Any], tmp_path: Path) -> None:
