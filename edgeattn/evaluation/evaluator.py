@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -127,6 +127,7 @@ class _Evaluation:
         self._errors: dict[str, str] = {}
         # Why the fallback reference stopped.
         self.reference_error: str | None = None
+        self._maps = {name for item in work.artifacts for name in item.attention}
         self._measured = Measurements(dataset, work.artifacts, work.limits, work.reference_name)
 
     def run_shard(self, shard: Shard) -> ShardResult:
@@ -251,9 +252,7 @@ class _Evaluation:
         outputs: dict[str, Tensors] = {}
         for label, future in submitted.actual.items():
             try:
-                actual = future.result()
-                _check_shapes(expected, actual)
-                outputs[label] = actual
+                outputs[label] = _in_shapes_of(expected, future.result(), self._maps)
             except ArtifactError as error:
                 self._errors.setdefault(label, error.message)
         running = {label: outputs[label] for label in outputs if label not in self._errors}
@@ -306,13 +305,24 @@ def _outputs(
     return {name: outputs[name] for name in names if name in outputs}
 
 
-def _check_shapes(expected: Tensors, actual: Tensors) -> None:
-    for name, array in actual.items():
-        if name in expected and np.shape(expected[name]) != array.shape:
+def _in_shapes_of(expected: Tensors, actual: Tensors, maps: Collection[str]) -> Tensors:
+    """``actual`` in the shapes of the reference; :class:`ArtifactError` if they do not fit.
+
+    In artifacts of earlier versions, ``maps`` of a MultiHeadAttention over several axes have all
+    of these axes; now they have one for all queries and one for all keys.
+    """
+    shaped = dict(actual)
+    for name in expected.keys() & actual.keys():
+        wanted, shape = np.shape(expected[name]), actual[name].shape
+        axes = (len(shape) - len(wanted)) // 2 + 1
+        joined = (*shape[: -2 * axes], *map(math.prod, (shape[-2 * axes : -axes], shape[-axes:])))
+        if name in maps and wanted == joined:
+            shaped[name] = actual[name].reshape(wanted)
+        elif wanted != shape:
             raise ArtifactError(
-                f"Output {name!r} has the shape {array.shape}, and that of the reference has "
-                f"{np.shape(expected[name])}."
+                f"Output {name!r} has the shape {shape}, and that of the reference has {wanted}."
             )
+    return shaped
 
 
 class _Progress:

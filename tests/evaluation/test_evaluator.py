@@ -405,3 +405,16 @@ def test_a_loose_limit_does_not_make_a_wrong_artifact_the_reference(bundle, data
     tflite, onnx = report.artifacts
     assert onnx.task.reason == "onnx float32 is the reference itself."
     assert tflite.task.reference_name == "onnx float32 of this bundle (fallback reference)"
+
+
+def test_maps_of_earlier_versions() -> None:
+    """A map that has two axes of queries, 2 x 3, and two of keys, 5 x 7, instead of one of each."""
+    old = {"map": np.arange(4 * 6 * 35.0).reshape(4, 2, 3, 5, 7), "y": np.ones((4, 2, 3, 5, 7))}
+    new = {"map": np.arange(4 * 6 * 35.0).reshape(4, 6, 35)}
+    actual = evaluator._in_shapes_of(new, old, {"map"})
+    np.testing.assert_array_equal(actual["map"], new["map"])
+    assert actual["y"] is old["y"]
+    with pytest.raises(ArtifactError, match="has the shape"):
+        evaluator._in_shapes_of({"y": np.ones((4, 6, 35))}, old, {"map"})
+    with pytest.raises(ArtifactError, match="has the shape"):
+        evaluator._in_shapes_of({"map": np.ones((4, 35, 6))}, old, {"map"})

@@ -3,6 +3,7 @@
 import contextlib
 import difflib
 import inspect
+import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -58,7 +59,7 @@ def maps_of(model: Any) -> Iterator[CollectMaps]:
     """A context whose function returns the maps of the last call of ``model`` within it."""
     import tensorflow as tf
 
-    recorded: list[tuple[str, Any, Any]] = []
+    recorded: list[tuple[str, _Weights, Any]] = []
     excluded = [layer.name for layer in all_layers(model) if is_attention(layer)]
     # Their softmaxes are activations, also in loops.
     excluded += [
@@ -71,7 +72,11 @@ def maps_of(model: Any) -> Iterator[CollectMaps]:
         names = iter(unique([f"{PREFIX}{layer}" for layer in layers]))
         known = [
             AttentionMap(
-                next(names), layer, weights, data=_weighted_data(weights, lengths), query=query
+                next(names),
+                layer,
+                weights.joined(),
+                data=_weighted_data(weights, lengths),
+                query=query,
             )
             for layer, weights, query in recorded
         ]
@@ -92,17 +97,51 @@ def maps_of(model: Any) -> Iterator[CollectMaps]:
         # The graph of a SavedModel is otherwise a function, which is not searched.
         if (signature := lower_signature(layer)) is not None:
             return signature
-        return _exposing(layer, lambda item, *tensors: recorded.append((item.name, *tensors)))
+        return _exposing(layer, lambda item, *found: recorded.append((item.name, *found)))
 
     with replaced_calls(model, exposing), record_calls(model) as calls:
         yield collect
 
 
-def _weighted_data(weights: Any, lengths: Sequence[int]) -> tuple[Any, ...]:
-    """The tensors that the weights of an attention layer, with the keys last, multiply."""
-    if not hasattr(weights, "op") or weights.shape.rank is None:
+@dataclass(frozen=True)
+class _Weights:
+    """The weights of an attention layer, ``tensor``, whose last ``axes`` axes are those of the
+    keys, and as many before them those of the queries."""
+
+    tensor: Any
+    axes: int
+
+    @property
+    def positions(self) -> tuple[int, ...]:
+        """The axes of the keys."""
+        rank = self.tensor.shape.rank
+        return tuple(range(rank - self.axes, rank))
+
+    def joined(self) -> Any:
+        """The weights as a map, (batch, ..., queries, keys).
+
+        The softmax is over all axes of the keys together, so that only together they are one
+        distribution.
+        """
+        import tensorflow as tf
+
+        if self.axes == 1:
+            return self.tensor
+        sizes = list(self.tensor.shape)[1:]
+        if None in sizes:
+            known = tf.unstack(tf.shape(self.tensor))[1:]
+            sizes = [k if size is None else size for size, k in zip(sizes, known, strict=True)]
+        others = sizes[: -2 * self.axes]
+        queries = math.prod(sizes[-2 * self.axes : -self.axes])
+        return tf.reshape(self.tensor, [-1, *others, queries, math.prod(sizes[-self.axes :])])
+
+
+def _weighted_data(weights: _Weights, lengths: Sequence[int]) -> tuple[Any, ...]:
+    """The tensors that the weights of an attention layer multiply."""
+    tensor = weights.tensor
+    if not hasattr(tensor, "op") or tensor.shape.rank is None:
         return ()
-    found = find_weighted_sums(weights, [(weights.shape.rank - 1,)], lengths)
+    found = find_weighted_sums(tensor, [weights.positions], lengths)
     return tuple({tensor.name: tensor for item in found for tensor in item.data}.values())
 
 
@@ -244,7 +283,7 @@ def _exposing(layer: Any, record: Callable[..., None]) -> Callable[..., Any] | N
         requested = default if requested is None else requested
         if _is_ours(layer) or requested or not mask_arguments(kwargs):
             result, weights = original(*args, **{**kwargs, option: True})
-            record(layer, weights, _query(layer, args, kwargs))
+            record(layer, _weights(layer, weights), _query(layer, args, kwargs))
             return (result, weights) if requested else result
         # Keras computes different outputs with scores and without if a query is padding, so the
         # output is computed without and the scores separately. A call removes the masks from its
@@ -255,10 +294,16 @@ def _exposing(layer: Any, record: Callable[..., None]) -> Callable[..., Any] | N
         for tensor, mask in zip(tensors, masks, strict=True):
             tensor._keras_mask = mask
         weights = original(*args, **{**kwargs, option: True})[1]
-        record(layer, weights, _query(layer, args, kwargs))
+        record(layer, _weights(layer, weights), _query(layer, args, kwargs))
         return result
 
     return call
+
+
+def _weights(layer: Any, tensor: Any) -> _Weights:
+    """The weights that a call of a layer has returned."""
+    axes = getattr(layer, "_attention_axes", None)  # those of a MultiHeadAttention
+    return _Weights(tensor, 1 if axes is None else len(axes))
 
 
 def _query(layer: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import keras
@@ -56,6 +57,11 @@ def test_attention_over_several_axes(axes: tuple[int, ...], tmp_path: Path) -> N
     converted = _converted(model, tmp_path, attention=True)
     data = np.random.default_rng(8).standard_normal((ROWS, 2, *SHAPE)).astype(np.float32)
     assert not converted.errors({"x": data})
-    _, expected = heads(data, data, return_attention_scores=True)
+    _, weights = heads(data, data, return_attention_scores=True)
+    # The softmax of Keras is over the last two axes, of which the map has one.
+    sizes = np.shape(weights)
+    expected = np.reshape(weights, (*sizes[:-4], math.prod(sizes[-4:-2]), math.prod(sizes[-2:])))
     for runner in converted.runners.values():
-        np.testing.assert_allclose(runner.run({"x": data})["attention/heads"], expected, atol=1e-5)
+        actual = runner.run({"x": data})["attention/heads"]
+        np.testing.assert_allclose(actual.sum(-1), 1.0, atol=1e-5)
+        np.testing.assert_allclose(actual, expected, atol=1e-5)
