@@ -162,7 +162,7 @@ def function_model(
         )
     failure = None
     if hasattr(model, "load_weights"):
-        failure = subclassed.create_weights(model, samples)
+        failure = subclassed.create_weights(model, samples, program.notes)
     if not hasattr(model, "load_weights") or not getattr(model, "weights", None):
         if failure is not None and samples:
             raise failure

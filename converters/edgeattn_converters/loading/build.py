@@ -70,7 +70,7 @@ def build_model(
             _require_built(model, file)
             if not file.trusted:
                 _check_sizes(model, file)
-            subclassed.create_weights(model, {})
+            subclassed.create_weights(model, {}, [])
             build_sublayers(model)
             return model
     except EdgeattnError:

@@ -109,12 +109,15 @@ def is_subclassed(model: Any) -> bool:
     )
 
 
-def create_weights(model: Any, samples: Mapping[str, Any]) -> UnsupportedModelError | None:
+def create_weights(
+    model: Any, samples: Mapping[str, Any], notes: list[str]
+) -> UnsupportedModelError | None:
     """Call a subclassed model whose ``build`` was called only, so that its layers have weights.
 
     Keras 3 does not call it then, as Keras 2 did, but records the shape. If the class defines
     ``build``, Keras cannot load its file for this reason. Without a shape, that of the samples is
-    used. Returns why the call failed, or None.
+    used; several are a dictionary or else a list, whose order is added to ``notes``. Returns why
+    the call failed, or None.
     """
     layers = list(model._flatten_layers())
     if not is_subclassed(model) or (all(layer.built for layer in layers) and model.weights):
@@ -129,11 +132,33 @@ def create_weights(model: Any, samples: Mapping[str, Any]) -> UnsupportedModelEr
         return None
     shape: Any = {key.removesuffix("_shape"): value for key, value in shapes.items()}
     shape = next(iter(shape.values())) if len(shape) == 1 else shape
+    shape = _free_batch(shape)
     try:
-        _called(model, _free_batch(shape), samples, by_name=by_name)
+        _called(model, shape, samples, by_name=by_name)
     except UnsupportedModelError as error:
-        return error
+        if by_name or not isinstance(shape, Mapping) or set(shape) != set(samples):
+            return error
+        return None if _called_with_list(model, shape, samples, notes) else error
     return None
+
+
+def _called_with_list(
+    model: Any, shapes: Mapping[str, Any], samples: Mapping[str, Any], notes: list[str]
+) -> bool:
+    """Call a model that takes no dictionary with a list; return whether it takes that."""
+    listed = list(shapes.values())
+    try:
+        _called(model, listed, samples, by_name=False)
+    except UnsupportedModelError:
+        return False
+    # The failed call with a dictionary has recorded that one.
+    model._build_shapes_dict = {"input_shape": listed}
+    notes.append(
+        f"call of {type(model).__name__} takes a list. Its inputs are the arrays of the samples in "
+        f"the order of their file: {', '.join(shapes)}. If call takes them in another order, the "
+        "model is wrong: save them in that order."
+    )
+    return True
 
 
 def _arguments(model: Any) -> list[str]:
@@ -154,8 +179,8 @@ def _naming_hint(model: Any) -> str:
         )
     if len(names) == 1:
         return (
-            "Pass samples with the shapes of the inputs, and if call takes a dictionary, with "
-            "arrays named as its keys: --samples FILE.npz"
+            "Pass samples with the shapes of the inputs: --samples FILE.npz. If call takes a "
+            "dictionary, name the arrays as its keys; if it takes a list, save them in its order."
         )
     return (
         f"Pass samples with arrays named as the arguments of call ({', '.join(names)}): "

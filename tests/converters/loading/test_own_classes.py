@@ -526,6 +526,34 @@ def test_weights_of_a_subclassed_model_that_is_not_called(
     np.testing.assert_allclose(loaded.model(x), model(x), rtol=1e-5, atol=1e-6)
 
 
+def test_weights_of_a_subclassed_model_that_takes_a_list(tmp_path: Path) -> None:
+    """Several arrays are passed as a dictionary, and as a list if call unpacks its inputs."""
+    file = tmp_path / "program.py"
+    file.write_text(
+        "import keras\n"
+        "class Net(keras.Model):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        self.a, self.b = keras.layers.Dense(4), keras.layers.Dense(4)\n"
+        "    def call(self, inputs):\n"
+        "        context, x = inputs\n"
+        "        return self.a(context) - self.b(x)\n"
+    )
+    model = custom_objects.load_module(file, option="--architecture").Net()
+    first, second = X[:, 0], X[:, :2].reshape(len(X), -1)
+    expected = model([first, second])
+    model.save_weights(tmp_path / "m.weights.h5")
+    np.savez(tmp_path / "samples.npz", words=first, image=second)
+    loaded = load_model(
+        audit_file(tmp_path / "m.weights.h5"),
+        architecture=f"{file}:Net",
+        samples=tmp_path / "samples.npz",
+    )
+    assert [tensor.name for tensor in loaded.model.inputs] == ["words", "image"]
+    assert "in the order of their file: words, image." in loaded.notes[0]
+    np.testing.assert_allclose(loaded.model([first, second]), expected, rtol=1e-5, atol=1e-6)
+
+
 def test_free_time_axis_of_a_subclassed_model(own: Any, tmp_path: Path) -> None:
     file, classes = own
     model = classes["Network"]()
