@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 from unittest import mock
 
+from edgeattn_converters.loading import masks_over_time
 from edgeattn_converters.loading.own_classes import is_own_class
 
 _MARK = "_passes_masks_as_in_keras_2"
@@ -30,6 +31,8 @@ def passed() -> Iterator[None]:
     @functools.wraps(of_keras)
     def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
         args, kwargs = _with_mask(layer, args, kwargs)
+        if isinstance(layer, keras.layers.TimeDistributed):
+            masks_over_time.mask_as_in_keras_2(layer)
         return of_keras(layer, *args, **kwargs)
 
     setattr(call, _MARK, True)

@@ -1,0 +1,74 @@
+"""The mask of TimeDistributed, as in Keras 2: that of the layer inside, for every step.
+
+So an Embedding of the words of sentences masks their padding, and what has no mask of its own, such
+as the last state for each sentence, is masked where the mask has no value at all. Keras 3 passes on
+the mask of its input, which tokens do not have.
+"""
+
+from typing import Any
+
+import keras
+from keras import ops
+
+
+class MaskOverTime(keras.Operation):
+    """The mask of what a TimeDistributed computes.
+
+    One operation, because Keras refuses operations with the names of the user's layers.
+    """
+
+    def __init__(self, layer: Any) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def call(self, inputs: Any, mask: Any = None) -> Any:
+        """Return the mask, or None, of inputs of shape (samples, steps, ...) and their mask."""
+        return _mask_over_time(self.layer, inputs, mask)
+
+
+def mask_as_in_keras_2(layer: Any) -> None:
+    """Let a TimeDistributed compute its mask as in Keras 2, and those inside it."""
+
+    def compute_mask(inputs: Any, previous_mask: Any) -> Any:
+        from keras.src.backend import compute_output_spec
+
+        operation = MaskOverTime(layer.layer)
+        tensors = keras.tree.flatten((inputs, previous_mask))
+        if not any(isinstance(tensor, keras.KerasTensor) for tensor in tensors):
+            return operation.call(inputs, previous_mask)
+        if compute_output_spec(operation.call, inputs, previous_mask) is None:
+            return None
+        return operation(inputs, previous_mask)
+
+    # Without Keras' own __setattr__, which tracks attributes as state.
+    object.__setattr__(layer, "compute_mask", compute_mask)
+
+
+def _mask_over_time(inner: Any, inputs: Any, mask: Any) -> Any:
+    """The mask of what ``inner`` computes for each step of ``inputs``, which has ``mask``."""
+    if None in inputs.shape[2:]:
+        return mask
+    inner_mask = None if mask is None else _merged(mask)
+    result = _mask_of(inner, _merged(inputs), inner_mask)
+    if result is not None:
+        steps = inputs.shape[1] or ops.shape(inputs)[1]
+        return ops.reshape(result, (-1, steps, *result.shape[1:]))
+    if mask is None:
+        return None
+    return ops.any(mask, axis=tuple(range(2, len(mask.shape)))) if len(mask.shape) > 2 else mask
+
+
+def _mask_of(layer: Any, inputs: Any, mask: Any) -> Any:
+    from keras.src.backend import get_keras_mask
+
+    if isinstance(layer, keras.layers.TimeDistributed):
+        return _mask_over_time(layer.layer, inputs, mask)
+    if isinstance(layer, keras.Model):
+        outputs = layer(inputs) if mask is None else layer(inputs, mask=mask)
+        return None if keras.tree.is_nested(outputs) else get_keras_mask(outputs)
+    result = layer.compute_mask(inputs, mask) if layer.supports_masking else None
+    return None if keras.tree.is_nested(result) else result
+
+
+def _merged(values: Any) -> Any:
+    return ops.reshape(values, (-1, *values.shape[2:]))
