@@ -24,7 +24,7 @@ from edgeattn_converters.loading.migrate.lookup_removal import LookupLayer
 from edgeattn_converters.loading.removed_layers import RemovedLayers
 from edgeattn_converters.options import ModelSource
 from edgeattn_converters.reference import keras_outputs
-from edgeattn_converters.tracing.keras_call import pack
+from edgeattn_converters.tracing.keras_call import pack, values_by_name
 from edgeattn_converters.tracing.trace import Interface
 
 # Layers compute what their steps do up to the rounding of sums.
@@ -256,6 +256,7 @@ def _check_whole_model(
     import tensorflow as tf
 
     names = [spec.name for spec in interface.outputs]
+    taken = [spec.name for spec in interface.inputs]
     expected: list[list[Array]] = []
     for row, sample in enumerate(samples):
         tensors: dict[str, Any] = {}
@@ -274,9 +275,8 @@ def _check_whole_model(
             tensors[source] = value
         ordered = tuple(tensors[safe_input_name(item.name)] for item in originals.model.inputs)
         outputs = originals.model(pack(originals.model, ordered), training=False)
-        by_name = isinstance(outputs, Mapping) and set(outputs) == set(names)
-        flat = [outputs[name] for name in names] if by_name else tf.nest.flatten(outputs)
-        expected.append(list(map(np.asarray, flat)))
+        values = values_by_name(originals.model, outputs, names, taken)
+        expected.append([np.asarray(values[name]) for name in names])
     actual = keras_outputs.predict(loaded.model, interface, inputs)
     for spec, arrays in zip(interface.outputs, zip(*expected, strict=True), strict=True):
         values = np.concatenate(arrays)

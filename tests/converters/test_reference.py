@@ -541,3 +541,26 @@ def test_rows_within_the_limit(
     for part, original in zip(kept, indices, strict=True):
         assert set(part) <= set(original)
         assert len(set(part)) == len(part)
+
+
+# Outputs in dictionaries
+
+
+@pytest.mark.parametrize("keys", [("y", "b"), ("b", "x"), ("y", "a", "x"), ("x", "x_1")])
+def test_outputs_with_the_name_of_the_input(keys: tuple[str, ...], tmp_path: Path) -> None:
+    """They have other names in files, in an order that is not that of the keys in Keras' lists."""
+    x = keras.Input((5, 4), name="x")
+    hidden = keras.layers.Attention(name="attention")([x, x])
+    values = dict(zip(keys, (hidden, hidden[:, 0], x * 2), strict=False))
+    model = keras.Model(x, values)
+    interface = interface_of(model)
+    names = [spec.name for spec in interface.outputs]
+    assert len(names) == len(keys)
+    assert "x" not in names
+    inputs = {"x": np.random.default_rng(0).normal(size=(3, 5, 4)).astype("float32")}
+    expected = model(inputs["x"])
+    actual = predict(model, interface, inputs)
+    traced = keras_function(model, interface, attention=True)(inputs).with_maps
+    for name, key in zip(names, keys, strict=True):
+        np.testing.assert_allclose(actual[name], expected[key], rtol=1e-5)
+        np.testing.assert_allclose(traced[name], expected[key], rtol=1e-5)

@@ -15,7 +15,7 @@ from edgeattn_converters.tracing.graph_form import (
     reshapes_of_free_batches,
     sorted_top_k,
 )
-from edgeattn_converters.tracing.keras_call import pack
+from edgeattn_converters.tracing.keras_call import pack, values_by_name
 from edgeattn_converters.tracing.trace import Interface, Traced, trace
 
 # That of Keras itself.
@@ -66,10 +66,8 @@ def predict(
             hint="Pass real samples, with values as in training: --samples FILE",
         ) from error
     names = [spec.name for spec in interface.outputs]
-    # Matched by name, unless a name had to be changed.
-    by_name = isinstance(predicted, dict) and set(names) == set(predicted)
-    flat = [predicted[name] for name in names] if by_name else tf.nest.flatten(predicted)
-    return {name: np.asarray(value) for name, value in zip(names, flat, strict=True)}
+    values = values_by_name(model, predicted, names, [spec.name for spec in interface.inputs])
+    return {name: np.asarray(value) for name, value in values.items()}
 
 
 def _samples_of_signature(model: Any) -> int | None:

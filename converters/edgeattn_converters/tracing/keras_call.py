@@ -98,3 +98,18 @@ def named_outputs(model: Any, outputs: Any, taken: Sequence[str]) -> Iterator[tu
     # An output that is an input needs a name of its own in the file.
     names = unique([name for name, _ in flat], taken)
     yield from zip(names, [value for _, value in flat], strict=True)
+
+
+def values_by_name(
+    model: Any, outputs: Any, names: Sequence[str], taken: Sequence[str]
+) -> dict[str, Any]:
+    """What ``model`` returned, as ``names`` from :func:`named_outputs` of a traced call.
+
+    The keys of a dictionary that are ``taken`` have other names there, in the order of the keys.
+    """
+    import tensorflow as tf
+
+    values = dict(named_outputs(model, outputs, taken))
+    if set(values) == set(names):
+        return {name: values[name] for name in names}
+    return dict(zip(names, tf.nest.flatten(outputs), strict=True))
