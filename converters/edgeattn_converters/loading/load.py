@@ -56,7 +56,7 @@ from edgeattn_converters.loading.migrate import (
 )
 from edgeattn_converters.loading.migrate.context import Context, era_of, missing_error
 from edgeattn_converters.loading.notes import combined_notes
-from edgeattn_converters.loading.own_functions import softmax_notes
+from edgeattn_converters.loading.own_functions import gelu_notes, softmax_notes
 from edgeattn_converters.loading.removed_layers import RemovedLayers
 from edgeattn_converters.loading.signature import load_signature
 from edgeattn_converters.loading.training_mode import training_notes
@@ -165,8 +165,10 @@ def load_model(
         loaded.model, arrays, time_steps, allow_free_time=allow_free_time
     )
     loaded = replace(loaded, model=model)
-    notes = combined_notes((*loaded.notes, *softmax_notes(model), *training_notes(model)))
-    loaded = replace(loaded, notes=notes)
+    notes = (*loaded.notes, *softmax_notes(model), *training_notes(model))
+    if str(file.keras_version).startswith("3") and (architecture or ".json").endswith(".json"):
+        notes += gelu_notes(model)
+    loaded = replace(loaded, notes=combined_notes(notes))
     return _with_valid_name(loaded)
 
 

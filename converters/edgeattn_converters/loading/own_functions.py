@@ -143,6 +143,22 @@ def softmax_notes(model: Any) -> tuple[str, ...]:
     return tuple(notes)
 
 
+def gelu_notes(model: Any) -> tuple[str, ...]:
+    """Return a note on each layer whose gelu may be another one than that of Keras' activations.
+
+    ``keras.ops.gelu`` is the approximation with tanh, and Keras 3 stores it by the name of the
+    activation, which is exact. Keras itself loads the exact one, too.
+    """
+    exact = activations()["gelu"]
+    return tuple(
+        f"{layer.name}: gelu is the exact one, as Keras loads it. If the program passes "
+        "keras.ops.gelu, an approximation that Keras stores by the same name, pass a file with the "
+        'line custom_objects = {"gelu": keras.ops.gelu}: --custom-objects FILE.py'
+        for layer in model._flatten_layers(include_self=False)
+        if getattr(layer, "activation", None) is exact
+    )
+
+
 _OWN_SOFTMAX = (
     "If your program has its own softmax, pass its file with a line "
     'custom_objects = {"softmax": softmax}: --custom-objects FILE.py'

@@ -13,6 +13,7 @@ import tf_keras
 from edgeattn.errors import UsageError
 from edgeattn_converters.loading.audit import audit_file
 from edgeattn_converters.loading.load import load_model
+from edgeattn_converters.loading.own_functions import activations
 
 STEPS, FEATURES = 6, 3
 X = np.random.default_rng(5).normal(size=(4, STEPS, FEATURES)).astype("float32")
@@ -144,6 +145,38 @@ def test_a_softmax_that_is_always_one_is_named(module: Any, tmp_path: Path) -> N
     assert not notes("softmax", "relu")
     (tmp_path / "own.py").write_text(FUNCTIONS + EXPLICIT)
     assert not notes("relu", own, tmp_path / "own.py")
+
+
+@pytest.mark.parametrize("ending", ["keras", "h5"])
+def test_gelu_of_operations_is_chosen_by_a_line(ending: str, tmp_path: Path) -> None:
+    """Keras stores its approximation by the name of the exact activation, which it then loads."""
+    inputs = keras.Input((STEPS, FEATURES))
+    model = keras.Model(inputs, keras.layers.Dense(3, activation=keras.ops.gelu)(inputs * 2))
+    path = tmp_path / f"m.{ending}"
+    model.save(path)
+    x, (kernel, bias) = X, model.get_weights()
+    exact = np.asarray(keras.activations.gelu(2 * x @ kernel + bias))
+    loaded = load_model(audit_file(path))
+    np.testing.assert_allclose(np.asarray(loaded.model(x)), exact, rtol=1e-5, atol=1e-6)
+    assert "gelu is the exact one" in " ".join(loaded.notes)
+    (tmp_path / "own.py").write_text('import keras\ncustom_objects = {"gelu": keras.ops.gelu}\n')
+    loaded = load_model(audit_file(path), custom_objects=tmp_path / "own.py")
+    approximate = np.asarray(model(x))
+    assert np.abs(approximate - exact).max() > 1e-4
+    np.testing.assert_allclose(np.asarray(loaded.model(x)), approximate, rtol=1e-5, atol=1e-6)
+    assert "gelu" not in " ".join(loaded.notes)
+
+
+def test_only_gelu_has_other_defaults_as_an_operation() -> None:
+    x = X[0]
+    differ = set()
+    for name, activation in activations().items():
+        operation = getattr(keras.ops, name, None)
+        if operation is None or name in ("threshold", "glu"):  # of other arguments and sizes
+            continue
+        if not np.allclose(np.asarray(activation(x)), np.asarray(operation(x)), atol=1e-6):
+            differ.add(name)
+    assert differ == {"gelu"}
 
 
 def test_helpers_that_no_layer_names(tmp_path: Path) -> None:
