@@ -275,8 +275,8 @@ def _check_whole_model(
             tensors[source] = value
         ordered = tuple(tensors[safe_input_name(item.name)] for item in originals.model.inputs)
         outputs = originals.model(pack(originals.model, ordered), training=False)
-        values = values_by_name(originals.model, outputs, names, taken)
-        expected.append([np.asarray(values[name]) for name in names])
+        stored = values_by_name(originals.model, outputs, names, taken)
+        expected.append([np.asarray(stored[name]) for name in names])
     actual = keras_outputs.predict(loaded.model, interface, inputs)
     for spec, arrays in zip(interface.outputs, zip(*expected, strict=True), strict=True):
         values = np.concatenate(arrays)
