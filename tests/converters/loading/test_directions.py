@@ -55,6 +55,80 @@ def test_layers_of_different_sizes(tmp_path: Path) -> None:
             np.testing.assert_allclose(actual[spec.name], value, atol=1e-5)
 
 
+def test_a_forward_layer_that_runs_backwards(tmp_path: Path) -> None:
+    """Keras 2 lets the other layer run forward, in Keras 3 it would run backwards too."""
+    x = tf_keras.Input((3, 5), name="x")
+    masked = layers.Masking()(x)
+    outputs = [
+        layers.Bidirectional(layers.LSTM(3, return_sequences=True, go_backwards=True))(x),
+        layers.Bidirectional(layers.GRU(2, go_backwards=True), merge_mode="sum")(x),
+        layers.Bidirectional(layers.GRU(4, return_sequences=True, go_backwards=True))(masked),
+    ]
+    model = tf_keras.Model(x, outputs)
+    assign_same_weights(model, model, np.random.default_rng(2))
+    loaded = _loaded(model, tmp_path / "model.h5").model
+    values = np.random.default_rng(3).normal(size=(1, 3, 5)).astype("float32")
+    values[:, 2:] = 0
+    expected = [np.asarray(value) for value in model(values)]
+    for actual, value in zip(loaded(values), expected, strict=True):
+        np.testing.assert_allclose(actual, value, atol=1e-6)
+    interface = interface_of(loaded)
+    for format, converter in CONVERTERS.items():
+        path = tmp_path / format
+        file = converter.convert(loaded, interface, recipe_for("float32"), path)
+        results = open_runner(path, format, file.inputs, file.outputs).run({"x": values})
+        for spec, value in zip(file.outputs, expected, strict=True):
+            np.testing.assert_allclose(results[spec.name], value, atol=1e-5)
+
+
+class Heads(layers.Layer):  # type: ignore[misc]
+    """Layers side by side, as in the MultiHead of keras-multi-head."""
+
+    def __init__(self, layers: list[Any], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.heads = layers
+
+    def call(self, x: Any) -> Any:
+        return sum(head(x) for head in self.heads)
+
+    def get_config(self) -> dict[str, Any]:
+        heads = [{"class_name": "Bidirectional", "config": x.get_config()} for x in self.heads]
+        return {**super().get_config(), "layers": heads}
+
+
+HEADS = """
+import keras
+
+class Heads(keras.layers.Layer):
+    def __init__(self, layers, **kwargs):
+        super().__init__(**kwargs)
+        self.heads = [keras.layers.deserialize(layer) for layer in layers]
+
+    def call(self, x):
+        return sum(head(x) for head in self.heads)
+"""
+
+
+def test_layers_that_run_backwards_in_a_list_of_an_own_class(tmp_path: Path) -> None:
+    x = tf_keras.Input((7, 5))
+    model = tf_keras.Model(
+        x,
+        Heads(
+            [
+                layers.Bidirectional(layers.LSTM(3, return_sequences=True, go_backwards=True))
+                for _ in range(2)
+            ]
+        )(x),
+    )
+    assign_same_weights(model, model, np.random.default_rng(2))
+    model.save(tmp_path / "model.h5")
+    (tmp_path / "own.py").write_text(HEADS)
+    file = audit_file(tmp_path / "model.h5")
+    loaded = load_model(file, custom_objects=tmp_path / "own.py").model
+    values = np.random.default_rng(3).normal(size=(2, 7, 5)).astype("float32")
+    np.testing.assert_allclose(loaded(values), model(values), atol=1e-6)
+
+
 def test_an_equal_layer_for_each_direction(tmp_path: Path) -> None:
     x = tf_keras.Input((4, 3))
     layer = layers.Bidirectional(layers.GRU(2, return_sequences=True), merge_mode="ave")

@@ -32,6 +32,7 @@ from edgeattn_converters.loading.migrate import (
     tensorflow_layers,
     theano,
 )
+from edgeattn_converters.loading.migrate.bidirectional import with_both_directions
 from edgeattn_converters.loading.migrate.context import (
     Context,
     keras_layer,
@@ -202,6 +203,8 @@ def _built_in(
         class_name, renamed = keras1.migrate(class_name, config)
         config = dict(renamed)
     config = _with_inner_layers(config, ctx)
+    if class_name == "Bidirectional":
+        config = with_both_directions(config)
     class_name, config = keras2.migrate(class_name, config, ctx)
     takes_mask = _names_mask(item.get("inbound_nodes"))
     legacy = keras2.legacy_layer(class_name, config, ctx, takes_mask=takes_mask)

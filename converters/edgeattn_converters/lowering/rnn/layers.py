@@ -133,7 +133,12 @@ def _lower_bidirectional(layer: Any, lowering: RecurrenceLowering) -> Callable[.
             # The quantizer finds the steps of a layer by its name.
             with tf.name_scope(inner.name):
                 results.append(_run(inner, cell, lowering, sequences, state, mask))
-        merged = _merge(layer.merge_mode, *(result for result, _ in results))
+        outputs = [result for result, _ in results]
+        if forward.return_sequences and forward.go_backwards:
+            # Keras returns the outputs of the forward layer in the order in which they were
+            # computed, and reverses those of the backward layer, which runs forward then.
+            outputs = [result[:, ::-1] for result in outputs]
+        merged = _merge(layer.merge_mode, *outputs)
         return merged, [state for _, final in results for state in final]
 
     def call(
