@@ -161,9 +161,11 @@ class GraphReader:
         for weights_input, scale_input in ((1, 8), (2, 10)):
             weights, scale = self._values[inputs[weights_input]], self._values[inputs[scale_input]]
             zero = self._values.get(inputs[scale_input + 1], np.zeros(1))
-            shape = (1, 1, -1)
-            values = (weights.astype(np.float64) - zero.reshape(shape)) * scale.reshape(shape)
-            # The standard LSTM has weights (1, gates, features), this one (1, features, gates).
+            # (directions, 1, gates), or one value for all gates or directions
+            zero, scale = (x.reshape(min(len(weights), x.size), 1, -1) for x in (zero, scale))
+            values = (weights.astype(np.float64) - zero) * scale
+            # The weights of the standard LSTM are (directions, gates, features), those of this one
+            # (directions, features, gates).
             self._constants[inputs[weights_input]] = Constant(
                 np.asarray(values.transpose(0, 2, 1), np.float32), Encoding("int8", None, 0, 1)
             )
