@@ -159,8 +159,12 @@ def load_model(
                 raise
             try:
                 loaded = _load_signature(file, time_steps, allow_free_time, because=error.message)
-            except (UnsupportedModelError, UnsafeModelError):
-                raise error from None
+            except (UnsupportedModelError, UnsafeModelError) as of_graph:
+                raise UnsupportedModelError(
+                    f"{error.message}\nNor can the graph in the folder be converted: "
+                    f"{of_graph.message}",
+                    hint=error.hint,
+                ) from error
     model = subclassed.as_functional(
         loaded.model, arrays, time_steps, allow_free_time=allow_free_time
     )

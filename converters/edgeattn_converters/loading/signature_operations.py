@@ -14,9 +14,10 @@ _STATEFUL = re.compile(
     r"(Stateful|Stateless)?PartitionedCall|(Stateless)?(While|If|Case)|VarHandleOp|"
     r"ReadVariableOp|ResourceGather(Nd)?|Assign(Add|Sub)?VariableOp|VarIsInitializedOp|"
     r"NoOp|Placeholder|Assert|CheckNumerics(V2)?|Random\w+|TruncatedNormal|Multinomial|"
-    r"Tensor(List|Array)\w*|CudnnRNN\w*"
+    r"Tensor(List|Array)\w*|CudnnRNN\w*|Rng(ReadAnd)?Skip"
 )
-_ASSIGNMENT = re.compile(r"Assign(Add|Sub)?VariableOp")
+# Those with a generator of random numbers change its variable.
+_ASSIGNMENT = re.compile(r"Assign(Add|Sub)?VariableOp|Rng(ReadAnd)?Skip")
 # They have no state either, but run code, open files, or belong to other devices.
 _OUTSIDE = re.compile(
     r"\w*PyFunc\w*|.*(File|Files|Filename)\w*|(Save|Restore)\w*|_\w+|TRTEngineOp|Tpu\w*|TPU\w*|"

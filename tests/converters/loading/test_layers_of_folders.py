@@ -80,6 +80,17 @@ def expression() -> Any:
     return tf_keras.Model(x, layers.Lambda(lambda t: t[:, -1] * 2.0)(layers.Dense(3)(x)))
 
 
+def augmented() -> Any:
+    """The checkpoint stores the states of random numbers, some of them in a numbered layer."""
+    norm = layers.Normalization(mean=1.0, variance=4.0)
+    inner = tf_keras.Sequential(
+        [tf_keras.Input((6, 6, 1)), layers.BatchNormalization(), layers.RandomFlip()]
+    )
+    x = tf_keras.Input((6, 6, 1), name="x")
+    images = layers.RandomRotation(0.1)(inner(norm(x)))
+    return tf_keras.Model(x, layers.LSTM(2)(layers.Reshape((6, 6))(images)))
+
+
 def saved(build: Callable[[], Any], path: Path) -> Any:
     generator, model = np.random.default_rng(9), build()
     if build is not adapted:
@@ -92,7 +103,8 @@ def values(model: Any) -> Any:
     generator = np.random.default_rng(3)
     if len(model.inputs[0].shape) == 2:
         return generator.integers(1, 9, (1, STEPS))
-    return generator.normal(size=(1, STEPS, FEATURES)).astype("float32")
+    shape = [1, *(size or STEPS for size in model.inputs[0].shape[1:])]
+    return generator.normal(size=shape).astype("float32")
 
 
 @pytest.mark.parametrize(
@@ -104,6 +116,7 @@ def values(model: Any) -> Any:
             for build in (nested, frozen, words, stateful)
         ),
         adapted,
+        augmented,
         expression,
     ],
 )
@@ -115,7 +128,7 @@ def test_layers_that_contain_others(build: Callable[[], Any], tmp_path: Path) ->
     # The graph of one keeps a state, that of the other has a function that reads a dataset.
     assert len(unverified) == (build in (stateful, adapted))
     x = values(model)
-    expected, actual = model(x), loaded.model(x)
+    expected, actual = (each(x, training=False) for each in (model, loaded.model))
     for value, result in zip(*map(_listed, (expected, actual)), strict=True):
         np.testing.assert_allclose(result, value, rtol=1e-4, atol=1e-5)
     if build is attention:

@@ -612,14 +612,30 @@ class Sampling(layers.Layer):  # type: ignore[misc]
         return x + keras.random.normal(keras.ops.shape(x), seed=self.seed)
 
 
-@pytest.mark.parametrize("kind", only(("count", "count_inside", "sampling"), "count_inside"))
+class Drawing(Affine):
+    """Draws random numbers, which changes the state of their generator."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.random = tf.random.Generator.from_seed(1)
+
+    @tf.function(input_signature=[tf.TensorSpec((None, 3), tf.float32, name="x")])
+    def draw(self, x: Any) -> Any:
+        """Return the input plus a random number."""
+        return {"y": x + self.random.normal((1,))}
+
+
+CHANGING = ("count", "count_inside", "draw", "sampling")
+
+
+@pytest.mark.parametrize("kind", only(CHANGING, "count_inside", "draw"))
 def test_signatures_that_change_variables(kind: str, tmp_path: Path) -> None:
     path = tmp_path / "m"
     if kind == "sampling":
         x = keras.Input((3,), name="x")
         keras.Model(x, Sampling()(x)).export(path, verbose=False)
     else:
-        module = Counting()
+        module = Drawing() if kind == "draw" else Counting()
         tf.saved_model.save(module, str(path), signatures=getattr(module, kind))
     with pytest.raises(UnsupportedModelError, match="changes a variable in its signature 'serv"):
         load_model(audit_file(path))
@@ -785,6 +801,31 @@ def test_unknown_classes_of_a_folder(nested: tuple[Path, Path, Any]) -> None:
     loaded = load_model(audit_file(nested[0]))
     np.testing.assert_allclose(loaded.model({"x": X})["y"], nested[2], atol=1e-5)
     assert "needs the class 'Outer'" in loaded.notes[0]
+
+
+@pytest.mark.parametrize("is_random", [False, True])
+def test_random_layers_and_a_class_of_a_folder(is_random: bool, tmp_path: Path) -> None:
+    """Functions for training draw random numbers; only a signature that does so is refused."""
+    import tf_keras
+
+    names: dict[str, Any] = {"layers": tf_keras.layers}
+    exec(SCALE, names)
+    inputs = tf_keras.Input((4, 4, 1), name="x")
+    images = tf_keras.layers.RandomFlip()(inputs, training=is_random or None)
+    outputs = tf_keras.layers.Flatten(name="y")(names["Scale"](3.0, name="own")(images))
+    model = tf_keras.Model(inputs, outputs)
+    model.set_weights([np.array([0.5])])
+    model.save(tmp_path / "m", save_format="tf")
+    if is_random:
+        with pytest.raises(UnsupportedModelError, match="'own' needs the class 'Scale'") as error:
+            load_model(audit_file(tmp_path / "m"))
+        assert "the graph in the folder" in error.value.message
+        assert "changes a variable in its signature" in error.value.message
+        return
+    loaded = load_model(audit_file(tmp_path / "m"))
+    assert "needs the class 'Scale'" in loaded.notes[0]
+    x = np.random.default_rng(5).normal(size=(3, 4, 4, 1)).astype("float32")
+    np.testing.assert_allclose(loaded.model({"x": x})["y"], 1.5 * x.reshape(3, 16), rtol=1e-6)
 
 
 def test_subclassed_model_of_keras_2(tmp_path: Path) -> None:

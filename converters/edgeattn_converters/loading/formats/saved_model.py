@@ -20,6 +20,8 @@ VARIABLES = "variables/variables"
 SAVE_AS_FILE = "Load the model in Keras and save it as one file: model.save('model.keras')"
 _COPY_AGAIN = "Download or copy the folder again: it is damaged."
 _SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"
+# The state of a tf.random.Generator, which layers draw from in training; Keras 2 does not list it.
+_RANDOM_STATE = "/_state_var"
 
 
 def inspect(path: Path) -> tuple[str | None, str | None, Mapping[str, Any]]:
@@ -91,15 +93,16 @@ def _fields(message: bytes, number: int) -> Iterator[bytes]:
 
 
 def read_variables(path: Path) -> Mapping[str, Any]:
-    """The arrays of the checkpoint in a folder by their path in the object graph;
-    :class:`UnsupportedModelError` if it is damaged."""
+    """The arrays of the checkpoint in a folder by their path in the object graph, without states
+    of random numbers; :class:`UnsupportedModelError` if it is damaged."""
     import tensorflow as tf
 
     try:
         reader = tf.train.load_checkpoint(str(path / VARIABLES))
         names = [
             name for name in reader.get_variable_to_shape_map()
-            if name.endswith(_SUFFIX) and "/.OPTIMIZER_SLOT/" not in name
+            if name.endswith(_SUFFIX) and not name.endswith(f"{_RANDOM_STATE}{_SUFFIX}")
+            and "/.OPTIMIZER_SLOT/" not in name
         ]  # fmt: skip
         return {name.removesuffix(_SUFFIX): reader.get_tensor(name) for name in names}
     except (tf.errors.OpError, ValueError, RuntimeError) as error:
