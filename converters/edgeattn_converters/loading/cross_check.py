@@ -6,7 +6,7 @@ files without code and custom classes are compared, because tf_keras would run a
 
 import copy
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -67,18 +67,20 @@ def compare_with_stock_loader(
             stock_model, version = _load_stock(file, stored, major)
             if stock_model is None:
                 return ()
+            lost = _restored_axes(stock_model, stored) if major == 3 else ()
             expected = _predict(stock_model, samples)
             actual = _predict(model, samples)
     except Exception:  # stock loaders fail in many ways on the files that need a migration
         return ()
     if len(actual) != len(expected):
         return (
+            *lost,
             f"{loader} opens this file too, with {counted(len(expected), 'output')} instead of "
             f"{len(actual)}.",
         )
     error = max(map(_relative_error, actual, expected), default=0.0)
     if error <= TOLERANCE:
-        return ()
+        return lost
     difference = (
         f"{loader} {version} opens this file too and computes different outputs (max error "
         f"{error:.1e} of the largest value on {SAMPLES} seeded samples)"
@@ -86,7 +88,7 @@ def compare_with_stock_loader(
     same = ctx.version[:2] == config_inspection.version_numbers(version)[:2]
     if same or not ctx.notes:
         if error <= WRONG:
-            return (f"{difference}.",)
+            return (*lost, f"{difference}.")
         why = ", and saved the file" if same else ", and no change of edgeattn explains that"
         raise UnsupportedModelError(
             f"{file.path.name} would be loaded wrongly: {difference}{why}.",
@@ -95,10 +97,12 @@ def compare_with_stock_loader(
     if _explained(as_saved_by, version, samples, expected):
         saved_by = ".".join(map(str, ctx.version))
         return (
+            *lost,
             f"{difference}, only because it does not make the changes listed here, which are those "
             f"of Keras {saved_by or ctx.major}.",
         )
-    return (f"{difference}. Whether only the changes listed here cause this was not verified.",)
+    unverified = "Whether only the changes listed here cause this was not verified."
+    return (*lost, f"{difference}. {unverified}")
 
 
 def _explained(
@@ -206,6 +210,39 @@ def _load_stock(file: ModelFile, stored: Config, major: int) -> tuple[Any, str]:
     model = model_class.from_config(config)
     model.load_weights(str(file.path))
     return model, tf_keras.__version__
+
+
+def _restored_axes(stock_model: Any, stored: Config) -> tuple[str, ...]:
+    """Give layers the axes of the file that Keras loses; return a note for each such layer.
+
+    For .h5 files, Keras keeps ``axis`` only if it is a number or a list of one: see
+    ``model_from_config`` of keras/src/legacy/saving/saving_utils.py.
+    """
+    notes = []
+    axes = dict(_several_axes(stored))
+    for layer in stock_model._flatten_layers():
+        if layer.name not in axes or isinstance(layer.axis, list | tuple):
+            continue
+        notes.append(
+            f"load_model of Keras loses the axes {axes[layer.name]} of layer {layer.name!r} in "
+            f"this file and computes with axis {layer.axis}. The artifacts compute with the stored "
+            "axes; to keep them in Keras, save the model as .keras."
+        )
+        layer.axis = axes[layer.name]
+    return tuple(notes)
+
+
+def _several_axes(stored: Any) -> Iterator[tuple[str, list[int]]]:
+    """Yield name and axes of the stored layers, at any depth, that compute along several axes."""
+    if isinstance(stored, list):
+        for item in stored:
+            yield from _several_axes(item)
+    elif isinstance(stored, Mapping):
+        axis = stored.get("axis")
+        if isinstance(axis, list) and len(axis) > 1 and isinstance(stored.get("name"), str):
+            yield stored["name"], axis
+        for value in stored.values():
+            yield from _several_axes(value)
 
 
 def _samples(model: Any, stored: Config) -> list[Any]:

@@ -125,3 +125,23 @@ def test_moments_in_a_nested_model_of_a_file_that_keras_loads_wrongly(tmp_path: 
     loaded = load_model(audit_file(tmp_path / "model.h5"))
     np.testing.assert_allclose(loaded.model(x), model(x), rtol=1e-5, atol=1e-5)
     assert not loaded.notes
+
+
+@pytest.mark.parametrize("is_nested", [False, True])
+def test_axes_that_keras_loses(is_nested: bool, tmp_path: Path) -> None:
+    """For .h5 files, Keras loads layers with several axes with their default, the last axis."""
+    x = keras.Input((4, 3))
+    softmax = keras.layers.Softmax(axis=(1, 2))
+    norm = keras.layers.UnitNormalization(axis=[1, 2])
+    outputs = [softmax(x), norm(x)]
+    if is_nested:
+        outputs = [keras.Sequential([keras.Input((4, 3)), each])(x) for each in (softmax, norm)]
+    keras.Model(x, outputs).save(tmp_path / "m.h5")
+    loaded = load_model(audit_file(tmp_path / "m.h5"))
+    sums, normed = loaded.model(np.random.default_rng(5).normal(size=(2, 4, 3)).astype("float32"))
+    np.testing.assert_allclose(np.sum(sums, (1, 2)), [1, 1], rtol=1e-6)
+    np.testing.assert_allclose(np.sum(np.square(normed), (1, 2)), [1, 1], rtol=1e-6)
+    assert [note.split(" in this file")[0] for note in loaded.notes] == [
+        f"load_model of Keras loses the axes [1, 2] of layer {layer.name!r}"
+        for layer in (softmax, norm)
+    ]
