@@ -77,8 +77,9 @@ def _check_specs(path: Path, specs: Mapping[str, Any]) -> None:
             raise unsupported(
                 path,
                 f"has an input {name!r} of strings.",
-                "Save a signature that takes the numbers which the graph decodes from them: "
-                f"{SAVE_FUNCTION}",
+                "Save a signature that takes the numbers which the graph makes of them: "
+                f"{SAVE_FUNCTION}. Or convert the Keras file of the model, if there is one: its "
+                "layers for text become the front end of the bundle.",
             )
 
 

@@ -23,10 +23,13 @@ _OUTSIDE = re.compile(
     r"\w*PyFunc\w*|.*(File|Files|Filename)\w*|(Save|Restore)\w*|_\w+|TRTEngineOp|Tpu\w*|TPU\w*|"
     r"Xla\w*|RemoteCall|SymbolicGradient"
 )
-# Their strings are contents of files, not names. Servers have signatures that decode them.
+# Their strings are texts, or contents of files, not names. Servers have signatures that decode
+# them, and layers such as Hashing are part of an exported graph.
 _OF_CONTENTS = re.compile(
     r"Decode(Raw|PaddedRaw|Jpeg|AndCropJpeg|Png|Bmp|Image|Base64|Wav|CSV|JSONExample)|"
     r"StringToNumber|StringLower|StringUpper|StringStrip|StringLength|Substr|"
+    r"StringToHashBucket(Fast|Strong)?|StringSplit(V2)?|StringJoin|StringNGrams|ReduceJoin|AsString|"
+    r"(Static)?Regex(Replace|FullMatch)|Unicode(Decode|DecodeWithOffsets|Transcode|Script)|"
     r"ParseExample(V2)?|ParseSingleExample|ParseTensor"
 )
 # The functions that write and read checkpoints; nothing calls them here.

@@ -30,6 +30,7 @@ class Scaled(tf.Module):
     trained: Any
     ragged: Any
     sparse: Any
+    words: Any
     warm: Any
 
     def __init__(self) -> None:
@@ -49,6 +50,10 @@ class Scaled(tf.Module):
             "sparse": (
                 lambda x: {"y": tf.sparse.to_dense(x) * self.scale},
                 [tf.SparseTensorSpec((None, 3), tf.float32)],
+            ),
+            "words": (
+                lambda x: {"y": tf.strings.to_hash_bucket_fast(x, 9)},
+                [tf.TensorSpec((None, 3), tf.string, "x")],
             ),
             "warm": (
                 lambda x, temperature: {"y": x * self.scale / temperature},
@@ -130,6 +135,7 @@ def test_an_argument_for_training_is_false(tmp_path: Path) -> None:
     [
         ("ragged", "takes a ragged tensor, as the arrays 'x', 'x_1'"),
         ("sparse", "takes a sparse tensor, as the arrays 'x', 'x_1', 'x_2'"),
+        ("words", "has an input 'x' of strings"),
         ("warm", r"input 'temperature' of the shape \(\), without an axis of samples"),
     ],
 )
