@@ -757,6 +757,23 @@ def sensors_of_several_units(keras: Any) -> Any:
 
 WORDS = {"values": TOKENS}
 PADDED = {"values": TOKENS, "padding": 0.0}
+
+
+def noise_suppression_step(keras: Any) -> Any:
+    """One frame of a spectrum; the states of all layers are one input and one output."""
+    import tensorflow as tf
+
+    L = keras.layers
+    spectrum, states = keras.Input((1, 9), name="spectrum"), keras.Input((2, 6, 2), name="states")
+    h, new_states = tf.math.log(tf.abs(spectrum) + 0.5), []
+    for k in range(2):
+        state = [states[:, k, :, 0], states[:, k, :, 1]]
+        h, *after = L.LSTM(6, return_sequences=True, return_state=True)(h, initial_state=state)
+        new_states.append(tf.stack(after, axis=-1))
+    mask = L.Dense(9, activation="sigmoid")(h)
+    return keras.Model([spectrum, states], [mask, tf.stack(new_states, axis=1)])
+
+
 # The layers of the model exist in Keras 3 only, or are the user's.
 KERAS_3 = {"tf_keras": False}
 CUSTOM = {"tf_keras": False, "custom": True}
@@ -814,6 +831,7 @@ REPORTED: tuple[tuple[Any, dict[str, Any]], ...] = (
     (eeg_network, {}),
     (heartbeat_network, {}),
     (keyword_spotting, {}),
+    (noise_suppression_step, {"keras": False}),
     (permuted_attention, {}),
     (repeated_attention, {}),
     (user_cell, CUSTOM),

@@ -21,6 +21,9 @@ OPERATIONS: dict[str, Callable[[Any, Any], Any]] = {
     "concat": lambda tf, x: tf.concat([x, x * 2.0], axis=-1),
     "einsum": lambda tf, x: tf.einsum("bij,bkj->bik", x, x),
     "expand_dims, squeeze": lambda tf, x: tf.squeeze(tf.expand_dims(x, 3) * 2.0, 3),
+    "frame, overlap_and_add": lambda tf, x: tf.signal.overlap_and_add(
+        tf.signal.frame(x, 4, 2, axis=-1) * [0.2, 1.0, 0.7, 0.3], 2
+    ),
     "gather": lambda tf, x: tf.gather(x, [3, 0, 0], axis=1),
     "l2_normalize": lambda tf, x: tf.math.l2_normalize(x, axis=-1),
     "matmul transposed": lambda tf, x: tf.matmul(x, x, transpose_b=True),
@@ -30,11 +33,15 @@ OPERATIONS: dict[str, Callable[[Any, Any], Any]] = {
     "reduce_max, reduce_mean": lambda tf, x: tf.reduce_max(x, 1) - tf.reduce_mean(x, axis=1),
     "reduce_logsumexp": lambda tf, x: tf.reduce_logsumexp(x, axis=-1),
     "reshape with shape": lambda tf, x: tf.reshape(x, [tf.shape(x)[0], 15, 2]),
+    "reshape with shapes": lambda tf, x: tf.reshape(
+        x, tf.concat([tf.shape(x)[:-1], [1, tf.shape(x)[2]]], axis=0)
+    ),
     "reverse": lambda tf, x: tf.reverse(x, axis=[1]),
     "roll": lambda tf, x: tf.roll(x, 2, axis=1),
     "softmax, sigmoid": lambda tf, x: tf.nn.softmax(x, axis=1) * tf.sigmoid(x),
     "split": lambda tf, x: tf.split(x, 3, axis=1)[1],
     "stack": lambda tf, x: tf.stack([x, x * 2.0], axis=1),
+    "stft": lambda tf, x: tf.abs(tf.signal.stft(x, 4, 1)),
     "tensordot": lambda tf, x: tf.tensordot(x, np.full((5, 3), 0.3, "float32"), axes=1),
     "tile": lambda tf, x: tf.tile(x, [1, 2, 1]),
     "top_k": lambda tf, x: tf.math.top_k(x, 3).values,
