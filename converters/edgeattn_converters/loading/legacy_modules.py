@@ -18,10 +18,16 @@ from unittest import mock
 
 from edgeattn_converters.loading.migrate.keras1 import DATA_FORMATS
 
-# Names under which programs import Keras, and the private copy of Keras 2 in TensorFlow, whose
-# layers Keras 3 does not accept.
-_ROOTS = re.compile(r"(keras|tensorflow\.keras|tensorflow\.python\.keras)(\.|$)")
+# Names under which programs import Keras.
+_ROOTS = re.compile(
+    r"(keras|tensorflow\.(compat\.v[12]\.)?keras|tensorflow\.python\.keras|tf_keras)(\.|$)"
+)
+# The private copy of Keras 2 in TensorFlow, whose layers Keras 3 does not accept.
 _PRIVATE = "tensorflow.python.keras"
+# The package that continues Keras 2, and its implementation, which has helpers of Keras 2.
+_PACKAGE, _IMPLEMENTATION = "tf_keras", "tf_keras.src"
+# Modules whose attribute ``keras`` an import would replace.
+_IN_TENSORFLOW = ("tensorflow.python", "tensorflow.compat.v1", "tensorflow.compat.v2")
 # Functions of Keras 2 that only compute, and that neither Keras 3 nor its copy in TensorFlow has.
 _OF_KERAS_2 = (
     # A class, whose objects keep the dropout masks of recurrent cells, which are not used.
@@ -65,15 +71,15 @@ def provide() -> None:
 @contextlib.contextmanager
 def importable() -> Iterator[None]:
     """Let programs import the modules of Keras 1 and 2, after :func:`provide`."""
-    private = _PRIVATE.rpartition(".")
     with mock.patch.dict(sys.modules), contextlib.ExitStack() as stack:
-        for name in list(sys.modules):
-            if _is_private(name):
-                del sys.modules[name]
-        parent = sys.modules.get(private[0])
-        if parent is not None and hasattr(parent, private[2]):
-            stack.enter_context(mock.patch.object(parent, private[2], _module(_PRIVATE)))
-        finders = [_Finder(_is_private), *sys.meta_path, _Finder(_is_of_keras)]
+        for name in filter(_is_replaced, list(sys.modules)):
+            del sys.modules[name]
+        for name in _IN_TENSORFLOW:
+            parent = sys.modules.get(name)
+            if parent is not None and hasattr(parent, "keras"):
+                module = _module(f"{name}.keras")
+                stack.enter_context(mock.patch.object(parent, "keras", module))
+        finders = [_Finder(_is_replaced), *sys.meta_path, _Finder(_is_of_keras)]
         stack.enter_context(mock.patch.object(sys, "meta_path", finders))
         for module in _places():
             stack.enter_context(
@@ -130,7 +136,17 @@ class _Finder(MetaPathFinder, Loader):
         """Return the spec of a module that is made here, None for others."""
         if not self._finds(fullname):
             return None
+        if fullname == _PACKAGE and _IMPLEMENTATION not in sys.modules:
+            self._import_implementation()
         return importlib.machinery.ModuleSpec(fullname, self, is_package=True)
+
+    def _import_implementation(self) -> None:
+        """Import the implementation of the package, which cannot be found below another module."""
+        others = [finder for finder in sys.meta_path if finder is not self]
+        with mock.patch.object(sys, "meta_path", others), contextlib.suppress(ImportError):
+            importlib.import_module(_PACKAGE)
+        for name in filter(_is_replaced, list(sys.modules)):
+            del sys.modules[name]
 
     def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType:
         """Return the module."""
@@ -140,8 +156,15 @@ class _Finder(MetaPathFinder, Loader):
         """Do nothing: the module is complete."""
 
 
-def _is_private(name: str) -> bool:
-    return name == _PRIVATE or name.startswith(f"{_PRIVATE}.")
+def _is_replaced(name: str) -> bool:
+    """Return whether a module of another Keras is replaced by one with what Keras 3 has of it."""
+    if _is_in(name, _PRIVATE):
+        return True
+    return _is_in(name, _PACKAGE) and not _is_in(name, _IMPLEMENTATION) and _is_of_keras(name)
+
+
+def _is_in(name: str, package: str) -> bool:
+    return f"{name}.".startswith(f"{package}.")
 
 
 def _is_of_keras(name: str) -> bool:
@@ -152,7 +175,11 @@ def _module(name: str) -> ModuleType:
     """A module ``name`` with what Keras 3 has of it."""
     module = _Module(name)
     vars(module).update(
-        {key: value for key, value in (_target(name) or {}).items() if not key.startswith("__")}
+        {
+            key: value
+            for key, value in (_target(name) or {}).items()
+            if key == "__version__" or not key.startswith("__")
+        }
     )
     return module
 

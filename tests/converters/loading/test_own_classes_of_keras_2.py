@@ -407,6 +407,10 @@ IMPORTED = {
     "from tensorflow.python.keras.layers import Layer": "Layer",
     "from tensorflow.python.keras.engine.base_layer import Layer": "Layer",
     "from tensorflow.python import keras as old": "old.layers.Layer",
+    "import tf_keras as old\nfrom tf_keras import backend as K, layers": "old.layers.Layer",
+    "from tensorflow.compat.v1.keras.backend import set_session\n"
+    "from tensorflow.compat.v1.keras import layers as old": "old.Layer",
+    "from tensorflow.compat.v2 import keras as old": "old.layers.Layer",
     "from keras.engine.training import Model\nfrom keras.utils.np_utils import to_categorical": (
         "keras.layers.Layer"
     ),
@@ -417,7 +421,7 @@ IMPORTED = {
 
 @pytest.mark.parametrize("imports", IMPORTED)
 def test_modules_of_keras_2(imports: str, tmp_path: Path) -> None:
-    """The layers of ``tensorflow.python.keras`` are none of Keras 3."""
+    """The layers of ``tensorflow.python.keras`` and ``tf_keras`` are none of Keras 3."""
     path, expected = write(NAMES, NAMED["ignoring them"], tmp_path, "2.9.0")
     text = NAMES.replace("keras.layers.Layer", IMPORTED[imports])
     np.testing.assert_allclose(load(text, path, imports).model(X), expected, rtol=1e-4, atol=1e-5)
