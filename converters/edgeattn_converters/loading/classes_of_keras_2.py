@@ -3,7 +3,7 @@
 import contextlib
 import functools
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 from unittest import mock
 
@@ -25,6 +25,58 @@ def computes_in_graph(stored: object, version: Sequence[int]) -> bool:
     TensorFlow 2.0 and 2.1.
     """
     return () < tuple(version) < ((2, 3) if str(stored).endswith("-tf") else _FIRST_OF_TENSORFLOW)
+
+
+def restore_weights(cls: Any) -> None:
+    """Let ``call`` of a class, and of its parents, assign tensors to attributes with weights.
+
+    The next call gets the weights again. In Keras before 2.4, a call was part of one graph, and the
+    tensors of a graph are unknown in any other.
+    """
+    for parent in cls.__mro__:
+        method = vars(parent).get("call")
+        if is_own_class(parent) and inspect.isfunction(method) and inspect.unwrap(method) is method:
+            parent.call = _restoring(method)
+
+
+def _restoring(method: Callable[..., Any]) -> Callable[..., Any]:
+    import keras
+
+    @functools.wraps(method)
+    def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
+        weights = {
+            name: value for name, value in vars(layer).items() if isinstance(value, keras.Variable)
+        }
+        try:
+            return method(layer, *args, **kwargs)
+        finally:
+            vars(layer).update(weights)
+
+    return call
+
+
+def infer_output_shape(cls: Any) -> None:
+    """Let a class have the output shape of its ``call`` if it does not define one, as in Keras 2.
+
+    In Keras 3, layers around it, such as TimeDistributed, then fail.
+    """
+    from keras.src.utils.python_utils import default, is_default
+
+    if is_default(cls.compute_output_shape):
+        cls.compute_output_shape = default(_shape_of_call)
+
+
+def _shape_of_call(layer: Any, input_shape: Any) -> Any:
+    import keras
+    from keras.src.backend import compute_output_spec
+
+    def tensor(shape: Any) -> Any:
+        return keras.KerasTensor(shape, dtype=layer.compute_dtype)
+
+    several = bool(input_shape) and isinstance(input_shape[0], list | tuple)
+    inputs = [tensor(shape) for shape in input_shape] if several else tensor(input_shape)
+    outputs = compute_output_spec(layer.call, inputs)
+    return keras.tree.map_structure(lambda output: output.shape, outputs)
 
 
 def infer_outputs_by_call(cls: Any) -> None:

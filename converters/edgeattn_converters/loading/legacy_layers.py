@@ -6,6 +6,7 @@ from typing import Any
 from unittest import mock
 
 from edgeattn_converters.loading import (
+    classes_of_keras_2,
     implicit_masks,
     legacy_arguments,
     legacy_calls,
@@ -16,6 +17,7 @@ from edgeattn_converters.loading import (
 )
 from edgeattn_converters.loading.legacy_program import Program
 from edgeattn_converters.loading.migrate import keras1
+from edgeattn_converters.loading.own_classes import is_own_class
 
 # Functions that only concern training.
 _OF_TRAINING = {
@@ -98,13 +100,22 @@ def _constructor(cls: Any, program: Program) -> Callable[..., None]:
     def with_arguments(layer: Any, *args: Any, **kwargs: Any) -> None:
         given = frozenset(keras1.keras2_names(cls.__name__, kwargs))
         args, kwargs = legacy_arguments.current(cls.__name__, args, kwargs, program)
-        masks_of_classes.trace_masks(type(layer))
-        if program.version < (3,):
-            implicit_masks.pass_masks(type(layer))
+        if is_own_class(type(layer)):
+            _adapt(type(layer), program)
         create(layer, *args, **kwargs)
         program.record(cls.__name__, layer.name, given)
 
     return with_arguments
+
+
+def _adapt(cls: Any, program: Program) -> None:
+    """Let a class of the user compute as in the Keras that saved the weights."""
+    masks_of_classes.trace_masks(cls)
+    if program.version < (3,):
+        implicit_masks.pass_masks(cls)
+        classes_of_keras_2.restore_weights(cls)
+        classes_of_keras_2.infer_output_shape(cls)
+        classes_of_keras_2.provide_weight_lists(cls)
 
 
 def _accept_models(replace: Callable[[Any, str, Any], None], program: Program) -> None:

@@ -210,6 +210,9 @@ def _load_program(built: programs.Built, request: _Request) -> LoadedModel:
         kept = built.with_trained_values()
         if kept is not built.model:
             loaded = _load_built(built.file, kept, request)
+        if unsaved := own_layers.variables_of_tensorflow(built.model):
+            again = own_layers.variables_of_tensorflow(built.build())
+            built.program.notes.extend(own_layers.check_unsaved(unsaved, again))
     return replace(loaded, notes=(*dict.fromkeys(built.program.notes), *loaded.notes))
 
 

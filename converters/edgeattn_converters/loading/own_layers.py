@@ -58,18 +58,16 @@ def created_as_stored(objects: Mapping[str, Any], ctx: Context) -> Iterator[None
             stack.enter_context(mock.patch.object(cls, "from_config", staticmethod(create)))
         if classes and ctx.era < 3:
             for cls in classes:
-                _infer_output_shape(cls)
                 masks_of_classes.trace_masks(cls)
                 implicit_masks.pass_masks(cls)
+                classes_of_keras_2.restore_weights(cls)
+                classes_of_keras_2.infer_output_shape(cls)
                 classes_of_keras_2.provide_weight_lists(cls)
                 if ctx.of_tensorflow:
                     classes_of_keras_2.infer_outputs_by_call(cls)
-            stack.enter_context(_variables_of_tensorflow())
+            stack.enter_context(weights_of_keras_2())
             if ctx.of_tensorflow:
                 stack.enter_context(tracking_order.recorded())
-            # Keras 2 let classes add weights to a layer that is built, such as the one they wrap.
-            unlocked = mock.patch.object(keras.layers.Layer, "_lock_state")
-            stack.enter_context(unlocked)
             stack.enter_context(_activations_of_keras_2())
             _bind_activations(classes)
         yield
@@ -142,30 +140,6 @@ def _accept_inputs_by_any_name(cls: Any) -> None:
             setattr(cls, name, _of_one_shape(method))
 
 
-def _infer_output_shape(cls: Any) -> None:
-    """Let a class have the output shape of its ``call`` if it does not define one, as in Keras 2.
-
-    In Keras 3, layers around it, such as TimeDistributed, then fail.
-    """
-    from keras.src.utils.python_utils import default, is_default
-
-    if is_default(cls.compute_output_shape):
-        cls.compute_output_shape = default(_shape_of_call)
-
-
-def _shape_of_call(layer: Any, input_shape: Any) -> Any:
-    import keras
-    from keras.src.backend import compute_output_spec
-
-    def tensor(shape: Any) -> Any:
-        return keras.KerasTensor(shape, dtype=layer.compute_dtype)
-
-    several = bool(input_shape) and isinstance(input_shape[0], list | tuple)
-    inputs = [tensor(shape) for shape in input_shape] if several else tensor(input_shape)
-    outputs = compute_output_spec(layer.call, inputs)
-    return keras.tree.map_structure(lambda output: output.shape, outputs)
-
-
 def _of_one_shape(method: Callable[..., Any]) -> Callable[..., Any]:
     def of_one_shape(layer: Any, input_shape: Any) -> Any:
         return method(layer, input_shape)
@@ -174,8 +148,11 @@ def _of_one_shape(method: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @contextlib.contextmanager
-def _variables_of_tensorflow() -> Iterator[None]:
-    """Let attributes that are a ``tf.Variable`` be weights of a layer, in the order of Keras 2."""
+def weights_of_keras_2() -> Iterator[None]:
+    """Let attributes that are a ``tf.Variable`` be weights of a layer, in the order of Keras 2.
+
+    Keras 2 also let classes add weights to a layer that is built, such as the one they wrap.
+    """
     import keras
     import tensorflow as tf
 
@@ -189,7 +166,10 @@ def _variables_of_tensorflow() -> Iterator[None]:
             )
         set_attribute(layer, name, value)
 
-    with mock.patch.object(keras.layers.Layer, "__setattr__", with_weights):
+    with (
+        mock.patch.object(keras.layers.Layer, "__setattr__", with_weights),
+        mock.patch.object(keras.layers.Layer, "_lock_state"),
+    ):
         yield
 
 
@@ -254,13 +234,17 @@ def variables_of_tensorflow(model: Any) -> dict[str, Any]:
     """
     import tensorflow as tf
 
-    return {
-        f"{name!r} of layer {layer.name!r} (class {type(layer).__name__})": value
-        for layer in model._flatten_layers()
-        if is_own_class(type(layer))
-        for name, value in vars(layer).items()
-        if isinstance(value, tf.Variable)
-    }
+    found = {}
+    for layer in model._flatten_layers():
+        for name, value in vars(layer).items() if is_own_class(type(layer)) else ():
+            # TensorFlow keeps lists of its own of what an object contains.
+            variables = () if name.startswith("_self_") else custom_objects.in_attribute(value)
+            for number, variable in enumerate(variables):
+                if isinstance(variable, tf.Variable):
+                    place = f"{name}[{number}]" if variable is not value else name
+                    where = f"layer {layer.name!r} (class {type(layer).__name__})"
+                    found[f"{place!r} of {where}"] = variable
+    return found
 
 
 def check_unsaved(found: Mapping[str, Any], again: Mapping[str, Any]) -> list[str]:

@@ -9,6 +9,7 @@ from edgeattn_converters.loading import (
     classes_of_keras_2,
     config_inspection,
     implicit_masks,
+    own_layers,
     values_of_build,
 )
 from edgeattn_converters.loading.architecture import function_model
@@ -76,6 +77,7 @@ def _run(file: ModelFile, architecture: str, samples: Mapping[str, Any], program
                 stack.enter_context(tracking_order.recorded())
             if program.version < (3,):
                 stack.enter_context(implicit_masks.passed())
+                stack.enter_context(own_layers.weights_of_keras_2())
             elif program.may_be_older:
                 stack.enter_context(implicit_masks.reported(program.notes))
             return function_model(architecture, samples, program)

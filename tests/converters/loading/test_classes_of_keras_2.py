@@ -22,6 +22,7 @@ OLD = tf_keras.layers
 X = np.random.default_rng(5).normal(size=(4, 6, 3)).astype("float32")
 X[1, 4:] = 0.0
 
+IMPORTS = "import keras\nimport numpy as np\nfrom keras import backend as K"
 CLASSES = """
 class Head(keras.layers.Layer):
     # What it says is true with a mean at the end only.
@@ -143,7 +144,9 @@ def outputs(
 
     With the text of a function ``build``, the file contains weights only.
     """
-    names: dict[str, Any] = {"__name__": "own", "keras": tf_keras, "K": tf_keras.backend}
+    names: dict[str, Any] = {
+        "__name__": "own", "keras": tf_keras, "K": tf_keras.backend, "np": np,
+    }  # fmt: skip
     # tf_keras rejects the lists of weights that Keras 2.2 accepted.
     lines = (line for line in text.splitlines() if "trainable_weights" not in line)
     exec("\n".join(lines).replace("from keras", "from tf_keras.src"), names)
@@ -155,7 +158,7 @@ def outputs(
     model.set_weights([generator.uniform(0.2, 1, w.shape) for w in model.get_weights()])
     path, own = folder / "m.h5", folder / "own.py"
     (model.save_weights if program else model.save)(path)
-    own.write_text(f"import keras\nfrom keras import backend as K\n{text}\n{program}")
+    own.write_text(f"{IMPORTS}\n{text}\n{program}")
     options = {"architecture": f"{own}:build"} if program else {"custom_objects": own}
     loaded = load_model(audit_file(path), **options)
     return np.asarray(model(X)), np.asarray(loaded.model(X))
@@ -192,13 +195,37 @@ def test_classes_compute_what_keras_2_computed(
     np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-5)
 
 
+# The class of richliao/textClassifier, in a model that TimeDistributed calls.
+ASSIGNED = """
+class Attending(keras.layers.Layer):
+    def build(self, shape):
+        self.W = K.variable(np.full((shape[-1], 2), 0.5), name="W")
+        self.u = K.variable(np.full((2, 1), 0.5), name="u")
+        self.trainable_weights = [self.W, self.u]
+        super().build(shape)
+
+    def call(self, x):
+        weights = K.softmax(K.squeeze(K.dot(K.tanh(K.dot(x, self.W)), self.u), -1))
+        return K.sum(x * K.expand_dims(weights), axis=1)
+
+def inner():
+    x = keras.Input((2, 3))
+    return keras.Model(x, Attending()(x))
+"""
+
+
 @pytest.mark.parametrize(
     ("text", "layers", "call"),
     [
+        (
+            ASSIGNED,
+            "keras.layers.TimeDistributed(inner())(keras.layers.Reshape((3, 2, 3))(x))",
+            lambda own, x: OLD.TimeDistributed(own["inner"]())(OLD.Reshape((3, 2, 3))(x)),
+        ),
         (CLASSES, "Mean()(Head()(x))", lambda own, x: own["Mean"]()(own["Head"]()(x))),
         (LISTS, "Mixed()(x)", lambda own, x: own["Mixed"]()(x)),
     ],
-    ids=["shape", "order"],
+    ids=["weights", "shape", "order"],
 )
 def test_programs_for_weights_of_keras_2(
     text: str, layers: str, call: Callable[[Any, Any], Any], tmp_path: Path

@@ -13,6 +13,7 @@ import keras
 import numpy as np
 import pytest
 from keras import layers
+from long_parameters import only
 
 from edgeattn.errors import UnsupportedModelError, UsageError
 from edgeattn_converters.loading import custom_objects
@@ -672,3 +673,35 @@ def test_constants_of_a_recurrent_layer(states: int, tmp_path: Path) -> None:
     with pytest.raises(UnsupportedModelError, match="'rnn' is called with constants") as error:
         load_model(audit_file(tmp_path / "m.h5"), custom_objects=tmp_path / "own.py")
     assert "RepeatVector" in str(error.value.hint)
+
+
+@pytest.mark.parametrize("attribute", only(["w", "[w]"], "w"))
+@pytest.mark.parametrize("value", ["np.random.normal(size=(3, 2))", "np.ones((3, 2))"])
+def test_weights_without_variables_of_tensorflow(
+    attribute: str, value: str, tmp_path: Path
+) -> None:
+    """Keras 3 does not save them: the outputs were those of random values, without a note."""
+    own = tmp_path / "own.py"
+    own.write_text(
+        "import keras\nimport numpy as np\nimport tensorflow as tf\n"
+        "class Own(keras.layers.Layer):\n"
+        "    def build(self, shape):\n"
+        f"        w = tf.Variable({value}, dtype='float32')\n"
+        f"        self.w = {attribute}\n"
+        "        self.dense = keras.layers.Dense(3)\n"
+        "    def call(self, x):\n"
+        "        w = self.w\n"
+        "        return tf.matmul(self.dense(x), w[0] if isinstance(w, list) else w)\n"
+        "def net():\n"
+        "    x = keras.Input((3,))\n"
+        "    return keras.Model(x, Own()(x))\n"
+    )
+    names: dict[str, Any] = {}
+    exec(own.read_text(), names)
+    names["net"]().save_weights(tmp_path / "m.weights.h5")
+    if "ones" in value:
+        loaded = load_model(audit_file(tmp_path / "m.weights.h5"), architecture=f"{own}:net")
+        assert any("with the same values" in note for note in loaded.notes)
+    else:
+        with pytest.raises(UnsupportedModelError, match="which Keras 3 does not save"):
+            load_model(audit_file(tmp_path / "m.weights.h5"), architecture=f"{own}:net")

@@ -13,6 +13,7 @@ import h5py
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 import tf_keras
 
 from edgeattn.errors import UnsupportedModelError, UsageError
@@ -529,3 +530,25 @@ def test_output_shapes_are_those_of_the_call(
     loaded = load(HIGHWAY, path)
     np.testing.assert_allclose(loaded.model(X), expected, atol=1e-5)
     assert loaded.model.output_shape[1:] == expected.shape[1:]
+
+
+SCORED = """
+class Scored(keras.layers.Layer):
+    def build(self, shape):
+        self.v = self.add_weight(name="v", shape=(shape[-1],), initializer="ones")
+
+    def call(self, x):
+        v = K.reshape(self.v, (-1, 1))
+        return K.sum(K.softmax(K.dot(x, v), axis=1) * x, axis=1)
+"""
+
+
+def test_tensors_in_attributes_with_weights(tmp_path: Path) -> None:
+    """Keras before 2.4 had one graph; the tensor of a graph was used in the next one."""
+    call = functional(lambda own, x: own["Scored"]()(x))
+    path, expected = write(f"K = keras.backend\n{SCORED}", call, tmp_path, "2.2.4")
+    text = SCORED.replace("v = K", "self.v = K").replace(", v)", ", self.v)")
+    loaded = load(text, path, "from keras import backend as K").model
+    predict = tf.function(loaded)
+    np.testing.assert_allclose(predict(X), expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(loaded(X), expected, rtol=1e-4, atol=1e-5)
