@@ -37,27 +37,39 @@ def replacements(*, integers: bool = False) -> Mapping[str, Callable[..., Any]]:
 
 
 def _rsqrt(integers: bool, x: Any) -> Any:
-    """``1 / |sqrt(x)|``; None if RSQRT is right."""
+    """``1 / sqrt(x)``; None if RSQRT is right."""
     import tensorflow as tf
 
-    # The converter leaves a division by a magnitude.
-    return None if _may_have_rsqrt(x, integers) else 1 / tf.abs(tf.sqrt(x))
+    if _may_have_rsqrt(x, integers):
+        return None
+    return _quotient(integers, tf.ones([], x.dtype), tf.sqrt(x))
 
 
 def _power(integers: bool, x: Any, exponent: Any) -> Any:
+    """The power of 0 is infinity, that of -0, too."""
     import tensorflow as tf
 
     value = tf.get_static_value(exponent)
-    return _rsqrt(integers, x) if value is not None and np.all(np.equal(value, -0.5)) else None
+    if value is None or not np.all(np.equal(value, -0.5)) or _may_have_rsqrt(x, integers):
+        return None
+    return 1 / tf.abs(tf.sqrt(x))
 
 
 def _division(integers: bool, x: Any, y: Any) -> Any:
-    import tensorflow as tf
-
     is_root = getattr(getattr(y, "op", None), "type", "") == "Sqrt"
     if not is_root or _may_have_rsqrt(y.op.inputs[0], integers):
         return None
-    return x / tf.abs(y)
+    return _quotient(integers, x, y)
+
+
+def _quotient(integers: bool, x: Any, root: Any) -> Any:
+    """``x / root``, whose divisor the converter does not recognize as a root.
+
+    A root of -0 is -0. Integers have no such zero, and no operator for ``-x``.
+    """
+    import tensorflow as tf
+
+    return x / tf.abs(root) if integers else -x / -root
 
 
 def _may_have_rsqrt(x: Any, integers: bool) -> bool:

@@ -36,6 +36,9 @@ FUNCTIONS = {
     "reciprocal_of_moved": lambda x: 1.0 / ops.reshape(ops.stack([-x, x], -1)[..., 0], (-1, 3, 3)),
     "reciprocal_of_product": lambda x: ops.reciprocal(x * x * -x),
     "reciprocal_of_tanh": lambda x: 1.0 / ops.tanh(-x),
+    "reciprocal_root": lambda x: ops.rsqrt(-ops.abs(x)),
+    "power": lambda x: tf.pow(-ops.minimum(ops.abs(x), 9.0), -0.5),
+    "quotient_by_root": lambda x: (x + 2.0) / ops.sqrt(-ops.abs(x)),
     "odd_power_of_negated": lambda x: tf.pow(-x, -1.0),
     "sign_of_negated": lambda x: ops.signbit(-x),
 }
