@@ -13,6 +13,7 @@ import tf_keras
 from edgeattn.errors import UnsafeModelError, UnsupportedModelError
 from edgeattn_converters.loading.audit import audit_file
 from edgeattn_converters.loading.load import load_model
+from edgeattn_converters.loading.migrate.custom_layers import missing_class
 
 layers = tf_keras.layers
 X = np.random.default_rng(3).normal(size=(4, 5, 3)).astype("float32")
@@ -213,3 +214,44 @@ def test_lambda_layers_of_an_architecture(models: Any, tmp_path: Path) -> None:
     trust = str(refused.value.hint).rsplit(" ", 1)[-1]
     loaded = load_model(audit_file(tmp_path / "w.h5", trust=trust), **options)
     np.testing.assert_allclose(loaded.model(X), model(X), rtol=1e-5, atol=1e-6)
+
+
+# Configs as the packages write them (get_config of keras-tcn 3.5.7, keras-self-attention 0.51.0 and
+# keras-multi-head 0.29.0), without arguments that do not matter here.
+OF_PACKAGES: dict[str, tuple[dict[str, Any], str, str]] = {
+    "TCN": (
+        {"nb_filters": 8, "kernel_size": 2, "nb_stacks": 1, "dilations": [1, 2],
+         "use_skip_connections": True},
+        "keras-tcn", "from tcn import TCN",
+    ),
+    "SeqSelfAttention": (
+        {"units": 4, "attention_width": None, "attention_activation": "sigmoid"},
+        "keras-self-attention", "from keras_self_attention import SeqSelfAttention",
+    ),
+    "SeqWeightedAttention": (
+        {"use_bias": True, "return_attention": False},
+        "keras-self-attention", "from keras_self_attention import SeqWeightedAttention",
+    ),
+    "MultiHead": (
+        {"layers": [], "reg_index": None, "reg_slice": None, "reg_factor": 0.0},
+        "keras-multi-head", "from keras_multi_head import MultiHead",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("class_name", OF_PACKAGES)
+def test_packages_of_classes_without_a_module_are_named(class_name: str) -> None:
+    """Keras 2 stores no module in .h5 files; other arguments are those of another class."""
+    config, package, line = OF_PACKAGES[class_name]
+    item = {"class_name": class_name, "config": {"name": "layer", **config}}
+    missing = missing_class(item)
+    assert missing.message.startswith(f"Layer 'layer' needs the class {class_name} of the package")
+    assert f"pip install {package}." in missing.hint
+    assert f"'{line}'" in missing.hint
+    assert missing.hint.endswith("(or the file that defines the class, if it is yours)")
+    for other in (
+        {**item, "config": {"name": "layer", "filters": 3}},
+        {**item, "module": "my_layers"},
+        {"class_name": "Other", "module": "tcn", "config": {"name": "layer"}},
+    ):
+        assert not missing_class(other).hint

@@ -33,6 +33,18 @@ _PACKAGES = {
     "keras_cv": "keras-cv",
     "tensorflow_addons": "tensorflow-addons",
     "tensorflow_probability": "tensorflow-probability",
+    "keras_multi_head": "keras-multi-head",
+    "keras_self_attention": "keras-self-attention",
+}
+# A module of the user may have this name too.
+_INSTALLED_AS = {**_PACKAGES, "tcn": "keras-tcn"}
+# Classes of packages that .h5 files store without a module: the package, and arguments of the
+# class. Other classes may have these names, but not these arguments, too.
+_CLASSES_OF_PACKAGES = {
+    "MultiHead": ("keras_multi_head", {"layers", "reg_index", "reg_slice", "reg_factor"}),
+    "SeqSelfAttention": ("keras_self_attention", {"attention_width", "attention_activation"}),
+    "SeqWeightedAttention": ("keras_self_attention", {"use_bias", "return_attention"}),
+    "TCN": ("tcn", {"nb_filters", "nb_stacks", "dilations", "use_skip_connections"}),
 }
 # Modules of classes that a notebook or a program defines itself.
 _UNNAMED = ("", "builtins", "__main__")
@@ -124,15 +136,28 @@ def _package(item: Config) -> str | None:
     return next((root for root in roots if root in _PACKAGES), None)
 
 
+def _package_by_arguments(item: Config) -> str | None:
+    """Return the package with a class of this name and these arguments; None for other modules."""
+    class_name = unqualified(str(item.get("class_name")))
+    package, arguments = _CLASSES_OF_PACKAGES.get(class_name, (None, set()))
+    module = item.get("module")
+    differs = isinstance(module, str) and module.split(".")[0] not in (package, *_UNNAMED)
+    return None if differs or not arguments <= set(item.get("config") or {}) else package
+
+
 def _class_of_package(item: Config, owner: str, package: str) -> Missing:
     class_name, module = unqualified(str(item.get("class_name"))), str(item.get("module"))
-    if module.split(".")[0] != package:
+    own = ""
+    if package == _package_by_arguments(item):
+        module = package
+        own = " (or the file that defines the class, if it is yours)"
+    elif module.split(".")[0] != package:
         module = f"{package}.layers"
     return Missing(
         f"{owner} needs the class {class_name} of the package {package}.",
         definition=class_name,
-        hint=f"Run: pip install {_PACKAGES[package]}. Then write 'from {module} import "
-        f"{class_name}' in a Python file and pass it: --custom-objects FILE.py",
+        hint=f"Run: pip install {_INSTALLED_AS[package]}. Then write 'from {module} import "
+        f"{class_name}' in a Python file and pass it: --custom-objects FILE.py{own}",
     )
 
 
@@ -145,7 +170,7 @@ def missing_class(item: Config, owner: str | None = None) -> Missing:
     config = item.get("config") or {}
     base = _base_class(item) if owner is None else "keras.Model"
     owner = owner or f"Layer {layer_name(item)!r}"
-    if (package := _package(item)) is not None:
+    if (package := _package(item) or _package_by_arguments(item)) is not None:
         return _class_of_package(item, owner, package)
     definition = f"class {class_name} (a {base})"
     if class_name == "Attention" and "units" not in config and "use_scale" not in config:
