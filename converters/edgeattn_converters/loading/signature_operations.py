@@ -35,6 +35,9 @@ _OF_CONTENTS = re.compile(
 # The functions that write and read checkpoints; nothing calls them here.
 _SAVER = re.compile(r"__inference__traced_(save|restore)_\d+")
 _SAVER_NODES = frozenset({"saver_filename", "StatefulPartitionedCall", "NoOp"})
+# Loops that TensorFlow 1 builds; neither TFLite nor functions of TensorFlow 2 have them.
+_LOOPS_OF_TENSORFLOW_1 = frozenset({"Enter", "RefEnter"})
+_SAVE_AGAIN = "Save its signature with TensorFlow 2, by the program in docs/loading.md."
 _REBUILD = "Convert the Keras file that the folder was exported from."
 
 
@@ -53,7 +56,7 @@ def check_operations(path: Path, message: Any) -> None:
         raise unsupported(path, f"has {len(message.meta_graphs)} graphs.")
     [meta] = message.meta_graphs
     if not meta.HasField("object_graph_def"):
-        raise unsupported(path, "was written by TensorFlow 1.")
+        raise unsupported(path, "was written by TensorFlow 1.", _SAVE_AGAIN)
     kinds = {node.WhichOneof("kind") for node in meta.object_graph_def.nodes}
     if kinds & {"asset", "resource"} or meta.asset_file_def:
         raise unsupported(path, "has tables or other files beside its graph.")
@@ -77,6 +80,14 @@ def check_operations(path: Path, message: Any) -> None:
                 f"({node.name!r}), which may do more than compute.",
                 hint=_REBUILD,
             )
+    loop = next((node.name for node in nodes if node.op in _LOOPS_OF_TENSORFLOW_1), None)
+    if loop is not None:
+        raise unsupported(
+            path,
+            f"has a loop of TensorFlow 1 in its graph ({loop!r}).",
+            "Build the graph again after tf.compat.v1.enable_control_flow_v2() and save it; that "
+            "builds loops of TensorFlow 2.",
+        )
 
 
 def called(nodes: Any) -> Iterator[str]:
