@@ -26,6 +26,7 @@ from edgeattn_converters.lowering.call_replacement import lowered
 from edgeattn_converters.lowering.complex_numbers import complex_as_pairs
 from edgeattn_converters.lowering.constant_operands import ordered_constants
 from edgeattn_converters.lowering.fourier import lower_spectrogram
+from edgeattn_converters.lowering.many_axes import few_axes
 from edgeattn_converters.lowering.masking import select_by_arithmetic
 from edgeattn_converters.lowering.multi_head import lower_multi_head_attention
 from edgeattn_converters.lowering.plain_layers import (
@@ -174,6 +175,7 @@ def _lowered(
         separate_broadcasts() if changes.broadcasts else contextlib.nullcontext(),
         lowered(model, recurrence, _LOWERINGS),
         ordered_constants(),
+        few_axes(),
         missing_operations.replaced_operations(replacements),
         complex_as_pairs(),
         whole_numbers.composed_integers(whole_numbers.TFLITE),
