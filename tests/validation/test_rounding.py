@@ -174,6 +174,18 @@ def test_float32_is_right_within_its_tolerance_only(tmp_path):
     assert (report.verdict, report.conversion) == (PASS, WRONG)
 
 
+def test_an_unstable_model_is_not_called_wrong_on_synthetic_samples(tmp_path):
+    """Its verdict is inconclusive, so nothing is known about the conversion."""
+    bundle = write(tmp_path, "float32", costs(48.5))
+    bundle.manifest.reference.update({"kind": "synthetic", "stable": False})
+    report = validated(bundle, 60.0)
+    assert (report.verdict, report.conversion) == (INCONCLUSIVE, UNKNOWN)
+    assert not any("Wrong" in line for line in conversion_summary([report]))
+    bundle.manifest.reference["stable"] = True
+    report = validated(bundle, 60.0)
+    assert (report.verdict, report.conversion) == (FAIL, WRONG)
+
+
 def test_without_costs_the_limits_of_the_scheme_decide(tmp_path):
     """Bundles of earlier versions have none."""
     bundle = write(tmp_path, "float16", None)
