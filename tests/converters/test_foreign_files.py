@@ -127,6 +127,7 @@ def free_model(path: Path) -> Any:
     return model
 
 
+@pytest.mark.long
 def test_sizes_of_inputs(tmp_path: Path) -> None:
     model = free_model(tmp_path / "m.keras")
     shapes = ((7, 3), (5, 11, 2))

@@ -79,7 +79,7 @@ def written(kind: str, folder: Path, steps: int | None) -> tuple[Path, Any]:
     return path, model
 
 
-@pytest.mark.parametrize("kind", only(list(PROGRAMS), "spectrum", "sizes"))
+@pytest.mark.parametrize("kind", only(list(PROGRAMS), "sizes"))
 @pytest.mark.parametrize("steps", only([64, None], 64))
 def test_calls_become_layers(kind: str, steps: int | None, tmp_path: Path) -> None:
     """Models that a file could contain are rebuilt, as with layers of Keras only."""
@@ -122,6 +122,7 @@ def test_a_shape_is_no_list_of_numbers(tmp_path: Path) -> None:
         load_model(audit_file(tmp_path / "m.h5"), architecture=f"{path}:build")
 
 
+@pytest.mark.long
 def test_functions_are_those_of_tensorflow_afterwards(tmp_path: Path) -> None:
     import keras
     import tensorflow as tf

@@ -95,6 +95,7 @@ def test_a_signature_beside_the_default(tmp_path: Path) -> None:
     assert "another one ('double'), pass --signature" in note
 
 
+@pytest.mark.long
 def test_a_signature_instead_of_layers(tmp_path: Path) -> None:
     import tf_keras
 

@@ -265,7 +265,7 @@ def expected_of_several_samples(kind: str) -> np.ndarray:
     return np.tanh(np.tanh(rows[:, 0]) @ SeveralSamples().w.numpy() + rows[:, 1])
 
 
-@pytest.mark.parametrize("kind", only(["joined", "stacked"], "stacked"))
+@pytest.mark.parametrize("kind", only(["joined", "stacked"], "joined"))
 def test_signatures_of_several_samples(kind: str, tmp_path: Path) -> None:
     """The reference computes four at a time, files one: the graph for one, or for its copies."""
     module = SeveralSamples()
@@ -296,7 +296,8 @@ def test_signatures_that_combine_samples(kind: str, problem: str, tmp_path: Path
         load_model(audit_file(tmp_path / "m"))
 
 
-@pytest.mark.parametrize("kind", only(["attention", "recurrent"], "attention"))
+@pytest.mark.long
+@pytest.mark.parametrize("kind", ["attention", "recurrent"])
 def test_exported_models_for_several_samples(kind: str, tmp_path: Path) -> None:
     """Maps are those of one sample, and the loop of a recurrence starts from one state."""
     model = attention(STEPS)
