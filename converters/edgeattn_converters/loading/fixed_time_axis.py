@@ -102,7 +102,7 @@ def fix_time_axis(config: dict[str, Any], time_steps: TimeSteps | None) -> dict[
         _fix_input(layer, time_steps)
         if layer.get("class_name") == "InputLayer"
         # The first layer of a Sequential may be a model that contains the input layer.
-        else (fix_time_axis(layer, time_steps) if index == 0 else layer)
+        else (fix_time_axis(layer, time_steps) if index == 0 and not inputs else layer)
         for index, layer in enumerate(inner["layers"])
     ]
     return {**config, "config": {**inner, "layers": layers}}

@@ -299,3 +299,18 @@ def test_a_vectorization_for_each_step_of_keras_2_is_refused_for_what_it_is(tmp_
     model.save(tmp_path / "model.keras")
     with pytest.raises(UnsupportedModelError, match="TextVectorization, which no edge runtime"):
         load_model(audit_file(tmp_path / "model.keras"))
+
+
+def test_the_length_of_a_vectorization_ahead_of_a_nested_model(tmp_path: Path) -> None:
+    """The nested model is for any length; that of its input is the one of the vectorization."""
+    vectorize = layers.TextVectorization(vocabulary=["a", "b"], output_sequence_length=7)
+    tokens = keras.Input((None,), dtype="int64", name="tokens")
+    pooled = layers.GlobalMaxPooling1D()(layers.Embedding(5, 3)(tokens))
+    nested = keras.Model(tokens, layers.Dense(2)(pooled), name="nested")
+    sentence = keras.Input((1,), dtype="string", name="sentence")
+    path = tmp_path / "m.keras"
+    keras.Model(sentence, nested(vectorize(sentence))).save(path)
+    model = load_model(audit_file(path)).model
+    assert [tuple(item.shape) for item in model.inputs] == [(None, 7)]
+    data = np.array([[2, 3, 1, 0, 0, 0, 0], [0, 0, 3, 0, 2, 0, 0]])
+    np.testing.assert_allclose(model(data), nested(data), atol=1e-6)
