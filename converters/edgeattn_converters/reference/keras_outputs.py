@@ -1,5 +1,6 @@
 """What Keras computes: outputs of ``model.predict``, and attention maps of the traced model."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +21,8 @@ from edgeattn_converters.tracing.trace import Interface, Traced, trace
 
 # That of Keras itself.
 BATCH_SIZE = 32
+# TensorFlow names the only format that it computes on a CPU.
+_CHANNELS_LAST_ONLY = re.compile(r"\bND?HWC\b")
 
 
 @dataclass(frozen=True)
@@ -63,11 +66,24 @@ def predict(
         reason = next((line for line in reversed(lines) if line), type(error).__name__)
         raise UnsupportedModelError(
             f"Keras itself cannot compute the model on its samples: {reason}",
-            hint="Pass real samples, with values as in training: --samples FILE",
+            hint=_hint(model, str(error.message)),
         ) from error
     names = [spec.name for spec in interface.outputs]
     values = values_by_name(model, predicted, names, [spec.name for spec in interface.inputs])
     return {name: np.asarray(value) for name, value in values.items()}
+
+
+def _hint(model: Any, reason: str) -> str:
+    """What to do if Keras cannot compute a model for this ``reason``."""
+    if not _CHANNELS_LAST_ONLY.search(reason):
+        return "Pass real samples, with values as in training: --samples FILE"
+    if any(hasattr(layer, "signature_function") for layer in getattr(model, "layers", ())):
+        return (
+            "The graph has the channels first, which TensorFlow does not compute on a CPU. Convert "
+            "the .keras or .h5 file of the model, whose layers edgeattn computes with the channels "
+            "last."
+        )
+    return "Rebuild the model with the channels last; TensorFlow computes no others on a CPU."
 
 
 def _samples_of_signature(model: Any) -> int | None:

@@ -20,7 +20,7 @@ from edgeattn_converters.formats import onnx, tflite
 from edgeattn_converters.loading.audit import audit_file
 from edgeattn_converters.loading.load import load_model
 from edgeattn_converters.recipes import recipe_for
-from edgeattn_converters.reference.keras_outputs import keras_function
+from edgeattn_converters.reference.keras_outputs import keras_function, predict
 from edgeattn_converters.tracing.trace import interface_of
 
 STEPS, FEATURES = 5, 3
@@ -423,6 +423,23 @@ def test_plain_tensorflow(tmp_path: Path) -> None:
     outputs = loaded.model({"x": np.eye(3, dtype="float32")})
     np.testing.assert_allclose(outputs["first"], [[1], [2], [3]])
     np.testing.assert_allclose(outputs["second"], [[4], [5], [6]])
+
+
+class ChannelsFirst(Affine):
+    @tf.function(input_signature=[tf.TensorSpec((None, 3, 4, 4), tf.float32, name="x")])
+    def serve(self, x: Any) -> Any:
+        """Return a convolution."""
+        kernel = tf.reshape(self.a, (1, 1, 3, 1))
+        return {"y": tf.nn.conv2d(x, kernel, 1, "SAME", data_format="NCHW")}
+
+
+def test_a_graph_with_the_channels_first(tmp_path: Path) -> None:
+    """No samples help: TensorFlow computes such a convolution on no CPU."""
+    model = load_model(audit_file(save(ChannelsFirst(), tmp_path / "m"))).model
+    with pytest.raises(UnsupportedModelError, match="NHWC") as error:
+        predict(model, interface_of(model), {"x": np.ones((2, 3, 4, 4), "float32")})
+    assert "Convert the .keras or .h5 file" in str(error.value.hint)
+    assert "--samples" not in str(error.value.hint)
 
 
 @pytest.mark.parametrize("name", ["sig.nal", "the-signal", "signal_1"])
