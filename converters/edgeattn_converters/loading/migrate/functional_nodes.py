@@ -139,6 +139,25 @@ class LayerTable:
         return tensor(self._name(name), index - 1 if name in self.models else index, position)
 
 
+def require_one_input(class_name: str, name: str, calls: Sequence[Mapping[str, Any]]) -> None:
+    """Raise an error for a TimeDistributed of Keras 2 that is called with several tensors."""
+    if class_name != "TimeDistributed":
+        return
+    count = max((len(call["args"][0]) for call in calls if _has_several(call)), default=0)
+    if count:
+        raise UnsupportedModelError(
+            f"Layer {name!r} is a TimeDistributed that is called with {count} inputs; that of "
+            "Keras 3 takes one.",
+            hint="Rebuild the model so that the layer takes one input: concatenate the inputs, and "
+            "let the TimeDistributed wrap a model that splits them again. Then load the weights.",
+        )
+
+
+def _has_several(call: Mapping[str, Any]) -> bool:
+    [first, *_] = call["args"] or [None]
+    return isinstance(first, list | Mapping) and not is_tensor(first)
+
+
 def _is_reference(value: Any) -> bool:
     return (
         isinstance(value, list)
