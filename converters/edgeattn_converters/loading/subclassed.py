@@ -3,7 +3,9 @@
 Keras stores the shapes with which such a model was built; samples have shapes and dtypes.
 """
 
+import ast
 import inspect
+import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -86,6 +88,7 @@ def as_functional(
     if len(shapes) == 1 < len(samples) and set(samples) <= set(_arguments(model)):
         # Keras stores the shape of the first argument of call only.
         shapes = {name: list(array.shape) for name, array in samples.items()}
+    samples = _in_call_order(model, samples)
     several = len(shapes) > 1
     shape = {key.removesuffix("_shape"): value for key, value in shapes.items()}
     shape = shape if several else next(iter(shape.values()))
@@ -122,6 +125,7 @@ def create_weights(
     layers = list(model._flatten_layers())
     if not is_subclassed(model) or (all(layer.built for layer in layers) and model.weights):
         return None
+    samples = _in_call_order(model, samples)
     shapes = getattr(model, "_build_shapes_dict", None) or {}
     by_name = len(shapes) > 1
     if not shapes:
@@ -153,12 +157,38 @@ def _called_with_list(
         return False
     # The failed call with a dictionary has recorded that one.
     model._build_shapes_dict = {"input_shape": listed}
-    notes.append(
-        f"call of {type(model).__name__} takes a list. Its inputs are the arrays of the samples in "
-        f"the order of their file: {', '.join(shapes)}. If call takes them in another order, the "
-        "model is wrong: save them in that order."
-    )
+    note = f"call of {type(model).__name__} takes a list. Its inputs are the arrays of the samples "
+    if _unpacked_names(model) == list(shapes):
+        note += f"in the order in which call unpacks them: {', '.join(shapes)}."
+    else:
+        note += (
+            f"in the order of their file: {', '.join(shapes)}. If call takes them in another "
+            "order, the model is wrong: save them in that order."
+        )
+    notes.append(note)
     return True
+
+
+def _in_call_order(model: Any, samples: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the samples in the order in which ``call`` unpacks a list of these names."""
+    names = _unpacked_names(model) if len(samples) > 1 else []
+    return {name: samples[name] for name in names} if set(names) == set(samples) else samples
+
+
+def _unpacked_names(model: Any) -> list[str]:
+    """The names of the items of a list that ``call`` takes, as in ``context, x = inputs``."""
+    try:
+        tree = ast.parse(textwrap.dedent(inspect.getsource(type(model).call)))
+    except (OSError, TypeError, SyntaxError):
+        return []  # a class without a file
+    first = _arguments(model)[:1]
+    for node in ast.walk(tree):
+        if not (isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Tuple)):
+            continue
+        names = [item.id for item in node.targets[0].elts if isinstance(item, ast.Name)]
+        if isinstance(node.value, ast.Name) and [node.value.id] == first:
+            return names
+    return []
 
 
 def _arguments(model: Any) -> list[str]:

@@ -527,7 +527,10 @@ def test_weights_of_a_subclassed_model_that_is_not_called(
     np.testing.assert_allclose(loaded.model(x), model(x), rtol=1e-5, atol=1e-6)
 
 
-def test_weights_of_a_subclassed_model_that_takes_a_list(tmp_path: Path) -> None:
+@pytest.mark.parametrize("names", [("words", "image"), ("context", "x")])
+def test_weights_of_a_subclassed_model_that_takes_a_list(
+    names: tuple[str, str], tmp_path: Path
+) -> None:
     """Several arrays are passed as a dictionary, and as a list if call unpacks its inputs."""
     file = tmp_path / "program.py"
     file.write_text(
@@ -544,14 +547,18 @@ def test_weights_of_a_subclassed_model_that_takes_a_list(tmp_path: Path) -> None
     first, second = X[:, 0], X[:, :2].reshape(len(X), -1)
     expected = model([first, second])
     model.save_weights(tmp_path / "m.weights.h5")
-    np.savez(tmp_path / "samples.npz", words=first, image=second)
+    arrays = dict(zip(names, (first, second), strict=True))
+    if names == ("context", "x"):  # the names in call have an order, whatever that of the file
+        arrays = dict(reversed(arrays.items()))
+    np.savez(tmp_path / "samples.npz", **arrays)
     loaded = load_model(
         audit_file(tmp_path / "m.weights.h5"),
         architecture=f"{file}:Net",
         samples=tmp_path / "samples.npz",
     )
-    assert [tensor.name for tensor in loaded.model.inputs] == ["words", "image"]
-    assert "in the order of their file: words, image." in loaded.notes[0]
+    assert [tensor.name for tensor in loaded.model.inputs] == list(names)
+    order = "of their file" if names == ("words", "image") else "in which call unpacks them"
+    assert f"in the order {order}: {', '.join(names)}." in loaded.notes[0]
     np.testing.assert_allclose(loaded.model([first, second]), expected, rtol=1e-5, atol=1e-6)
 
 
