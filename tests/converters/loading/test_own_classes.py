@@ -97,7 +97,7 @@ def test_class_that_fails_in_keras_3(old_file: tuple[Path, Any], tmp_path: Path)
     assert "Change Pooling" in str(error.value.hint)
 
 
-@pytest.mark.parametrize("module", ["keras_self_attention.seq_self_attention", "__main__"])
+@pytest.mark.parametrize("module", ["own_layers.gates", "__main__"])
 def test_module_of_a_missing_class(module: str, tmp_path: Path) -> None:
     """Keras 3 stores it, so that the user knows which file or package to pass."""
     cls = type("Gate", (keras.layers.Layer,), {"__module__": module, "call": lambda self, x: x})
