@@ -69,15 +69,18 @@ def unqualified(class_name: str) -> str:
 
 def has_masks(stored: Config) -> bool:
     """Return whether a built-in layer creates a mask, at any depth of nested models."""
-    for item in stored_layers(stored):
-        config = item.get("config")
-        if is_model(item) and has_masks(item):
-            return True
-        if item.get("class_name") == "Masking":
-            return True
-        if isinstance(config, dict) and config.get("mask_zero"):
-            return True
-    return False
+    return any(map(_creates_mask, stored_layers(stored)))
+
+
+def _creates_mask(item: Config) -> bool:
+    if is_model(item):
+        return has_masks(item)
+    config = item.get("config")
+    config = config if isinstance(config, Mapping) else {}
+    inner = config.get("layer")
+    if isinstance(inner, Mapping) and _creates_mask(inner):
+        return True
+    return item.get("class_name") == "Masking" or bool(config.get("mask_zero"))
 
 
 def version_numbers(version: Any) -> tuple[int, ...]:

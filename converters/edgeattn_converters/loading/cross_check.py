@@ -248,29 +248,57 @@ def _several_axes(stored: Any) -> Iterator[tuple[str, list[int]]]:
 def _samples(model: Any, stored: Config) -> list[Any]:
     """Return seeded inputs: random numbers, or word indices if the model has an Embedding."""
     generator = np.random.default_rng(SEED)
-    vocabulary = min(_vocabulary_sizes(stored), default=None)
+    vocabulary = min(_vocabulary_sizes(stored), default=0)
+    of_steps = _are_words_of_steps(stored)
     samples = []
     for tensor in model.inputs:
         shape = (SAMPLES, *tensor.shape[1:])
-        if vocabulary is not None and len(shape) == 2:
+        words = vocabulary > 0 and (len(shape) == 2 or (of_steps and len(shape) == 3))
+        if words:
             x = generator.integers(1, max(vocabulary, 2), shape).astype("float64")
         else:
             x = generator.normal(size=shape)
         for row in range(1, SAMPLES):  # every row after the first has more padding
-            x[row, -row * shape[1] // (2 * SAMPLES) or shape[1] :] = 0
+            for axis in range(1, len(shape) if words else 2):
+                padding = -row * shape[axis] // (2 * SAMPLES) or shape[axis]
+                np.moveaxis(x[row], axis - 1, 0)[padding:] = 0
         samples.append(x.astype(tensor.dtype))
     return samples
 
 
 def _vocabulary_sizes(stored: Config) -> list[int]:
-    sizes: list[int] = []
+    return [
+        int(item["config"].get("input_dim") or 2)
+        for item in _flat(stored)
+        if item.get("class_name") == "Embedding"
+    ]
+
+
+def _are_words_of_steps(stored: Config) -> bool:
+    """Return whether a layer looks up the words of every step."""
+    return any(
+        item.get("class_name") == "TimeDistributed"
+        and any(inner.get("class_name") == "Embedding" for inner in _inside(item))
+        for item in _flat(stored)
+    )
+
+
+def _flat(stored: Config) -> Iterator[Config]:
+    """Yield the layers of a model, also those inside models and other layers."""
     for item in stored_layers(stored):
-        if is_model(item):
-            sizes += _vocabulary_sizes(item)
-        config = item.get("config")
-        if isinstance(config, Mapping) and item.get("class_name") == "Embedding":
-            sizes.append(int(config.get("input_dim") or 2))
-    return sizes
+        yield item
+        yield from _inside(item)
+
+
+def _inside(item: Config) -> Iterator[Config]:
+    if is_model(item):
+        yield from _flat(item)
+        return
+    config = item.get("config")
+    inner = config.get("layer") if isinstance(config, Mapping) else None
+    if isinstance(inner, Mapping):
+        yield inner
+        yield from _inside(inner)
 
 
 def _predict(model: Any, samples: Sequence[Any]) -> list[Any]:

@@ -9,10 +9,12 @@ import h5py
 import keras
 import numpy as np
 import pytest
+import tf_keras
 
 import models
 from edgeattn.errors import UnsupportedModelError
 from edgeattn_converters.loading.audit import ModelFile, audit_file
+from edgeattn_converters.loading.config_inspection import has_masks
 from edgeattn_converters.loading.cross_check import compare_with_stock_loader
 from edgeattn_converters.loading.load import load_model
 from edgeattn_converters.loading.migrate.context import Context
@@ -145,3 +147,22 @@ def test_axes_that_keras_loses(is_nested: bool, tmp_path: Path) -> None:
         f"load_model of Keras loses the axes [1, 2] of layer {layer.name!r}"
         for layer in (softmax, norm)
     ]
+
+
+def test_samples_have_words_and_padding_in_every_step(tmp_path: Path) -> None:
+    """The Embedding of the words of sentences failed on them, so nothing was compared."""
+    layers = tf_keras.layers
+    ids = tf_keras.Input((3, 8))
+    words = layers.TimeDistributed(layers.Embedding(9, 4, mask_zero=True))(ids)
+    model = tf_keras.Model(ids, layers.TimeDistributed(layers.GlobalAveragePooling1D())(words))
+    model.save(tmp_path / "m.h5")
+    stored = {"class_name": "Functional", "config": model.get_config()}
+    assert has_masks(stored)
+    x = keras.Input((3, 8))
+    embedding = keras.layers.TimeDistributed(keras.layers.Embedding(9, 4))
+    without_mask = keras.Model(x, keras.ops.mean(embedding(x), axis=2))
+    without_mask.set_weights(model.get_weights())
+    file = audit_file(tmp_path / "m.h5")
+    ctx = Context(2, (2, 21, 0), lambda _: None, {}, lambda _: [], masked=True)
+    with pytest.raises(UnsupportedModelError, match="would be loaded wrongly"):
+        compare_with_stock_loader(file, stored, without_mask, ctx, lambda _: without_mask)
