@@ -48,7 +48,7 @@ def load_module(path: Path, *, option: str, program: Program | None = None) -> A
     except Exception as error:
         raise UsageError(
             f"{option}: {path.name} failed with {type(error).__name__}: "
-            f"{error}{own_files.place(error)}",
+            f"{' '.join(str(error).split())}{own_files.place(error)}",
             hint=_hint(error, path),
         ) from error
     finally:

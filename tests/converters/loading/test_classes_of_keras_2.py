@@ -243,11 +243,13 @@ def build():
     np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-5)
 
 
-def test_errors_of_programs_are_one_line(tmp_path: Path) -> None:
+@pytest.mark.parametrize("at_import", [True, False])
+def test_errors_of_programs_are_one_line(at_import: bool, tmp_path: Path) -> None:
     """Keras explains some of its errors in ten lines."""
     path, own = tmp_path / "m.weights.h5", tmp_path / "own.py"
     keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)]).save_weights(path)
-    own.write_text("def build():\n    raise ValueError('Two\\n\\n  lines.')\n")
-    with pytest.raises(UsageError, match=r"build\(\) failed with ValueError: Two lines\. ") as e:
+    call = "build()\n" if at_import else ""
+    own.write_text(f"def build():\n    raise ValueError('Two\\n\\n  lines.')\n{call}")
+    with pytest.raises(UsageError, match=r"failed with ValueError: Two lines\. \(own") as error:
         load_model(audit_file(path), architecture=f"{own}:build")
-    assert e.value.message.endswith(" (own.py, line 2)")
+    assert error.value.message.endswith(" (own.py, line 2)")
