@@ -37,6 +37,7 @@ RUN_ELSEWHERE = {
     "attention-in-ten-lines.md": "test_documentation.py",
     "first-model.md": "test_tutorials.py",
     "gallery.md": "test_tutorials.py",
+    "loading.md": "converters/loading/test_tensorflow_1.py",
     "moving-from-attention.md": "test_documentation.py",
     "python-api.md": "test_documentation.py",
     "serve.md": "serving/test_mqtt_recipe.py",

@@ -161,7 +161,7 @@ def has_loops(content: bytes) -> bool:
 
 
 def divides_by_roots(content: bytes) -> bool:
-    return {"SQRT", "ABS", "DIV"} <= set(read_tflite(content).operators)
+    return {"SQRT", "NEG", "DIV"} <= set(read_tflite(content).operators)
 
 
 @contextlib.contextmanager

@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from typing import Any
 from unittest import mock
 
-from edgeattn_converters.loading import masks_over_time
 from edgeattn_converters.loading.own_classes import is_own_class
 
 _MARK = "_passes_masks_as_in_keras_2"
@@ -22,6 +21,8 @@ _MARK = "_passes_masks_as_in_keras_2"
 def passed() -> Iterator[None]:
     """Call layers with the masks of Keras 2."""
     import keras
+
+    from edgeattn_converters.loading import masks_over_time
 
     of_keras = keras.layers.Layer.__call__
     if hasattr(of_keras, _MARK):

@@ -19,7 +19,7 @@ import pytest
 from edgeattn import inspection
 from edgeattn.bundle.not_a_bundle import not_a_bundle
 from edgeattn.errors import UnsafeModelError, UnsupportedModelError
-from edgeattn_converters.inspection import _next_command
+from edgeattn_converters.inspection import _next_step
 from edgeattn_converters.loading.audit import audit_file
 from edgeattn_converters.options import ModelSource
 
@@ -199,8 +199,8 @@ def test_other_protobufs_are_not_onnx(content: bytes, tmp_path: Path) -> None:
     ],
 )
 def test_the_next_command_names_any_path(path: str, command: str) -> None:
-    assert _next_command(ModelSource(path)) == command
+    assert _next_step(ModelSource(path), "", {}, ()) == command
     source = ModelSource(path, custom_objects="-my layers.py", trust="a" * 64)
-    assert _next_command(source) == (
+    assert _next_step(source, "", {}, ()) == (
         f"{command} --custom-objects '-my layers.py' --trust {'a' * 64}"
     )
