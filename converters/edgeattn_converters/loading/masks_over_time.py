@@ -10,29 +10,38 @@ from typing import Any
 import keras
 from keras import ops
 
+# Layers, and whether their input has no mask, for which the result has none.
+_Without = set[tuple[int, bool]]
+
 
 class MaskOverTime(keras.Operation):
     """The mask of what a TimeDistributed computes.
 
-    One operation, because Keras refuses operations with the names of the user's layers.
+    One operation, because Keras refuses operations with the names of the user's layers. ``without``
+    remembers which layers have no mask: a model inside would be called once more for it, and its
+    attention would be found twice.
     """
 
-    def __init__(self, layer: Any) -> None:
+    def __init__(self, layer: Any, without: _Without) -> None:
         super().__init__()
         self.layer = layer
+        self.without = without
 
     def call(self, inputs: Any, mask: Any = None) -> Any:
         """Return the mask, or None, of inputs of shape (samples, steps, ...) and their mask."""
-        return _mask_over_time(self.layer, inputs, mask)
+        return _mask_over_time(self.layer, inputs, mask, self.without)
 
 
 def mask_as_in_keras_2(layer: Any) -> None:
     """Let a TimeDistributed compute its mask as in Keras 2, and those inside it."""
+    if "compute_mask" in vars(layer):
+        return
+    without: _Without = set()
 
     def compute_mask(inputs: Any, previous_mask: Any) -> Any:
         from keras.src.backend import compute_output_spec
 
-        operation = MaskOverTime(layer.layer)
+        operation = MaskOverTime(layer.layer, without)
         tensors = keras.tree.flatten((inputs, previous_mask))
         if not any(isinstance(tensor, keras.KerasTensor) for tensor in tensors):
             return operation.call(inputs, previous_mask)
@@ -44,12 +53,12 @@ def mask_as_in_keras_2(layer: Any) -> None:
     object.__setattr__(layer, "compute_mask", compute_mask)
 
 
-def _mask_over_time(inner: Any, inputs: Any, mask: Any) -> Any:
+def _mask_over_time(inner: Any, inputs: Any, mask: Any, without: _Without) -> Any:
     """The mask of what ``inner`` computes for each step of ``inputs``, which has ``mask``."""
     if None in inputs.shape[2:]:
         return mask
     inner_mask = None if mask is None else _merged(mask)
-    result = _mask_of(inner, _merged(inputs), inner_mask)
+    result = _mask_of(inner, _merged(inputs), inner_mask, without)
     if result is not None:
         steps = inputs.shape[1] or ops.shape(inputs)[1]
         return ops.reshape(result, (-1, steps, *result.shape[1:]))
@@ -58,16 +67,22 @@ def _mask_over_time(inner: Any, inputs: Any, mask: Any) -> Any:
     return ops.any(mask, axis=tuple(range(2, len(mask.shape)))) if len(mask.shape) > 2 else mask
 
 
-def _mask_of(layer: Any, inputs: Any, mask: Any) -> Any:
+def _mask_of(layer: Any, inputs: Any, mask: Any, without: _Without) -> Any:
     from keras.src.backend import get_keras_mask
 
     if isinstance(layer, keras.layers.TimeDistributed):
-        return _mask_over_time(layer.layer, inputs, mask)
+        return _mask_over_time(layer.layer, inputs, mask, without)
+    if (id(layer), mask is None) in without:
+        return None
     if isinstance(layer, keras.Model):
         outputs = layer(inputs) if mask is None else layer(inputs, mask=mask)
-        return None if keras.tree.is_nested(outputs) else get_keras_mask(outputs)
-    result = layer.compute_mask(inputs, mask) if layer.supports_masking else None
-    return None if keras.tree.is_nested(result) else result
+        result = None if keras.tree.is_nested(outputs) else get_keras_mask(outputs)
+    else:
+        result = layer.compute_mask(inputs, mask) if layer.supports_masking else None
+    if result is None or keras.tree.is_nested(result):
+        without.add((id(layer), mask is None))
+        return None
+    return result
 
 
 def _merged(values: Any) -> Any:

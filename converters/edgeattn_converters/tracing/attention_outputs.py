@@ -232,11 +232,14 @@ class MapSelection:
 
 
 def unique(names: Sequence[str], taken: Sequence[str] = ()) -> list[str]:
-    """``names``, with a numeric suffix for those that repeat or are taken."""
+    """``names``, with a numeric suffix for those that repeat or are taken.
+
+    Such a suffix gives none of them the name of another one: that of a layer stays its own.
+    """
     result: list[str] = []
     for name in names:
         free, count = name, 0
-        while free in result or free in taken:
+        while free in result or free in taken or (count and free in names):
             count += 1
             free = f"{name}_{count}"
         result.append(free)

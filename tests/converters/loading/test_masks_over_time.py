@@ -9,6 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 import tf_keras
 from long_parameters import only
 from tf_keras import layers
@@ -126,6 +127,17 @@ def test_masks_in_files(format: str, tmp_path: Path) -> None:
     actual = open_runner(path, format, file.inputs, file.outputs).run({"words": padded()})
     expected = model.predict(padded(), verbose=0)
     np.testing.assert_allclose(actual["y"], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_models_without_a_mask_are_called_once_for_each_sentence(tmp_path: Path) -> None:
+    """A call for the mask alone would show the attention inside once more."""
+    inputs = tf_keras.Input((SENTENCES, WORDS), name="words")
+    encoder = sequential(embedding(), layers.LSTM(2), shape=(WORDS,))
+    tf_keras.Model(inputs, layers.GRU(2)(over(encoder)(inputs))).save(tmp_path / "model.h5")
+    model = load_model(audit_file(tmp_path / "model.h5")).model
+    graph = tf.function(model).get_concrete_function(tf.TensorSpec((None, SENTENCES, WORDS))).graph
+    kinds = [operation.type for operation in graph.get_operations()]
+    assert kinds.count("While") == SENTENCES + 1, sorted(set(kinds))
 
 
 def test_files_of_keras_3_have_its_masks(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from edgeattn_converters.formats.unchanged_outputs import compare_without_maps
 from edgeattn_converters.options import ConversionOptions
 from edgeattn_converters.quantization.quantized_model import ModelIO
 from edgeattn_converters.recipes import recipe_for
+from edgeattn_converters.tracing.attention_outputs import unique
 from edgeattn_converters.tracing.trace import Interface, interface_of
 
 CONVERTERS = {"tflite": tflite, "onnx": onnx}
@@ -199,3 +200,9 @@ def test_the_last_axis_of_words_is_a_sequence(looked_up: bool) -> None:
     maps = [spec.name for spec in interface.attention]
     assert maps == (["attention/weights"] if looked_up else [])
     assert len(interface.doubtful) == (not looked_up)
+
+
+def test_numbered_names_are_those_of_no_other_layer() -> None:
+    """A layer inside TimeDistributed has a map for every step, beside one of the next layer."""
+    assert unique(["att", "att", "att", "att_1"]) == ["att", "att_2", "att_3", "att_1"]
+    assert unique(["x", "x_1"], taken=["x"]) == ["x_2", "x_1"]
