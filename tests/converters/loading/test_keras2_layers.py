@@ -407,6 +407,26 @@ def test_attention_with_a_tensor_of_a_mask_returns_its_scores(tmp_path: Path) ->
     assert expected[1][..., 4:].max() == 0
 
 
+@pytest.mark.parametrize("shape", [(6, 6), (2, 6, 6), (1, 6)])
+def test_attention_with_a_constant_mask_for_all_samples(
+    shape: tuple[int, ...], tmp_path: Path
+) -> None:
+    """Of shape (queries, keys), of each head, or of the keys."""
+    import tf_keras
+
+    mask = np.tril(np.ones(shape, "float32"))
+    if len(shape) > 2:
+        mask[1] = mask[1].T
+    x = tf_keras.Input((6, 3))
+    attended = tf_keras.layers.MultiHeadAttention(2, 3)(x, x, attention_mask=mask)
+    model = tf_keras.Model(x, attended)
+    model.save(tmp_path / "model.h5")
+    values = np.random.default_rng(2).normal(size=(2, 6, 3)).astype("float32")
+    loaded = load_model(audit_file(tmp_path / "model.h5")).model
+    expected = model.predict(values, verbose=0)
+    np.testing.assert_allclose(loaded.predict(values, verbose=0), expected, rtol=1e-5, atol=1e-6)
+
+
 def test_ragged_inputs_have_one_length(tmp_path: Path) -> None:
     """Sequences of that length are computed as the ragged tensor of Keras."""
     import tensorflow as tf

@@ -65,8 +65,10 @@ class LegacyMultiHeadAttention(keras.layers.MultiHeadAttention):
         # (batch, heads, query, key)
         scores = ops.einsum(self._dot_product_equation, key, ops.multiply(query, scale))
         if attention_mask is not None:
+            # Before the axes of the queries and keys: a mask may have no axis of the samples.
+            axis = -2 * len(self._attention_axes) - 1
             for _ in range(len(scores.shape) - len(attention_mask.shape)):
-                attention_mask = ops.expand_dims(attention_mask, 1)
+                attention_mask = ops.expand_dims(attention_mask, axis)
             fill = _fill_of(scores)
             scores = scores + (1.0 - ops.cast(attention_mask, scores.dtype)) * fill
         weights = ops.softmax(scores, axis=-1)
