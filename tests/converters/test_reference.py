@@ -546,7 +546,7 @@ def test_rows_within_the_limit(
 # Outputs in dictionaries
 
 
-@pytest.mark.parametrize("keys", [("y", "b"), ("b", "x"), ("y", "a", "x"), ("x", "x_1")])
+@pytest.mark.parametrize("keys", [("y", "a", "x"), ("x", "x_1")])
 def test_outputs_with_the_name_of_the_input(keys: tuple[str, ...], tmp_path: Path) -> None:
     """They have other names in files, in an order that is not that of the keys in Keras' lists."""
     x = keras.Input((5, 4), name="x")

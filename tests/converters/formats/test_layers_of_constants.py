@@ -35,7 +35,7 @@ class Positions(layers.Layer):
         return x + self.layer(self.embedding(ops.arange(6)[None]))
 
 
-@pytest.mark.parametrize("format", CONVERTERS)
+@pytest.mark.parametrize("format", only(CONVERTERS, "onnx"))
 @pytest.mark.parametrize("name", only(LAYERS, "LayerNormalization"))
 def test_layers_of_weights_alone(name: str, format: str, tmp_path: Path) -> None:
     inputs = keras.Input((6, 8), name="x")

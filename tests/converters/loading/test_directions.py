@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import tf_keras
 from test_keras2_layers import assign_same_weights
 
@@ -109,6 +110,7 @@ class Heads(keras.layers.Layer):
 """
 
 
+@pytest.mark.long
 def test_layers_that_run_backwards_in_a_list_of_an_own_class(tmp_path: Path) -> None:
     x = tf_keras.Input((7, 5))
     model = tf_keras.Model(

@@ -162,6 +162,7 @@ def test_masks_of_calls_with_several_inputs(program: str, tmp_path: Path) -> Non
         np.testing.assert_allclose(loaded.model(IDS), model(IDS), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.long
 def test_weights_without_a_version_have_a_note_about_masks(tmp_path: Path) -> None:
     """Files of the first versions of Keras 3 and of tf_keras 2.16 do not differ."""
     _, own = saved(OTHER_INPUTS["state"], tmp_path, "m.weights.h5")

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras
-from long_parameters import only
 from tf_keras import layers
 
 from edgeattn.runners import open_runner
@@ -114,7 +113,8 @@ def test_all_masks_are_those_of_keras_2(tmp_path: Path) -> None:
     check(tuple(MODELS), tmp_path / "model.h5", words(), padded())
 
 
-@pytest.mark.parametrize("format", only(CONVERTERS, "onnx"))
+@pytest.mark.long
+@pytest.mark.parametrize("format", CONVERTERS)
 def test_masks_in_files(format: str, tmp_path: Path) -> None:
     inputs = tf_keras.Input((SENTENCES, WORDS), name="words")
     result = MODELS["sentences"](over(embedding())(inputs), inputs)

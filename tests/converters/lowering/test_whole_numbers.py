@@ -144,7 +144,7 @@ def test_integers_in_tflite(dtype: str, tmp_path: Path) -> None:
     _check(dtype, "tflite", tmp_path / "m.tflite")
 
 
-@pytest.mark.parametrize("dtype", only(DTYPES, "int16", "int64"))
+@pytest.mark.parametrize("dtype", only(DTYPES, "int16"))
 def test_integers_in_onnx(dtype: str, tmp_path: Path) -> None:
     _check(dtype, "onnx", tmp_path / "m.onnx")
 
