@@ -90,7 +90,7 @@ def test_calls_become_layers(kind: str, steps: int | None, tmp_path: Path) -> No
     # The positions are an array, too, if their number is known.
     has_arrays = kind == "arrays" or (kind == "sizes" and steps is not None)
     assert any("calls of TensorFlow with arrays" in note for note in loaded.notes) is has_arrays
-    specs = interface_of(loaded.model).outputs
+    specs = interface_of(loaded.model, time_steps=steps or 64).outputs
     assert all(None not in spec.shape[1:] for spec in specs)
     actual, expected = (m.predict(X, verbose=0) for m in (loaded.model, model))
     for one, other in zip(_list(actual), _list(expected), strict=True):
