@@ -13,8 +13,9 @@ from edgeattn_converters.graphs.operation_creation import Creation, created_by, 
 
 _OF_SHAPES = frozenset({"Shape", "Size", "Rank"})
 _PLACEHOLDERS = frozenset({"Placeholder", "PlaceholderWithDefault"})
-# In a traced graph it stands for nodes of ONNX, which TensorFlow cannot compute.
-_FOR_NODES = "PyFuncStateless"
+# It stands for nodes of ONNX (:mod:`~edgeattn_converters.lowering.placeholders`), which TensorFlow
+# cannot compute. It accepts any inputs and has a text attribute.
+FOR_NODES = "PyFuncStateless"
 
 
 @contextlib.contextmanager
@@ -104,7 +105,7 @@ def _is_pure(operation: Any) -> bool:
     calls = any(value.HasField("func") for value in operation.node_def.attr.values())
     stateful = operation.op_def.is_stateful and operation.type != "ReadVariableOp"
     arrays = all(tensor.dtype.is_numpy_compatible for tensor in operation.outputs)
-    if operation.type == _FOR_NODES:
+    if operation.type == FOR_NODES:
         return False
     return arrays and not calls and not stateful and not operation.control_inputs
 

@@ -11,9 +11,7 @@ from typing import Any
 import numpy as np
 
 from edgeattn.tensors import Array
-
-# It accepts any inputs, has a text attribute, and no optimizer evaluates it.
-OPERATION = "PyFuncStateless"
+from edgeattn_converters.graphs.constant_results import FOR_NODES
 
 
 class NodeWriter:
@@ -53,7 +51,7 @@ class Placeholders:
 
         token = f"edgeattn/{next(self._counter)}"
         self._authors[token] = author
-        results = tf.raw_ops.PyFuncStateless(
+        results = getattr(tf.raw_ops, FOR_NODES)(
             input=inputs, token=token, Tout=[tf.float32] * len(shapes)
         )
         return [
@@ -61,7 +59,7 @@ class Placeholders:
         ]
 
     def handlers(self) -> dict[str, Any]:
-        return {OPERATION: (self._write, [])}
+        return {FOR_NODES: (self._write, [])}
 
     def _write(self, ctx: Any, node: Any, name: str, args: Any) -> None:
         author = self._authors[node.get_attr_str("token")]

@@ -21,6 +21,17 @@ layers = tf_keras.layers
 CONVERTERS = {"tflite": tflite, "onnx": onnx}
 
 
+def check_files(model: Any, x: np.ndarray, expected: list[np.ndarray], folder: Path) -> None:
+    """Compare the outputs of the files of both formats."""
+    interface = interface_of(model)
+    for format, converter in CONVERTERS.items():
+        path = folder / format
+        file = converter.convert(model, interface, recipe_for("float32"), path)
+        actual = open_runner(path, format, file.inputs, file.outputs).run({"x": x})
+        for spec, value in zip(file.outputs, expected, strict=True):
+            np.testing.assert_allclose(actual[spec.name], value, atol=1e-5)
+
+
 def _loaded(model: Any, path: Path) -> Any:
     model.save(path)
     return load_model(audit_file(path))
@@ -48,12 +59,7 @@ def test_layers_of_different_sizes(tmp_path: Path) -> None:
     expected = [np.asarray(value) for value in model(values)]
     interface = interface_of(loaded)
     assert [spec.shape[1:] for spec in interface.outputs] == [item.shape[1:] for item in expected]
-    for format, converter in CONVERTERS.items():
-        path = tmp_path / format
-        file = converter.convert(loaded, interface, recipe_for("float32"), path)
-        actual = open_runner(path, format, file.inputs, file.outputs).run({"x": values})
-        for spec, value in zip(file.outputs, expected, strict=True):
-            np.testing.assert_allclose(actual[spec.name], value, atol=1e-5)
+    check_files(loaded, values, expected, tmp_path)
 
 
 def test_a_forward_layer_that_runs_backwards(tmp_path: Path) -> None:
@@ -73,13 +79,7 @@ def test_a_forward_layer_that_runs_backwards(tmp_path: Path) -> None:
     expected = [np.asarray(value) for value in model(values)]
     for actual, value in zip(loaded(values), expected, strict=True):
         np.testing.assert_allclose(actual, value, atol=1e-6)
-    interface = interface_of(loaded)
-    for format, converter in CONVERTERS.items():
-        path = tmp_path / format
-        file = converter.convert(loaded, interface, recipe_for("float32"), path)
-        results = open_runner(path, format, file.inputs, file.outputs).run({"x": values})
-        for spec, value in zip(file.outputs, expected, strict=True):
-            np.testing.assert_allclose(results[spec.name], value, atol=1e-5)
+    check_files(loaded, values, expected, tmp_path)
 
 
 class Heads(layers.Layer):  # type: ignore[misc]
