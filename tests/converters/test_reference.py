@@ -76,6 +76,28 @@ def masked_pooling() -> Any:
     return models.filled(keras.Model(inputs, layers.Dense(2, name="y")(pooled)))
 
 
+# What Keras computes for arrays
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "int32"])
+@pytest.mark.parametrize("named", [False, True])
+def test_outputs_are_those_of_keras_for_arrays(dtype: str, *, named: bool) -> None:
+    """The last of three batches has 6 rows; two inputs are no inputs and labels."""
+    inputs = {name: keras.Input((4,), dtype=dtype, name=name) for name in ("a", "b")}
+    outputs = {"sum": layers.Add()(list(inputs.values())), "y": layers.Dense(2)(inputs["b"])}
+    if named:
+        model = keras.Model(inputs, outputs)
+    else:
+        model = keras.Model(list(inputs.values()), list(outputs.values()))
+    rng = np.random.default_rng(0)
+    rows = {name: (9 * rng.random((70, 4))).astype(dtype) for name in inputs}
+    expected = model.predict(rows if named else list(rows.values()), verbose=0)
+    actual = predict(model, interface_of(model), rows)
+    for value, right in zip(actual.values(), expected.values() if named else expected, strict=True):
+        assert value.dtype == right.dtype
+        np.testing.assert_array_equal(value, right)
+
+
 # Samples that are set aside from the calibration file
 
 

@@ -60,7 +60,7 @@ def predict(
     try:
         with averages_of_known_shape(), reshapes_of_free_batches():
             size = _samples_of_signature(model) or interface.batch or batch_size
-            predicted = model.predict(pack(model, ordered), verbose=0, batch_size=size)
+            predicted = model.predict(_batches(pack(model, ordered), size), verbose=0)
     except tf.errors.OpError as error:
         lines = [line.strip() for line in str(error.message).splitlines() if "{{node" not in line]
         reason = next((line for line in reversed(lines) if line), type(error).__name__)
@@ -71,6 +71,23 @@ def predict(
     names = [spec.name for spec in interface.outputs]
     values = values_by_name(model, predicted, names, [spec.name for spec in interface.inputs])
     return {name: np.asarray(value) for name, value in values.items()}
+
+
+def _batches(inputs: Any, size: int) -> Any:
+    """Batches of ``inputs`` as Keras makes them from arrays, without the functions for shuffling.
+
+    Keras compiles these in every call of ``model.predict``, which takes longer than a small model.
+    """
+    import keras
+    import tensorflow as tf
+
+    def in_precision_of_keras(array: Array) -> Array:
+        is_float = keras.backend.is_float_dtype(array.dtype)
+        return array.astype(keras.backend.floatx()) if is_float else array
+
+    arrays = keras.tree.lists_to_tuples(keras.tree.map_structure(in_precision_of_keras, inputs))
+    # A tuple of up to three elements would be inputs, labels and weights.
+    return tf.data.Dataset.from_tensor_slices((arrays,)).batch(size)
 
 
 def _hint(model: Any, reason: str) -> str:

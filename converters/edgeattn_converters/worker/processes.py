@@ -35,10 +35,11 @@ MODULES = (
         "h5py",
         "onnx",
         "onnxruntime",
-        "tf2onnx",
+        "tf2onnx.tfonnx",
         "ai_edge_litert.interpreter",
     ),
     "edgeattn_converters.worker.tasks",
+    *("edgeattn_converters.formats.onnx", "edgeattn_converters.formats.tflite"),
 )
 
 
