@@ -8,7 +8,7 @@ in float16 or bfloat16, in which no CPU runtime computes.
 from collections.abc import Collection, Iterator
 from typing import Any
 
-from edgeattn_converters.graphs.static_shapes import arguments_in_order, frozen
+from edgeattn_converters.graphs.signatures import arguments_in_order, frozen
 
 _SUFFIX = "_in_float32"
 _HALF = ("float16", "bfloat16")

@@ -6,20 +6,22 @@ operations are added once more to the graph that is traced now, whose inputs hav
 TensorFlow then infers the others.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from edgeattn.tensors import Array
 from edgeattn_converters.graphs.constant_results import constant_results
+from edgeattn_converters.graphs.known_sizes import (
+    folded_sizes,
+    selected_sizes,
+    shape_after_reshape,
+    static_sizes,
+)
+from edgeattn_converters.graphs.signatures import arguments_in_order, frozen
 
 LOOPS = ("While", "StatelessWhile")
 _IF = ("If", "StatelessIf")
-# Operations that compute the lengths of lists from shapes.
-_OF_SIZES = frozenset({"StridedSlice", "AddV2", "Sub", "Mul", "Maximum", "Minimum", "FloorDiv"})
 # The position of the shape of the elements in the operands.
 ELEMENT_SHAPE = {
     "TensorListFromTensor": 1,
@@ -41,39 +43,6 @@ def replay(function: Any, inputs: dict[str, Any], graph: "Replay | None" = None)
             constant.graph, constant.inputs, arguments, constant.outputs
         )
     return dict(zip(sorted(function.structured_outputs), results, strict=True))
-
-
-def frozen(function: Any) -> Any:
-    """A signature whose variables are constants."""
-    import tensorflow as tf
-    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
-
-    with tf.init_scope():  # reads the values of variables
-        return convert_variables_to_constants_v2(function, lower_control_flow=False)
-
-
-def arguments_in_order(function: Any, constant: Any, inputs: Mapping[str, Any]) -> list[Any]:
-    """The values of ``inputs``, by name, in the order of the inputs of a frozen signature."""
-    names = [tensor.name.split(":")[0] for tensor in function.inputs]
-    keywords = dict(zip(names, _keywords(function), strict=False))
-    by_keyword = {keyword: inputs[name] for name, keyword in keywords_of(function).items()}
-    return [by_keyword[keywords[tensor.name.split(":")[0]]] for tensor in constant.inputs]
-
-
-def keywords_of(function: Any) -> dict[str, str]:
-    """The keywords with which a signature is called, by the names of its inputs.
-
-    They differ for names that are no arguments in Python: ``{"sig_nal": "sig.nal"}``.
-    """
-    _, specs = function.structured_input_signature
-    known = _keywords(function)
-    return {name: spec.name if spec.name in known else name for name, spec in specs.items()}
-
-
-def _keywords(function: Any) -> list[str]:
-    """The names of the arguments of a signature, in the order of its inputs."""
-    _, arguments = function.structured_input_signature
-    return list(getattr(function, "_arg_keywords", None) or sorted(arguments))
 
 
 @dataclass(frozen=True)
@@ -116,7 +85,7 @@ class Replay:
     def add(self, operation: Any, inputs: list[Any]) -> Sequence[Any]:
         """The results of an operation with other operands."""
         kind = operation.type
-        if kind == "TensorListReserve" and None in (_static(inputs[0]) or (None,)):
+        if kind == "TensorListReserve" and None in (static_sizes(inputs[0]) or (None,)):
             return [_Unshaped(operation, tuple(inputs))]
         if kind in LOOPS:
             return self._loop(operation, inputs)
@@ -127,8 +96,8 @@ class Replay:
             return self._condition(operation, inputs)
         if kind in ("Identity", "StopGradient") and inputs[0].dtype.name == "variant":
             return inputs
-        folded = _folded(operation, inputs)
-        folded = _selected_sizes(operation, inputs) if folded is None else folded
+        folded = folded_sizes(operation, inputs)
+        folded = selected_sizes(operation, inputs) if folded is None else folded
         return self._copy(operation, inputs) if folded is None else [folded]
 
     def _copy(self, operation: Any, inputs: list[Any]) -> list[Any]:
@@ -155,7 +124,7 @@ class Replay:
             attrs=attributes,
             name=operation.name.split("/")[-1].lstrip("_") or operation.type,
         )
-        if operation.type == "Reshape" and (shape := _reshaped(*inputs)) is not None:
+        if operation.type == "Reshape" and (shape := shape_after_reshape(*inputs)) is not None:
             added.outputs[0].set_shape(shape)
         if added.outputs and added.outputs[0].dtype.name == "variant":
             self._lists[added.outputs[0].ref()] = known
@@ -167,8 +136,8 @@ class Replay:
             length, *shape = inputs[0].shape.as_list()
             return _List(length, tuple(shape))
         if kind == "TensorListReserve":
-            length = _static(inputs[1])
-            return _List(None if length is None else length[0], _static(inputs[0]))
+            length = static_sizes(inputs[1])
+            return _List(None if length is None else length[0], static_sizes(inputs[0]))
         if not kind.startswith("TensorList"):
             return _List()
         known = self._lists.get(inputs[0].ref(), _List())
@@ -284,83 +253,3 @@ def function_graph(operation: Any, attribute: str) -> Any:
     definition = operation.graph._get_function(name).cached_definition
     with operation.graph.as_default():  # where the functions are found that it calls
         return function_def_to_graph(definition, include_library_functions=True)
-
-
-def _folded(operation: Any, inputs: Sequence[Any]) -> Any:
-    """The result of arithmetic of sizes as a constant; None if it is something else."""
-    import tensorflow as tf
-
-    if operation.type not in _OF_SIZES or not operation.outputs[0].dtype.is_integer:
-        return None
-    values = [tf.get_static_value(tensor) for tensor in inputs]
-    if values[0] is None and inputs[0].op.type == "Shape" and operation.type == "StridedSlice":
-        # One size of a shape with other sizes that are free.
-        sizes, first = inputs[0].op.inputs[0].shape, values[1]
-        if sizes.rank is None or first is None or operation.get_attr("shrink_axis_mask") != 1:
-            return None
-        size = sizes[int(first[0])]
-        return None if size is None else tf.constant(size, operation.outputs[0].dtype)
-    if any(value is None for value in values):
-        return None
-    definition = operation.op_def
-    arguments = dict(zip([item.name for item in definition.input_arg], values, strict=True))
-    options = {
-        item.name: operation.get_attr(item.name) for item in definition.attr if item.type != "type"
-    }
-    with tf.init_scope():
-        result = getattr(tf.raw_ops, operation.type)(**arguments, **options).numpy()
-    return tf.constant(result)
-
-
-def _reshaped(values: Any, shape: Any) -> list[int | None] | None:
-    """The shape of ``values`` after a reshape that keeps their free first axis, if it is known.
-
-    TensorFlow computes no size for -1 if another one is free.
-    """
-    import tensorflow as tf
-
-    if shape.op.type != "Pack" or values.shape.rank is None or None in values.shape[1:]:
-        return None
-    first, *others = shape.op.inputs
-    sizes = [tf.get_static_value(size) for size in others]
-    if first.op.type != "StridedSlice" or None in sizes or sizes.count(-1) != 1:
-        return None
-    source, *positions = first.op.inputs
-    start = tf.get_static_value(positions[0])
-    if source.op.type != "Shape" or source.op.inputs[0] is not values or start.tolist() != [0]:
-        return None
-    known = math.prod(int(size) for size in sizes if size != -1)
-    rest = math.prod(values.shape[1:]) // max(1, known)
-    return [None, *(rest if size == -1 else int(size) for size in sizes)]
-
-
-def _selected_sizes(operation: Any, inputs: Sequence[Any]) -> Any:
-    """The sizes that an operation selects from a shape, known ones as constants; None if none are.
-
-    TensorFlow infers nothing about a result of ``gather``, with which ``tensordot`` selects the
-    axes that remain.
-    """
-    import tensorflow as tf
-
-    if operation.type != "GatherV2" or inputs[0].op.type != "Shape":
-        return None
-    positions, sizes = tf.get_static_value(inputs[1]), inputs[0].op.inputs[0].shape
-    if positions is None or sizes.rank is None or positions.ndim != 1 or not len(positions):
-        return None
-    dtype = inputs[0].dtype
-    return tf.stack(
-        [
-            inputs[0][position] if sizes[position] is None else tf.constant(sizes[position], dtype)
-            for position in positions.tolist()
-        ]
-    )
-
-
-def _static(tensor: Any) -> tuple[int | None, ...] | None:
-    """The values of a constant, ``None`` for negative ones; ``None`` if it is not constant."""
-    import tensorflow as tf
-
-    value = tf.get_static_value(tensor)
-    if value is None:
-        return None
-    return tuple(None if number < 0 else int(number) for number in np.reshape(value, -1))

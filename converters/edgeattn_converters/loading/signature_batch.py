@@ -13,7 +13,8 @@ import numpy as np
 
 from edgeattn.tensors import Array
 from edgeattn_converters.graphs.one_sample import OneSample
-from edgeattn_converters.graphs.static_shapes import keywords_of, replay
+from edgeattn_converters.graphs.signatures import keywords_of
+from edgeattn_converters.graphs.static_shapes import replay
 
 # Rows of one batch that are computed as single samples, too.
 _ROWS = 8
