@@ -49,6 +49,7 @@ def build_model(
         registered_objects,
         spectrogram,
         theano_padding,
+        time_distributed,
         transposed_layers,
     )
 

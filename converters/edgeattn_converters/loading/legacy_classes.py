@@ -71,7 +71,7 @@ def under_old_names(stored: Any) -> Any:
         return stored
     found = {key: under_old_names(value) for key, value in stored.items()}
     package, _, class_name = str(stored.get("registered_name")).partition(">")
-    if package == "edgeattn" and class_name in ("LocallyConnected", *_CREATE):
+    if package == "edgeattn" and class_name in ("LocallyConnected", "TimeDistributed", *_CREATE):
         if class_name == "LocallyConnected":
             class_name += f"{len(found['config']['kernel_size'])}D"
         found |= {"module": "keras.layers", "class_name": class_name, "registered_name": None}

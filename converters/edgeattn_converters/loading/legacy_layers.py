@@ -71,6 +71,7 @@ def accepted(program: Program) -> Iterator[None]:
         images = tf.keras.preprocessing.image.ImageDataGenerator
         replace(keras.preprocessing.image, "ImageDataGenerator", images)
         replace(keras.Sequential, "add", legacy_merge.adding(keras.Sequential.add))
+        replace(keras.layers.TimeDistributed, "__call__", _with_several_inputs(keras.layers.Layer))
         replace(keras.KerasTensor, "_keras_shape", property(lambda tensor: tensor.shape))
         # Neither optimizers nor losses have an effect on a model that is not trained.
         replace(keras.Model, "compile", lambda *_, **__: None)
@@ -136,6 +137,18 @@ def _accept_models(replace: Callable[[Any, str, Any], None], program: Program) -
     replace(
         Functional, "__init__", lambda self, *args, **named: create(self, *args, **renamed(named))
     )
+
+
+def _with_several_inputs(cls: Any) -> Callable[..., Any]:
+    """The call of a TimeDistributed, which had several inputs in Keras 2."""
+    from edgeattn_converters.loading.migrate import time_distributed
+
+    def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
+        if args:
+            time_distributed.accept_several_inputs(layer, args[0])
+        return cls.__call__(layer, *args, **kwargs)
+
+    return call
 
 
 def _with_rate(create: Callable[..., None]) -> Callable[..., None]:

@@ -10,6 +10,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from edgeattn_converters.loading.implicit_masks import MASK_SCOPE
+
 # Layers, and whether their input has no mask, for which the result has none.
 _Without = set[tuple[int, bool]]
 
@@ -55,12 +57,16 @@ def mask_as_in_keras_2(layer: Any) -> None:
 
 def _mask_over_time(inner: Any, inputs: Any, mask: Any, without: _Without) -> Any:
     """The mask of what ``inner`` computes for each step of ``inputs``, which has ``mask``."""
-    if None in inputs.shape[2:]:
+    first, *others = keras.tree.flatten(inputs)
+    if keras.tree.is_nested(mask):
+        mask = None  # of several inputs, which have no mask in tf_keras
+    if any(None in tensor.shape[2:] for tensor in (first, *others)):
         return mask
     inner_mask = None if mask is None else _merged(mask)
-    result = _mask_of(inner, _merged(inputs), inner_mask, without)
+    merged = keras.tree.map_structure(_merged, inputs)
+    result = _mask_of(inner, merged, inner_mask, without)
     if result is not None:
-        steps = inputs.shape[1] or ops.shape(inputs)[1]
+        steps = first.shape[1] or ops.shape(first)[1]
         return ops.reshape(result, (-1, steps, *result.shape[1:]))
     if mask is None:
         return None
@@ -75,7 +81,8 @@ def _mask_of(layer: Any, inputs: Any, mask: Any, without: _Without) -> Any:
     if (id(layer), mask is None) in without:
         return None
     if isinstance(layer, keras.Model):
-        outputs = layer(inputs) if mask is None else layer(inputs, mask=mask)
+        with keras.name_scope(MASK_SCOPE):
+            outputs = layer(inputs) if mask is None else layer(inputs, mask=mask)
         result = None if keras.tree.is_nested(outputs) else get_keras_mask(outputs)
     else:
         result = layer.compute_mask(inputs, mask) if layer.supports_masking else None

@@ -15,7 +15,12 @@ from edgeattn_converters.lowering.masking import mask_arguments
 from edgeattn_converters.lowering.plain_layers import lower_signature
 from edgeattn_converters.lowering.rnn.recurrence import is_keras_class
 from edgeattn_converters.tracing.dataflow import find_weighted_sums
-from edgeattn_converters.tracing.softmax_search import NO_PRODUCT, record_calls, softmaxes
+from edgeattn_converters.tracing.softmax_search import (
+    NO_PRODUCT,
+    is_of_mask,
+    record_calls,
+    softmaxes,
+)
 
 PREFIX = "attention/"
 _CONVOLUTIONS = ("ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D")
@@ -66,6 +71,10 @@ def maps_of(model: Any) -> Iterator[CollectMaps]:
         layer.cell.name for layer in all_layers(model) if is_keras_class(layer, *_CONVOLUTIONS)
     ]
 
+    def record(layer: Any, weights: _Weights, query: Any) -> None:
+        if not (hasattr(weights.tensor, "op") and is_of_mask(weights.tensor.op)):
+            recorded.append((layer.name, weights, query))
+
     def collect(lengths: Sequence[int]) -> list[AttentionMap]:
         detected = softmaxes(tf.compat.v1.get_default_graph(), calls, excluded, lengths)
         layers = [*(layer for layer, _, _ in recorded), *(item.layer for item in detected)]
@@ -97,7 +106,7 @@ def maps_of(model: Any) -> Iterator[CollectMaps]:
         # The graph of a SavedModel is otherwise a function, which is not searched.
         if (signature := lower_signature(layer)) is not None:
             return signature
-        return _exposing(layer, lambda item, *found: recorded.append((item.name, *found)))
+        return _exposing(layer, record)
 
     with replaced_calls(model, exposing), record_calls(model) as calls:
         yield collect

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from edgeattn_converters.graphs.static_shapes import LOOPS, function_graph
+from edgeattn_converters.loading.implicit_masks import MASK_SCOPE
 from edgeattn_converters.lowering.call_replacement import all_layers, with_attributes
 from edgeattn_converters.lowering.rnn.recurrence import is_recurrent
 from edgeattn_converters.tracing.axes import Axes
@@ -147,7 +148,7 @@ def softmaxes(
     own_calls = [call for call in calls if call.graph is graph]
     for number, operation in enumerate(graph.get_operations()):
         softmax = softmax_of(operation)
-        if softmax is None:
+        if softmax is None or is_of_mask(operation):
             continue
         around = _around(number, own_calls)
         if any(call.recurrent or call.name in excluded for call in around):
@@ -180,7 +181,7 @@ def _in_loops(
 ) -> Iterator[Softmax]:
     """The softmaxes in loops, named by the layer around the loop."""
     for number, loop in enumerate(graph.get_operations()):
-        if loop.type not in LOOPS:
+        if loop.type not in LOOPS or is_of_mask(loop):
             continue
         inside = tuple(call.name for call in _around(number, calls))
         body = function_graph(loop, "body")
@@ -189,6 +190,11 @@ def _in_loops(
                 if item.doubt is None and not _is_inside(item.weights.op.name, excluded):
                     layer = inside[0] if inside else item.layer
                     yield replace(item, layer=layer, inside=(*item.inside, *inside))
+
+
+def is_of_mask(operation: Any) -> bool:
+    """Whether an operation computes a mask only: the weights of that call multiply nothing."""
+    return _is_inside(operation.name, [MASK_SCOPE])
 
 
 def _is_inside(name: str, layers: Sequence[str]) -> bool:

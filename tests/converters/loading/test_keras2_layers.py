@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 from lost_arguments import LOST
 
-from edgeattn.errors import UnsupportedModelError
 from edgeattn_converters.loading.audit import audit_file
 from edgeattn_converters.loading.build import accepted_arguments
 from edgeattn_converters.loading.load import load_model
@@ -442,15 +441,3 @@ def test_ragged_inputs_have_one_length(tmp_path: Path) -> None:
     assert any(note.startswith("x: takes ragged tensors in Keras") for note in loaded.notes)
     expected = model(tf.RaggedTensor.from_tensor(tokens))
     np.testing.assert_allclose(loaded.model(tokens), expected, rtol=1e-5, atol=1e-6)
-
-
-def test_time_distributed_with_several_inputs(tmp_path: Path) -> None:
-    import tf_keras
-
-    a, b = tf_keras.Input((3, 4, 6)), tf_keras.Input((3, 5, 6))
-    dot = tf_keras.layers.TimeDistributed(tf_keras.layers.Dot(axes=(2, 2)), name="scores")
-    tf_keras.Model([a, b], dot([a, b])).save(tmp_path / "m.h5")
-    with pytest.raises(UnsupportedModelError, match="'scores' is a TimeDistributed") as error:
-        load_model(audit_file(tmp_path / "m.h5"))
-    assert "called with 2 inputs" in error.value.message
-    assert "concatenate the inputs" in str(error.value.hint)

@@ -12,6 +12,7 @@ from typing import Any
 
 from edgeattn.errors import UnsupportedModelError
 from edgeattn_converters.loading.config_inspection import Config, unqualified
+from edgeattn_converters.loading.migrate.context import registered_layer
 from edgeattn_converters.loading.safety.allowed_classes import LAYERS, is_operation_module
 
 CONSTANT = "_CONSTANT_VALUE"
@@ -139,18 +140,31 @@ class LayerTable:
         return tensor(self._name(name), index - 1 if name in self.models else index, position)
 
 
-def require_one_input(class_name: str, name: str, calls: Sequence[Mapping[str, Any]]) -> None:
-    """Raise an error for a TimeDistributed of Keras 2 that is called with several tensors."""
-    if class_name != "TimeDistributed":
-        return
-    count = max((len(call["args"][0]) for call in calls if _has_several(call)), default=0)
-    if count:
+def with_several_inputs(
+    layer: dict[str, Any], name: str, calls: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    """Return a migrated layer; if it is a TimeDistributed that is called with several tensors, as
+    the layer of edgeattn.
+
+    Raises :class:`UnsupportedModelError` if such a call passes a mask.
+    """
+    if layer["class_name"] != "TimeDistributed" or not any(map(_has_several, calls)):
+        return layer
+    if not all(_is_none(call["kwargs"].get("mask")) for call in calls):
         raise UnsupportedModelError(
-            f"Layer {name!r} is a TimeDistributed that is called with {count} inputs; that of "
-            "Keras 3 takes one.",
-            hint="Rebuild the model so that the layer takes one input: concatenate the inputs, and "
-            "let the TimeDistributed wrap a model that splits them again. Then load the weights.",
+            f"Layer {name!r} is a TimeDistributed that is called with several inputs and a mask.",
+            hint="Rebuild the model without the argument mask, for example with the mask as "
+            "another input of the layer inside. Then load the weights.",
         )
+    return _of_several(layer)
+
+
+def _of_several(layer: dict[str, Any]) -> dict[str, Any]:
+    """The layer, and those inside it, of edgeattn."""
+    if layer["class_name"] != "TimeDistributed":
+        return layer
+    config = {**layer["config"], "layer": _of_several(layer["config"]["layer"])}
+    return registered_layer("edgeattn>TimeDistributed", config)
 
 
 def _has_several(call: Mapping[str, Any]) -> bool:

@@ -156,9 +156,9 @@ def _called_layer(
         return merged, [functional_nodes.keras3_call(class_name, {}, call) for call in calls]
     if class_name not in ctx.custom_objects and functional_nodes.is_operation(item, calls):
         return functional_nodes.operation(item), calls
-    if ctx.major < 3 and class_name not in ctx.custom_objects:
-        functional_nodes.require_one_input(class_name, layer_name(item), calls)
     migrated = migrate_layer(item, ctx)
+    if class_name not in ctx.custom_objects:
+        migrated = functional_nodes.with_several_inputs(migrated, layer_name(item), calls)
     if ctx.major < 3 or class_name == "Lambda":
         config = item.get("config") or {}
         calls = [functional_nodes.keras3_call(class_name, config, call) for call in calls]
