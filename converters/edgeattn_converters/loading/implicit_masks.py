@@ -14,8 +14,6 @@ from unittest import mock
 
 from edgeattn_converters.loading.own_classes import is_own_class
 
-# The scope of operations that compute a mask only, by another call of a model.
-MASK_SCOPE = "edgeattn_mask_over_time"
 _MARK = "_passes_masks_as_in_keras_2"
 
 

@@ -11,6 +11,8 @@ from typing import Any
 
 from edgeattn_converters.loading.own_classes import is_own_class, source_of
 
+# The scope of operations that compute a mask only, by another call of a model.
+MASK_SCOPE = "edgeattn_mask_over_time"
 _METHOD = "compute_mask"
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from edgeattn_converters.loading.implicit_masks import MASK_SCOPE
+from edgeattn_converters.loading.masks_of_classes import MASK_SCOPE
 
 # Layers, and whether their input has no mask, for which the result has none.
 _Without = set[tuple[int, bool]]

@@ -10,10 +10,13 @@ from edgeattn_converters.tracing.weight_functions import POSITIVE
 
 # Their results depend on the shape of a tensor, and not on its values.
 _SHAPES = ("Shape", "ShapeN", "Size", "Rank", "ZerosLike", "OnesLike")
-_MOVES = ("Identity", "ExpandDims", "Squeeze", "Reshape", "Transpose", "Cast")
+_MOVES = (
+    *("Identity", "ExpandDims", "Squeeze", "Reshape", "Transpose", "Cast", "StridedSlice"),
+    *("Tile", "BroadcastTo"),
+)
 # Operations whose result is weights if their first operand is, and those of which all must be.
 _KEEP_WEIGHTS = (
-    *(*_MOVES, *REDUCTIONS, "StopGradient", "StridedSlice", "Tile", "BroadcastTo"),
+    *(*_MOVES, *REDUCTIONS, "StopGradient"),
     *("RealDiv", "DivNoNan", "Pow", "Square", "Sqrt", "Relu"),
 )
 _NEED_WEIGHTS = ("Add", "AddV2", "Sub", "AddN", "Maximum", "Minimum")
@@ -32,14 +35,18 @@ def depends_on(tensor: Any, source: Any) -> bool:
     return any(operation is source.op for operation in operations_behind(tensor, _SHAPES))
 
 
-def is_mask(tensor: Any) -> bool:
-    """Whether a tensor is computed from booleans."""
+def is_mask(tensor: Any, *, of_integers: bool = False) -> bool:
+    """Whether a tensor is computed from booleans, or from integers if ``of_integers``."""
+
+    def has_type(tensor: Any) -> bool:
+        return bool(tensor.dtype.is_bool or (of_integers and tensor.dtype.is_integer))
+
     operation = tensor.op
     while operation.type in _MOVES:
-        if operation.type == "Cast" and operation.inputs[0].dtype.name == "bool":
+        if operation.type == "Cast" and has_type(operation.inputs[0]):
             return True
         operation = operation.inputs[0].op
-    return bool(tensor.dtype.name == "bool")
+    return has_type(tensor)
 
 
 def is_non_negative(tensor: Any) -> bool:

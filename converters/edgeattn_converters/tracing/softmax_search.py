@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from edgeattn_converters.graphs.static_shapes import LOOPS, function_graph
-from edgeattn_converters.loading.implicit_masks import MASK_SCOPE
+from edgeattn_converters.loading.masks_of_classes import MASK_SCOPE
 from edgeattn_converters.lowering.call_replacement import all_layers, with_attributes
 from edgeattn_converters.lowering.rnn.recurrence import is_recurrent
 from edgeattn_converters.tracing.axes import Axes

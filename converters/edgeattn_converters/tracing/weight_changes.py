@@ -6,7 +6,7 @@ from typing import Any
 
 from edgeattn_converters.tracing.axes import REDUCTIONS, Axes, axes_behind
 from edgeattn_converters.tracing.data_sources import is_data
-from edgeattn_converters.tracing.origins import is_weights
+from edgeattn_converters.tracing.origins import is_mask, is_weights
 from edgeattn_converters.tracing.products import kept_axes
 from edgeattn_converters.tracing.softmax_forms import divided_by_own_sum, inverse, normalizations_of
 
@@ -118,8 +118,9 @@ def scaled(operation: Any, tracked: Tracked, other: Any) -> Tracked | None:
         positions = [shape.rank - (behind - axis) for axis in own]
         if any(position >= 0 and shape[position] != 1 for position in positions):
             return None
-    if not is_data(other) and _is_change(tracked):
-        # The half of a sum of two softmaxes sums to 1.
+    of_result = not is_data(other) and _is_change(tracked)
+    if of_result or is_mask(other, of_integers=True):
+        # The half of a sum of two softmaxes sums to 1; queries that are masked have no weights.
         return next(changed(tracked, operation), None)
     shift = int(result.shape.rank) - behind
     pairs = [(tuple(axis + shift for axis in own), item) for own, item in tracked.axes]

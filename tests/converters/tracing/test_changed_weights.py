@@ -148,6 +148,18 @@ CASES: contexts.Cases = {
         ),
         lambda x: _normal(own(x) * (x[:, None, :, 3] < 1)),
     ),
+    "mask_of_queries": (
+        lambda x: ops.matmul(ops.softmax(_scores(x)) * ops.cast(x[..., 3:4] < 1, "float32"), x),
+        lambda x: own(x) * (x[..., 3:4] < 1),
+    ),
+    "mask_of_integers": (
+        lambda x: ops.matmul(
+            ops.softmax(_scores(x))
+            * ops.cast(ops.cast(x[..., 3] < 1, "int32"), "float32")[..., None],
+            x,
+        ),
+        lambda x: own(x) * (x[..., 3:4] < 1),
+    ),
     "chosen": (
         lambda x: ops.matmul(ops.where(x[:, None, :, 3] < 1, ops.softmax(_scores(x)), 0.0), x),
         lambda x: own(x) * (x[:, None, :, 3] < 1),

@@ -11,6 +11,7 @@ import keras
 from keras import ops
 
 from edgeattn.errors import UnsupportedModelError
+from edgeattn.printable import enumerated
 
 
 @keras.saving.register_keras_serializable(package="edgeattn")
@@ -29,9 +30,10 @@ class TimeDistributed(keras.layers.TimeDistributed):
         tensors = keras.tree.flatten(inputs)
         known = {tensor.shape[1] for tensor in tensors} - {None}
         if len(known) > 1:
+            counts = enumerated([str(count) for count in sorted(known)])
             raise UnsupportedModelError(
-                f"Layer {self.name!r} is a TimeDistributed whose inputs have {_listed(known)} "
-                "steps; each step needs one of every input.",
+                f"Layer {self.name!r} is a TimeDistributed whose inputs have {counts} steps; each "
+                "step needs one of every input.",
                 hint="Give all inputs the same number of steps.",
             )
         if known:
@@ -69,7 +71,3 @@ def _mapped(function: Any, structure: Any) -> Any:
 
 def _without_steps(shape: Any) -> Any:
     return (shape[0], *shape[2:])
-
-
-def _listed(numbers: set[int]) -> str:
-    return " and ".join(map(str, sorted(numbers)))
