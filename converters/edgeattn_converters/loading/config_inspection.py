@@ -104,6 +104,15 @@ def major_version(version: tuple[int, ...], config: Config) -> int:
     return 1 if "'nb_filter'" in text or "'inner_activation'" in text else 2
 
 
+def stored_number(value: Any) -> Any:
+    """Return a number that Keras 2 may have stored as an array."""
+    if isinstance(value, dict) and "value" in value:
+        value = value["value"]
+    if isinstance(value, dict) and isinstance(value.get("config"), Mapping):
+        value = value["config"].get("value", value)
+    return value[0] if isinstance(value, list) and len(value) == 1 else value
+
+
 def abbreviated(config: Any) -> str:
     """Return a config as JSON for a message, cut at 600 characters."""
     text = json.dumps(config, default=str)

@@ -8,12 +8,8 @@ from edgeattn_converters.loading.config_inspection import Config
 from edgeattn_converters.loading.legacy_program import SIGMOID_BY_DEFAULT
 from edgeattn_converters.loading.masks_of_classes import may_create_masks
 from edgeattn_converters.loading.migrate.context import Context, era_of
-from edgeattn_converters.loading.migrate.keras2 import (
-    EMPTY_ROWS,
-    HARD_SIGMOID_NOTE,
-    SOFTMAX,
-    legacy_layer,
-)
+from edgeattn_converters.loading.migrate.keras2 import HARD_SIGMOID_NOTE
+from edgeattn_converters.loading.migrate.replaced_layers import EMPTY_ROWS, SOFTMAX, replacement
 from edgeattn_converters.loading.own_classes import is_own_class
 
 # Layers have computed the same since this version.
@@ -134,8 +130,8 @@ def adapt(
     ctx = Context(3, version, lambda _name: None, {}, lambda _name: [], masked)
     for layer in layers:
         class_name = type(layer).__name__
-        legacy = legacy_layer(class_name, {"name": layer.name}, ctx)
-        if legacy is not None and legacy[0] != SOFTMAX:  # in most calls, it has no mask
+        replaced = replacement(class_name, {"name": layer.name}, ctx)
+        if replaced is not None and replaced[0] != SOFTMAX:  # in most calls, it has no mask
             notes.append(f"{layer.name}: {class_name} treats masks as in Keras 3, not {text}.")
         gates = getattr(layer, "recurrent_activation", None) is keras.activations.sigmoid
         changed = SIGMOID_BY_DEFAULT.get(class_name)
@@ -167,10 +163,10 @@ def adapt_inner(layers: Iterable[Any], ctx: Context) -> list[str]:
         if any(value is hard_sigmoid_keras2 for value in vars(layer).values()):
             notes.append(HARD_SIGMOID_NOTE)
         if type(layer) is keras.layers.MultiHeadAttention:
-            legacy = legacy_layer(class_name, {"name": layer.name}, ctx)
-            if legacy is not None:
+            replaced = replacement(class_name, {"name": layer.name}, ctx)
+            if replaced is not None:
                 # Its weights are built and named already.
-                layer.__class__, layer.masks = LegacyMultiHeadAttention, legacy[1]["masks"]
+                layer.__class__, layer.masks = LegacyMultiHeadAttention, replaced[1]["masks"]
         is_softmax = type(layer) is keras.layers.Softmax and id(layer) not in of_attention
         if is_softmax and ctx.version and ctx.version < EMPTY_ROWS:
             layer.__class__ = LegacySoftmax

@@ -5,53 +5,25 @@ migrated or refused, never dropped.
 """
 
 import math
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from edgeattn.errors import UnsupportedModelError
 from edgeattn_converters.loading import own_functions
-from edgeattn_converters.loading.config_inspection import Config, abbreviated, unqualified
+from edgeattn_converters.loading.config_inspection import (
+    Config,
+    abbreviated,
+    stored_number,
+    unqualified,
+)
 from edgeattn_converters.loading.custom_objects import registered_name
-from edgeattn_converters.loading.lambdas import expressions
 from edgeattn_converters.loading.migrate.context import Context, keras_layer, safe_name
-from edgeattn_converters.loading.migrate.removed_classes import locally_connected_arguments
 
 HARD_SIGMOID = "edgeattn>hard_sigmoid_keras2"
 STORED_WEIGHTS = "edgeattn>StoredWeights"
-THRESHOLDED_RELU = "edgeattn>ThresholdedReLU"
-HIGHWAY = "edgeattn>Highway"
-MAXOUT_DENSE = "edgeattn>MaxoutDense"
-RANDOM_FEATURES = "edgeattn>RandomFourierFeatures"
-MULTI_HEAD_ATTENTION = "edgeattn>LegacyMultiHeadAttention"
-SOFTMAX = "edgeattn>LegacySoftmax"
-MERGE = "edgeattn>LegacyMerge"
-CAUSAL = "edgeattn>CausalSeparableConv1D"
-CONCATENATE = "edgeattn>LegacyConcatenate"
-LOCALLY_CONNECTED = "edgeattn>LocallyConnected"
-MEL_SPECTROGRAM = "edgeattn>MelSpectrogram"
-IGNORE_MASKS = "ignore"
-# The first version whose softmax has no weights in a row that is masked throughout.
-EMPTY_ROWS = (3, 10)
 # Layers whose from_config accepts more arguments than their constructor.
 _OWN_FROM_CONFIG = frozenset({"TextVectorization", "StringLookup", "IntegerLookup", "Hashing"})
-_REPLACED = {
-    "ThresholdedReLU": THRESHOLDED_RELU,
-    "Highway": HIGHWAY,
-    "MaxoutDense": MAXOUT_DENSE,
-    "RandomFourierFeatures": RANDOM_FEATURES,
-    "LocallyConnected1D": LOCALLY_CONNECTED,
-    "LocallyConnected2D": LOCALLY_CONNECTED,
-}
-# Arguments with an effect of layers that have others, too.
-_ARGUMENTS = {
-    "Highway": ("activation", "use_bias"),
-    "MaxoutDense": ("output_dim", "nb_feature", "use_bias"),
-    "RandomFourierFeatures": ("output_dim",),
-}
-_MERGE_LAYERS = frozenset({"Add", "Subtract", "Multiply", "Average", "Maximum", "Minimum"})
-
 _RENAMED_CLASSES = {
     "BatchNormalizationV1": "BatchNormalization",
     "BatchNormalizationV2": "BatchNormalization",
@@ -116,7 +88,7 @@ def migrate(class_name: str, config: Config, ctx: Context) -> tuple[str, dict[st
     if current == "BatchNormalization" and isinstance(new.get("axis"), list):
         new["axis"] = new["axis"][0] if len(new["axis"]) == 1 else new["axis"]
     if current == "LeakyReLU" and "alpha" in new:
-        new["negative_slope"] = _number(new.pop("alpha"))
+        new["negative_slope"] = stored_number(new.pop("alpha"))
     if current == "InputLayer" and "batch_input_shape" in new:
         new["batch_shape"] = new.pop("batch_input_shape")
     if current == "InputLayer" and new.pop("ragged", False):
@@ -145,7 +117,7 @@ def migrate(class_name: str, config: Config, ctx: Context) -> tuple[str, dict[st
         mean, variance = np.broadcast_arrays(new["mean"], new["variance"])
         new |= {"mean": mean.tolist(), "variance": variance.tolist()}
     if current in ("ReLU", "LeakyReLU", "ELU"):
-        new = {key: _number(value) for key, value in new.items()}
+        new = {key: stored_number(value) for key, value in new.items()}
     if ctx.major < 3 and current in _RECURRENT and new.pop("time_major", False):
         raise UnsupportedModelError(
             f"Layer {name!r} expects the time axis first (time_major=True), which Keras 3 does not "
@@ -165,71 +137,6 @@ def _shear_factor(value: Any) -> Any:
     if isinstance(value, list | tuple) and len(value) == 2 and value[0] == -value[1]:
         return value[1]
     return value
-
-
-def legacy_layer(
-    class_name: str, config: Config, ctx: Context, *, takes_mask: bool = False
-) -> tuple[str, dict[str, Any]] | None:
-    """Return registered name and config of a layer of edgeattn that computes as the old Keras did.
-
-    ``takes_mask`` says whether a call of the layer names a mask. None if the current Keras has a
-    layer that computes the same.
-    """
-    name = config.get("name")
-    if class_name in _REPLACED:
-        ctx.notes.append(
-            f"{name}: replaced {class_name}, which Keras 3 does not have, with a layer of edgeattn."
-        )
-        if _REPLACED[class_name] == LOCALLY_CONNECTED:
-            config = locally_connected_arguments(config)
-        if names := _ARGUMENTS.get(class_name):
-            config = {key: config[key] for key in ("name", *names) if key in config}
-        return _REPLACED[class_name], dict(config)
-    if class_name == "SeparableConv1D" and config.get("padding") == "causal":
-        return CAUSAL, dict(config)
-    if class_name == "MelSpectrogram" and config.get("power_to_db", True):
-        ctx.notes.append(
-            f"{name}: top_db is relative to the maximum of each sample; Keras takes that of the "
-            "batch."
-        )
-        return MEL_SPECTROGRAM, dict(config)
-    if not (ctx.masked or takes_mask) or not ctx.version:
-        return None
-    if class_name in ("MultiHeadAttention", "Softmax") and ctx.version < EMPTY_ROWS:
-        if class_name == "MultiHeadAttention" or takes_mask:
-            version = ".".join(map(str, ctx.version))
-            ctx.notes.append(f"{name}: {class_name} treats masks as in Keras {version}.")
-        if class_name == "Softmax":
-            return SOFTMAX, dict(config)
-        # Since 2.10 the layer applies the masks of its inputs.
-        masks = IGNORE_MASKS if ctx.version < (2, 10) else "add"
-        return MULTI_HEAD_ATTENTION, {**config, "masks": masks}
-    if not ctx.masked:
-        return None
-    if ctx.era < 3 and class_name == "Identity":
-        # A new tensor, which has no mask attached.
-        copied = expressions.operation("stop_gradient", expressions.INPUT)
-        return expressions.REGISTERED, _without_mask(config, copied)
-    if ctx.era < 3 and class_name == "Rescaling":
-        scaled = expressions.operation("multiply", expressions.INPUT, _constant(config["scale"]))
-        offset = _constant(config.get("offset", 0.0))
-        return expressions.REGISTERED, _without_mask(
-            config, expressions.operation("add", scaled, offset)
-        )
-    if ctx.era < 3 and class_name in _MERGE_LAYERS:
-        return MERGE, {"name": name, "operation": class_name, "dtype": config.get("dtype")}
-    if ctx.era < 3 and class_name == "Concatenate":
-        return CONCATENATE, dict(config)
-    return None
-
-
-def _without_mask(config: Config, expression: expressions.Expression) -> dict[str, Any]:
-    """The config of an expression for a layer at which a mask ends in Keras 2, but not in 3."""
-    return {"name": config.get("name"), "expression": expression, "dtype": config.get("dtype")}
-
-
-def _constant(value: Any) -> expressions.Expression:
-    return expressions.constant(_number(value))
 
 
 def _accepted_only(class_name: str, config: dict[str, Any], ctx: Context) -> dict[str, Any]:
@@ -342,12 +249,3 @@ def _cudnn(class_name: str, config: dict[str, Any], ctx: Context) -> dict[str, A
     if class_name == "CuDNNGRU":
         fixed["reset_after"] = True
     return {**config, **fixed}
-
-
-def _number(value: Any) -> Any:
-    """Return a number that Keras 2 may have stored as an array."""
-    if isinstance(value, dict) and "value" in value:
-        value = value["value"]
-    if isinstance(value, dict) and isinstance(value.get("config"), Mapping):
-        value = value["config"].get("value", value)
-    return value[0] if isinstance(value, list) and len(value) == 1 else value

@@ -10,7 +10,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from edgeattn_converters.loading.migrate.keras2 import IGNORE_MASKS
+from edgeattn_converters.loading.migrate.replaced_layers import IGNORE_MASKS
 
 
 @keras.saving.register_keras_serializable(package="edgeattn")

@@ -1,8 +1,8 @@
 """The configuration of a whole model, rewritten as the current Keras stores it.
 
 This module handles nested models, wrappers and connections; single layers are migrated by
-``keras1``, ``keras2``, ``custom_layers``, ``lambda_layers``, ``merge_layer``, ``tensorflow_layers``
-and ``attention_package``.
+``keras1``, ``keras2``, ``replaced_layers``, ``custom_layers``, ``lambda_layers``, ``merge_layer``,
+``tensorflow_layers`` and ``attention_package``.
 """
 
 import dataclasses
@@ -28,6 +28,7 @@ from edgeattn_converters.loading.migrate import (
     keras2,
     lambda_layers,
     merge_layer,
+    replaced_layers,
     state_masks,
     tensorflow_layers,
     theano,
@@ -209,9 +210,9 @@ def _built_in(
         config = with_both_directions(config)
     class_name, config = keras2.migrate(class_name, config, ctx)
     takes_mask = _names_mask(item.get("inbound_nodes"))
-    legacy = keras2.legacy_layer(class_name, config, ctx, takes_mask=takes_mask)
-    if legacy is not None:
-        return _edgeattn_layer(*legacy, item)
+    replaced = replaced_layers.replacement(class_name, config, ctx, takes_mask=takes_mask)
+    if replaced is not None:
+        return _edgeattn_layer(*replaced, item)
     before = theano.padding_of(class_name, config, ctx)
     inner = {**config, "padding": "valid"} if before else config
     if channels_first.applies(class_name, config):
