@@ -46,7 +46,9 @@ _ATTRIBUTES = frozenset(
         "pooling", "preprocessing", "recurrent", "wrappers"))}
 )  # fmt: skip
 # Those to which functions and classes are added.
-_OF_TENSORFLOW = ("backend", "constraints", "initializers", "layers", "regularizers", "utils")
+_OF_TENSORFLOW = (
+    *("backend", "constraints", "initializers", "layers", "regularizers", "saving", "utils"),
+)
 _RENAMED = {"objectives": "losses", "initializations": "initializers"}
 # Modules of Keras 1 and 2 with layers, models and inputs.
 _OF_LAYERS = frozenset({"engine", "layers", "legacy", "feature_column"})

@@ -59,7 +59,7 @@ from edgeattn_converters.loading.notes import combined_notes
 from edgeattn_converters.loading.own_functions import gelu_notes, softmax_notes
 from edgeattn_converters.loading.removed_layers import RemovedLayers
 from edgeattn_converters.loading.signature import load_signature
-from edgeattn_converters.loading.training_mode import training_notes
+from edgeattn_converters.loading.training_mode import check_repeatable, training_notes
 from edgeattn_converters.loading.weights.weights_file import WeightsFile, open_weights
 from edgeattn_converters.options import ModelSource
 
@@ -168,6 +168,7 @@ def load_model(
     model = subclassed.as_functional(
         loaded.model, arrays, time_steps, allow_free_time=allow_free_time
     )
+    check_repeatable(model)
     loaded = replace(loaded, model=model)
     notes = (*loaded.notes, *softmax_notes(model), *training_notes(model))
     if str(file.keras_version).startswith("3") and (architecture or ".json").endswith(".json"):

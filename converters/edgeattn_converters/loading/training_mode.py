@@ -2,7 +2,7 @@
 
 Layers may be called with ``training=True``, as in Monte Carlo dropout. ``predict`` of Keras 3
 overrides this argument, and so does a conversion; calling the model and ``predict`` of Keras 2 do
-not. Layers of the user may draw random numbers in any mode.
+not. Layers and functions of the user may draw random numbers in any mode: such models are refused.
 """
 
 import contextlib
@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from edgeattn.errors import UnsupportedModelError
 from edgeattn_converters.loading.own_classes import is_own_class
 
 _RATES = ("rate", "stddev", "dropout", "recurrent_dropout", "_dropout")
@@ -49,7 +50,7 @@ def training_notes(model: Any) -> tuple[str, ...]:
                 f"the other samples of a batch (Keras' model(x), and predict of Keras 2). "
                 f"{_COMPARED}"
             )
-    return (*notes, *_random_notes(model))
+    return tuple(notes)
 
 
 def _trains_by_default(layer: Any) -> bool:
@@ -58,36 +59,40 @@ def _trains_by_default(layer: Any) -> bool:
     return argument is not None and argument.default is True
 
 
-def _random_notes(model: Any) -> tuple[str, ...]:
-    """Return a note if a model with layers of the user computes other outputs each time."""
+def check_repeatable(model: Any) -> None:
+    """Raise :class:`UnsupportedModelError` if code of the user makes the outputs random."""
     own = [
         layer.name
         for layer in model._flatten_layers(include_self=False)
-        if is_own_class(type(layer))
+        if is_own_class(type(layer)) or type(layer).__name__ == "Lambda"
     ]
-    if not own or not getattr(model, "inputs", None):
-        return ()
+    if own and getattr(model, "inputs", None) and _is_random_in_inference(model):
+        raise UnsupportedModelError(
+            "Keras computes different outputs for the same input each time, because a layer draws "
+            f"random numbers at inference (your own layers: {', '.join(own)}). No artifact can "
+            "reproduce them.",
+            hint="Let this layer return what it computes without random numbers, such as the mean.",
+        )
+
+
+def _is_random_in_inference(model: Any) -> bool:
+    """Whether a model computes other outputs each time, False if it cannot be run."""
+    import keras
+
     generator = np.random.default_rng(SEED)
     inputs = [_sample(tensor, generator) for tensor in model.inputs]
     with contextlib.suppress(Exception):  # the conversion reports why the model cannot be run
-        import keras
-
         # Random choices between few values, such as a flip, may repeat by chance.
         first, *others = (
             keras.tree.flatten(model(_as_argument(model, inputs), training=False))
             for _ in range(CALLS)
         )
-        if any(
+        return any(
             not np.array_equal(a, b, equal_nan=True)
             for other in others
             for a, b in zip(first, other, strict=True)
-        ):
-            return (
-                f"Keras computes different outputs for the same input each time, because a layer "
-                f"draws random numbers at inference (your own layers: {', '.join(own)}). No "
-                "artifact can reproduce them: the comparison with Keras is not meaningful.",
-            )
-    return ()
+        )
+    return False
 
 
 def _sample(tensor: Any, generator: np.random.Generator) -> Any:

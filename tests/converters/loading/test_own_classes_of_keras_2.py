@@ -412,6 +412,9 @@ IMPORTED = {
     "from tensorflow.compat.v1.keras.backend import set_session\n"
     "from tensorflow.compat.v1.keras import layers as old": "old.Layer",
     "from tensorflow.compat.v2 import keras as old": "old.layers.Layer",
+    "from tensorflow import keras as old\nregister = old.saving.register_keras_serializable": (
+        "old.layers.Layer"
+    ),
     "from keras.engine.training import Model\nfrom keras.utils.np_utils import to_categorical": (
         "keras.layers.Layer"
     ),

@@ -1,13 +1,18 @@
 """Layers that a model calls with ``training=True``: a note says what the artifacts compute."""
 
+import contextlib
+import textwrap
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 import pytest
+import tf_keras
 from keras import layers
 
+from edgeattn.bundle.model_digest import digest
+from edgeattn.errors import UnsupportedModelError
 from edgeattn_converters.loading.audit import audit_file
 from edgeattn_converters.loading.load import load_model
 
@@ -113,23 +118,63 @@ class AlwaysDropped(keras.layers.Layer):
 
     def call(self, x):
         return self.drop(x, training=True)
+
+class Generator(keras.layers.Layer):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.generator = keras.random.SeedGenerator(3)
+
+    def call(self, x):
+        return x + keras.random.normal(keras.ops.shape(x), seed=self.generator)
 """
 
 
-@pytest.mark.parametrize(
-    ("name", "random"), [("Sampled", True), ("AlwaysDropped", True), ("Plain", False)]
-)
-def test_own_layer_that_draws_random_numbers(name: str, random: bool, tmp_path: Path) -> None:
-    (tmp_path / "own.py").write_text(OWN)
+def save_own(name: str, folder: Path) -> Any:
+    """Write a model with a class of ``OWN``, and return the model."""
+    (folder / "own.py").write_text(OWN)
     classes: dict[str, Any] = {"__name__": "own"}
     exec(OWN, classes)
     inputs = keras.Input(SHAPE)
     model = keras.Model(inputs, classes[name](name="mine")(inputs))
+    model.save(folder / "m.keras")
+    return model
+
+
+@pytest.mark.parametrize(
+    ("name", "random"),
+    [("Sampled", True), ("AlwaysDropped", True), ("Generator", True), ("Plain", False)],
+)
+def test_own_layer_that_draws_random_numbers(name: str, random: bool, tmp_path: Path) -> None:
+    model = save_own(name, tmp_path)
     x = np.random.default_rng(1).normal(size=(2, *SHAPE))
     assert np.array_equal(model(x, training=False), model(x, training=False)) is not random
-    model.save(tmp_path / "m.keras")
-    loaded = load_model(audit_file(tmp_path / "m.keras"), custom_objects=tmp_path / "own.py")
-    assert len(loaded.notes) == int(random)
-    if random:
-        assert "different outputs for the same input" in loaded.notes[0]
-        assert "mine" in loaded.notes[0]
+    expected = (
+        pytest.raises(UnsupportedModelError, match=r"random numbers at inference .*: mine\)")
+        if random
+        else contextlib.nullcontext()
+    )
+    with expected:
+        loaded = load_model(audit_file(tmp_path / "m.keras"), custom_objects=tmp_path / "own.py")
+        assert loaded.notes == ()
+
+
+def test_own_function_that_draws_random_numbers(tmp_path: Path) -> None:
+    """As a variational autoencoder of Keras 2 samples, with a variable of its program."""
+    code = """
+        from keras import backend as K
+        WIDTH = 4
+
+        def sampling(arguments):
+            mean, scale = arguments
+            return mean + K.exp(scale) * K.random_normal((K.shape(mean)[0], WIDTH))
+    """
+    program: dict[str, Any] = {"K": tf_keras.backend, "WIDTH": 4}
+    exec(textwrap.dedent(code).replace("from keras import backend as K", ""), program)
+    inputs = tf_keras.Input(SHAPE)
+    states = tf_keras.layers.LSTM(4)(inputs)
+    drawn = tf_keras.layers.Lambda(program["sampling"], name="drawn")([states, states])
+    tf_keras.Model(inputs, drawn).save(tmp_path / "m.h5")
+    (tmp_path / "own.py").write_text(f"{textwrap.dedent(code)}\ndrawn = sampling\n")
+    file = audit_file(tmp_path / "m.h5", trust=digest(tmp_path / "m.h5"))
+    with pytest.raises(UnsupportedModelError, match=r"random numbers at inference .*: drawn\)"):
+        load_model(file, custom_objects=tmp_path / "own.py")
