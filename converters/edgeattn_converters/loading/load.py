@@ -339,6 +339,8 @@ def _build(
             raise missing_error(ctx.missing)
         removal = lookup_removal.remove_lookups(config, ctx.notes)
         config = removal.config
+        if not request.allow_free_time:
+            preprocessing.require_none_over_time(config)
         ctx.removed.update(removal.chains)
         config = mixed_precision.in_float32(config, ctx.notes)
         if not request.allow_free_time:

@@ -258,16 +258,27 @@ def words_of_documents() -> Any:
     return keras.Model(x, learned(layers.TimeDistributed(cut())(x)))
 
 
-@pytest.mark.parametrize(
-    "build",
-    [one_column_without_unknown_words, counts_of_a_column, counts_in_time, words_of_documents],
-)
+@pytest.mark.parametrize("build", [one_column_without_unknown_words, counts_of_a_column])
 def test_lookups_that_cannot_change_places_are_named(
     build: Callable[[], Any], tmp_path: Path
 ) -> None:
     build().save(tmp_path / "model.keras")
     with pytest.raises(UnsupportedModelError, match=r"Layer 'cut' is a .* not directly behind"):
         load_model(audit_file(tmp_path / "model.keras"))
+
+
+@pytest.mark.parametrize("build", [counts_in_time, words_of_documents])
+def test_lookups_of_every_step_are_named(build: Callable[[], Any], tmp_path: Path) -> None:
+    """The advice was for the layer inside, whose output is no tensor of the model."""
+    model = build()
+    name = next(item.name for item in model.layers if isinstance(item, layers.TimeDistributed))
+    model.save(tmp_path / "model.keras")
+    with pytest.raises(UnsupportedModelError, match=f"Layer '{name}' is a TimeDist") as error:
+        load_model(audit_file(tmp_path / "model.keras"))
+    assert f"model.get_layer({name!r}).output" in str(error.value.hint)
+    rest = keras.Model(model.get_layer(name).output, model.output)
+    rest.save(tmp_path / "rest.keras")
+    assert load_model(audit_file(tmp_path / "rest.keras")).notes == ()
 
 
 @pytest.mark.parametrize("build", [columns, joined])

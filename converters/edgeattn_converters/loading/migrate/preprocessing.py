@@ -101,6 +101,39 @@ REMOVED: Mapping[str, Callable[[Config, Any], _NewInput]] = {
 _NOT_IN_ARTIFACTS = frozenset({*REMOVED, "HashedCrossing"})
 
 
+def require_none_over_time(config: Config) -> None:
+    """Raise :class:`UnsupportedModelError` if a layer that looks up values is left in a
+    ``TimeDistributed`` of a migrated model config, with which Keras 3 cannot build some models."""
+    for layer in stored_layers(config):
+        if is_model(layer):
+            require_none_over_time(layer)
+        elif layer.get("class_name") == "TimeDistributed":
+            _require_none_inside(layer)
+
+
+def _require_none_inside(over_time: Config) -> None:
+    inner = over_time["config"]["layer"]
+    while inner.get("class_name") == "TimeDistributed":
+        inner = inner["config"]["layer"]
+    name = over_time["config"]["name"]
+    if inner.get("class_name") in REMOVED:
+        raise UnsupportedModelError(
+            f"Layer {name!r} is a TimeDistributed around {inner['class_name']}, which no edge "
+            "runtime supports.",
+            hint="Save the model without it: keras.Model(model.get_layer("
+            f"{name!r}).output, model.output), and all other inputs it needs. The program on the "
+            "device then looks up the values of every step.",
+        )
+    if is_model(inner) and is_used(inner):
+        raise UnsupportedModelError(
+            f"Layer {name!r} is a TimeDistributed around a model with a layer that looks up "
+            "values, which no edge runtime supports.",
+            hint="Call that layer outside of the model, in a TimeDistributed of its own, and save "
+            f"the model from its output on: keras.Model(indices, model.output). {name!r} then "
+            "takes the indices instead of the values.",
+        )
+
+
 def require_removed(model: Any) -> None:
     """Raise :class:`UnsupportedModelError` if a layer that looks up values is left in a model."""
     for layer in model._flatten_layers():
@@ -120,7 +153,7 @@ def require_removed(model: Any) -> None:
             )
         raise UnsupportedModelError(
             f"Layer {layer.name!r} is a {type(layer).__name__}, which no edge runtime supports, "
-            "and is not directly behind an input: after other layers, inside one such as "
-            "TimeDistributed or a class of yours, with several inputs or at an output.",
+            "and is not directly behind an input: after other layers, inside a class of yours, "
+            "with several inputs or at an output.",
             hint=hint,
         )
