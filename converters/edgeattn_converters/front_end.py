@@ -18,7 +18,7 @@ from edgeattn.inference.raw import RawModel
 from edgeattn.inference.raw_samples import read_raw_samples
 from edgeattn.samples.states import sample_inputs
 from edgeattn.tensors import Specs, Tensors, TensorSpec
-from edgeattn_converters.loading.load import LoadedModel
+from edgeattn_converters.loading.loaded_model import LoadedModel
 from edgeattn_converters.loading.removed_layers import RemovedLayers
 from edgeattn_converters.options import ModelSource
 from edgeattn_converters.tracing.trace import Interface

@@ -16,7 +16,8 @@ from edgeattn.runners.accelerators import NOT_COMPARED, missing_operators
 from edgeattn.schemes import FORMATS
 from edgeattn_converters.loading.audit import audit_file
 from edgeattn_converters.loading.fixed_time_axis import options_for
-from edgeattn_converters.loading.load import LoadedModel, load_with_free_time
+from edgeattn_converters.loading.load import load_with_free_time
+from edgeattn_converters.loading.loaded_model import LoadedModel
 from edgeattn_converters.lowering.call_replacement import all_layers
 from edgeattn_converters.lowering.rnn.recurrence import is_recurrent
 from edgeattn_converters.options import ModelSource

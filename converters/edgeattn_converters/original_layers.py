@@ -18,7 +18,7 @@ from edgeattn.samples.files import read_samples
 from edgeattn.samples.states import sample_inputs
 from edgeattn.tensors import Array, Specs, Tensors, TensorSpec
 from edgeattn_converters.front_end import naming
-from edgeattn_converters.loading.load import LoadedModel
+from edgeattn_converters.loading.loaded_model import LoadedModel
 from edgeattn_converters.loading.migrate.context import safe_input_name, safe_name
 from edgeattn_converters.loading.migrate.lookup_removal import LookupLayer
 from edgeattn_converters.loading.removed_layers import RemovedLayers

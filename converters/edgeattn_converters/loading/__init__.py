@@ -9,6 +9,8 @@ build the model, assign its weights, cross-check its outputs.
 ``safety``          size limits and the classes that a configuration may name
 ``lambdas``         recognition of Lambda layers from their bytecode
 ``migrate``         configurations of Keras 1 and 2 as Keras 3 writes them
+``stored_model``    the model of a stored configuration
+``built_model``     the model that a program of the user builds
 ``build``           the migrated configuration as a Keras model
 ``weights``         stored arrays assigned to the layers they belong to
 ``cross_check``     comparison with the outputs of a stock Keras loader

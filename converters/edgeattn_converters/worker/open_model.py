@@ -12,7 +12,8 @@ from edgeattn.errors import EdgeattnError, SampleError
 from edgeattn.samples import files as sample_files
 from edgeattn.samples.states import sample_inputs
 from edgeattn_converters.loading.audit import ModelFile, audit_file
-from edgeattn_converters.loading.load import LoadedModel, load_model, load_with_free_time
+from edgeattn_converters.loading.load import load_model, load_with_free_time
+from edgeattn_converters.loading.loaded_model import LoadedModel
 from edgeattn_converters.loading.migrate.keras2 import STATE_RESET_NOTE
 from edgeattn_converters.loading.migrate.preprocessing import REMOVED_NOTE
 from edgeattn_converters.options import ConversionOptions, ModelSource

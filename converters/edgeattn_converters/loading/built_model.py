@@ -1,0 +1,93 @@
+"""Models that a program of the user builds, with the weights of a file."""
+
+from dataclasses import replace
+from typing import Any
+
+from edgeattn.errors import UnsupportedModelError
+from edgeattn_converters.loading import (
+    config_inspection,
+    own_layers,
+    programs,
+    quantized_layers,
+)
+from edgeattn_converters.loading.architecture import built_in_config, load_weights
+from edgeattn_converters.loading.audit import ModelFile, as_damaged
+from edgeattn_converters.loading.build import build_sublayers
+from edgeattn_converters.loading.config_inspection import Config
+from edgeattn_converters.loading.loaded_model import LoadedModel, LoadRequest
+from edgeattn_converters.loading.migrate import (
+    built_layers,
+    channels_first,
+    preprocessing,
+    theano,
+)
+from edgeattn_converters.loading.migrate.context import era_of
+from edgeattn_converters.loading.stored_model import load_stored
+from edgeattn_converters.loading.weights.weights_file import WeightsFile, open_weights
+
+
+def load_program(built: programs.Built, request: LoadRequest) -> LoadedModel:
+    """Load weights into the model that a function or variable of the user's file defines."""
+    request = replace(request, undecided=frozenset(built.program.undecided))
+    loaded = _load_built(built.file, built.model, request)
+    if loaded.model is built.model:
+        kept = built.with_trained_values()
+        if kept is not built.model:
+            loaded = _load_built(built.file, kept, request)
+        if unsaved := own_layers.variables_of_tensorflow(built.model):
+            again = own_layers.variables_of_tensorflow(built.build())
+            built.program.notes.extend(own_layers.check_unsaved(unsaved, again))
+    return replace(loaded, notes=(*dict.fromkeys(built.program.notes), *loaded.notes))
+
+
+def _load_built(file: ModelFile, model: Any, request: LoadRequest) -> LoadedModel:
+    """Load weights into a built model.
+
+    A model of Keras' own layers is migrated like a stored one. Layers of the user's classes cannot
+    be rebuilt reliably from their configs, so such a model is changed in place.
+    """
+    build_sublayers(model)
+    with open_weights(file) as weights:
+        version = config_inspection.version_numbers(file.keras_version) or weights.version()
+        stored = built_in_config(model)
+        if stored is not None and (
+            weights.is_layered
+            or version
+            or weights.is_quantized
+            or quantized_layers.is_quantized(model)
+            or channels_first.is_used(stored)
+            or preprocessing.is_used(stored)
+        ):
+            return load_stored(file, stored, request)
+        if quantized_layers.is_quantized(model):
+            raise quantized_layers.weights_error(file.path.name)
+        if not weights.is_layered:
+            try:
+                load_weights(file, model)
+            except UnsupportedModelError as error:
+                if weights.is_quantized:
+                    raise quantized_layers.weights_error(file.path.name) from error
+                raise
+        if file.backend == "theano":
+            theano.check_built(model)
+        notes: list[str] = []
+        if version and version < built_layers.SAME_AS_CURRENT:
+            notes.extend(built_layers.adapt(model, version, request.undecided))
+        if weights.is_layered:
+            _assign(weights, model, built_layers.described(model), version, file, notes)
+    return LoadedModel(file, model, tuple(notes))
+
+
+def _assign(
+    weights: WeightsFile,
+    model: Any,
+    stored: Config,
+    version: tuple[int, ...],
+    file: ModelFile,
+    notes: list[str],
+) -> None:
+    """Assign the weights by the names of the layers, or in order, which a note then says."""
+    named = weights.by_order(model, stored)
+    notes.extend(named.order_notes())
+    with as_damaged(file.path):
+        named.assign(model, stored, major=era_of(version) or 3, backend=file.backend)

@@ -1,0 +1,46 @@
+"""The request to load a model, and its result."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from edgeattn_converters.loading.audit import ModelFile
+from edgeattn_converters.loading.fixed_time_axis import TimeSteps
+from edgeattn_converters.loading.removed_layers import RemovedLayers
+
+
+@dataclass(frozen=True)
+class LoadRequest:
+    """How to load a model.
+
+    ``undecided`` are the layers of the user's function whose defaults are not known; None if no
+    function built the model, and its layers may all rely on defaults.
+    """
+
+    objects: Mapping[str, Any]
+    time_steps: TimeSteps | None
+    allow_free_time: bool
+    undecided: frozenset[str] | None = None
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A Keras 3 model ready to be converted, with notes for the user about what was migrated.
+
+    ``stateful`` are the names of the layers that kept their state from one batch to the next.
+    ``preprocessing`` are the layers that were removed, by the name of the input.
+    """
+
+    file: ModelFile
+    model: Any
+    notes: tuple[str, ...]
+    stateful: tuple[str, ...] = ()
+    preprocessing: Mapping[str, RemovedLayers] = field(default_factory=dict)
+
+    @property
+    def stored_inputs(self) -> dict[str, str]:
+        """By the name of an input in place of removed layers, the input ahead of these."""
+        return {
+            name: str(removed.input_layer["config"]["name"])
+            for name, removed in self.preprocessing.items()
+        }

@@ -1,0 +1,159 @@
+"""Models that are built from a stored configuration, with the weights of a file.
+
+The configuration is migrated to the current Keras and the result compared with the stock loader.
+"""
+
+import contextlib
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from edgeattn.errors import UnsupportedModelError
+from edgeattn_converters.loading import (
+    classes_of_keras_2,
+    config_inspection,
+    fixed_time_axis,
+    implicit_masks,
+    own_layers,
+    quantized_layers,
+    removed_layers,
+    subclassed,
+    values_of_build,
+)
+from edgeattn_converters.loading.audit import ModelFile, as_damaged
+from edgeattn_converters.loading.build import accepted_arguments, build_model, reset_names
+from edgeattn_converters.loading.config_inspection import Config
+from edgeattn_converters.loading.cross_check import (
+    compare_with_signature,
+    compare_with_stock_loader,
+)
+from edgeattn_converters.loading.loaded_model import LoadedModel, LoadRequest
+from edgeattn_converters.loading.masks_of_classes import may_create_masks
+from edgeattn_converters.loading.migrate import (
+    built_layers,
+    lookup_removal,
+    mixed_precision,
+    model_config,
+    preprocessing,
+    theano,
+)
+from edgeattn_converters.loading.migrate.context import Context, missing_error
+from edgeattn_converters.loading.weights.weights_file import WeightsFile, open_weights
+
+
+def load_stored(file: ModelFile, stored: Config, request: LoadRequest) -> LoadedModel:
+    """Migrate the stored config, build the model, assign its weights and cross-check it."""
+    with as_damaged(file.path):
+        model_config.require_layers(stored)
+        stored = model_config.with_connections(stored)
+    with open_weights(file) as weights:
+        with as_damaged(file.path):
+            stored = weights.with_layer_names(stored)
+        ctx, config, model = _build(file, stored, weights, request)
+        if file.kind == "weights-hdf5":
+            named = weights.by_order(model, stored)
+            if named.names:
+                # The migration depends on the shapes of the weights of each layer.
+                ctx, config, model = _build(file, stored, named, request)
+                ctx.notes.extend(named.order_notes())
+            weights = named
+            ctx.notes.extend(weights.nested_notes(model, stored))
+            if file.backend == "theano":
+                ctx.notes.extend(theano.order_notes(config))
+        with as_damaged(file.path):
+            try:
+                weights.assign(model, stored, major=ctx.era, backend=file.backend)
+            except UnsupportedModelError as error:
+                raise subclassed.explained(model, error) from error
+
+            def rebuild() -> Any:
+                reset_names()
+                return _build(file, stored, weights, request)[2]
+
+            in_graph = classes_of_keras_2.computes_in_graph(file.keras_version, ctx.version)
+            kept = values_of_build.with_trained(model, ctx.created, rebuild, in_graph=in_graph)
+            if kept is not model:
+                model = kept
+                weights.assign(model, stored, major=ctx.era, backend=file.backend)
+            removed = removed_layers.with_tables(ctx.removed, file, stored, weights)
+            ctx.notes[:] = removed_layers.explained(ctx.notes, removed)
+        if quantized_layers.is_quantized(model):
+            quantized, config = model, quantized_layers.in_float(config)
+            # Two values of 4 bits are stored as one.
+            model = build_model(file, config, request.objects, 2 * weights.size())
+            ctx.notes.append(quantized_layers.assign_dequantized(model, quantized))
+            return LoadedModel(file, model, tuple(ctx.notes), tuple(ctx.stateful), removed)
+    if not request.allow_free_time:
+        preprocessing.require_removed(model)
+
+        def as_saved_by(version: str) -> Any:
+            other = replace(file, keras_version=version)
+            return load_stored(other, stored, replace(request, allow_free_time=True)).model
+
+        ctx.notes.extend(compare_with_stock_loader(file, stored, model, ctx, as_saved_by))
+        if weights.is_listed:
+            ctx.notes.extend(compare_with_signature(file, stored, model, request.time_steps))
+    return LoadedModel(file, model, tuple(ctx.notes), tuple(ctx.stateful), removed)
+
+
+def _build(
+    file: ModelFile, stored: Config, weights: WeightsFile, request: LoadRequest
+) -> tuple[Context, dict[str, Any], Any]:
+    """Return the facts about the file, the migrated config and the model, with zeros as weights."""
+    objects = request.objects
+    with as_damaged(file.path):
+        ctx = _context(file, stored, objects, weights)
+        ctx = replace(ctx, of_program=request.undecided is not None)
+        ctx.notes.extend(built_layers.era_notes(file.path.name, stored, ctx, request.undecided))
+        config = model_config.migrate_model(stored, ctx)
+        if ctx.missing:
+            raise missing_error(ctx.missing)
+        removal = lookup_removal.remove_lookups(config, ctx.notes)
+        config = removal.config
+        if not request.allow_free_time:
+            preprocessing.require_none_over_time(config)
+        ctx.removed.update(removal.chains)
+        config = mixed_precision.in_float32(config, ctx.notes)
+        if not request.allow_free_time:
+            config = fixed_time_axis.fix_time_axis(config, request.time_steps)
+        size = weights.size()
+    try:
+        masks = implicit_masks.passed() if ctx.era < 3 else contextlib.nullcontext()
+        with own_layers.created_as_stored(objects, ctx), masks:
+            with values_of_build.recorded(ctx.created):
+                model = build_model(file, config, objects, size)
+            if unsaved := own_layers.variables_of_tensorflow(model):
+                again = own_layers.variables_of_tensorflow(build_model(file, config, objects, size))
+                ctx.notes.extend(own_layers.check_unsaved(unsaved, again))
+        own_layers.adapt(model, ctx)
+        return ctx, config, model
+    except UnsupportedModelError:
+        # The error about a missing length is more helpful, if there is one.
+        if request.allow_free_time:
+            fixed_time_axis.fix_time_axis(config, None)
+        raise
+
+
+def _context(
+    file: ModelFile, stored: Config, objects: Mapping[str, Any], weights: WeightsFile
+) -> Context:
+    of_config = config_inspection.version_numbers(stored.get("keras_version"))
+    version = config_inspection.version_numbers(file.keras_version)
+    separate = file.kind == "weights-hdf5"
+    if separate:
+        version = version or weights.version()
+    numbers = version or of_config
+    return Context(
+        # A whole file has one version; an architecture in a separate file has its own.
+        major=config_inspection.major_version(
+            of_config if separate else version or of_config, stored
+        ),
+        version=numbers,
+        accepted=accepted_arguments,
+        custom_objects=objects,
+        shapes=weights.shapes(stored),
+        masked=config_inspection.is_model(stored)
+        and (config_inspection.has_masks(stored) or any(map(may_create_masks, objects.values()))),
+        backend=file.backend,
+        of_tensorflow=classes_of_keras_2.is_of_tensorflow(file.keras_version, numbers),
+    )
