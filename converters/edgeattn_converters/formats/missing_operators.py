@@ -5,9 +5,15 @@ from collections.abc import Collection, Iterator
 from typing import Any
 
 from edgeattn_converters.lowering.call_replacement import all_layers
+from edgeattn_converters.lowering.composed_operations import FIXED_BINS
 
 # TensorFlow numbers scopes of the same name.
 _NUMBER = re.compile(r"_\d+$")
+
+
+def advice(kinds: Collection[str]) -> str:
+    """What to do about operations of these kinds."""
+    return FIXED_BINS if set(kinds) == {"DenseBincount"} else "Express them with other operations."
 
 
 def with_layers(kinds: Collection[str], graph: Any, model: Any) -> str:

@@ -12,7 +12,7 @@ from edgeattn.errors import ConversionError, first_line
 from edgeattn.file_structure.onnx import read_onnx
 from edgeattn.tensors import Specs, Tensors
 from edgeattn_converters.formats import ConvertedFile
-from edgeattn_converters.formats.missing_operators import with_layers
+from edgeattn_converters.formats.missing_operators import advice, with_layers
 from edgeattn_converters.graphs.onnx_file import convert_opset, free_dimensions
 from edgeattn_converters.lowering import missing_operations, narrow_integers, whole_numbers
 from edgeattn_converters.lowering.attention import lower_attention, lower_keras_attention
@@ -190,7 +190,7 @@ def _check_operators(proto: Any, traced: Traced, model: Any) -> None:
     if missing := {name for name in _kinds(proto.graph) if not onnx.defs.has(name)}:
         raise ConversionError(
             f"ONNX has no operator for {with_layers(missing, traced.function.graph, model)}.",
-            hint="Express them with other operations.",
+            hint=advice(missing),
         )
 
 

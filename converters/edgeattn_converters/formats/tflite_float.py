@@ -10,7 +10,7 @@ from typing import Any
 
 from edgeattn.errors import ConversionError, first_line
 from edgeattn.file_structure.tflite import read_tflite
-from edgeattn_converters.formats.missing_operators import with_layers
+from edgeattn_converters.formats.missing_operators import advice, with_layers
 from edgeattn_converters.graphs.negated_zeros import keep_negated_zeros
 from edgeattn_converters.graphs.scalar_biases import extend_scalar_biases
 from edgeattn_converters.graphs.tflite_file import TFLiteFile
@@ -190,7 +190,7 @@ class MissingOperatorsError(ConversionError):
     def __init__(self, names: Sequence[str], with_layers: str) -> None:
         super().__init__(
             f"TFLite has no operator for {with_layers}.",
-            hint="Express them with other operations.",
+            hint=advice(names),
         )
         self.names = names
 

@@ -61,6 +61,13 @@ def one_hot(indices: Any, depth: Any, on: Any, off: Any, *, attributes: _Attribu
     return tf.where(code, on, off)
 
 
+# Otherwise the number of bins is that of the largest value.
+FIXED_BINS = (
+    "Pass the number of bins N as minlength and as maxlength, tf.math.bincount(x, minlength=N, "
+    "maxlength=N, axis=-1), with Reshape((N,)) behind it, and load the weights; they fit."
+)
+
+
 def bincount(values: Any, size: Any, weights: Any, *, attributes: _Attributes) -> Any:
     """The sum, or with ``binary_output`` the maximum, of the one-hot codes of each row.
 

@@ -18,6 +18,7 @@ from edgeattn_converters.loading.fixed_time_axis import (
     length_of,
     with_sizes,
 )
+from edgeattn_converters.lowering.composed_operations import FIXED_BINS
 from edgeattn_converters.tracing.attended import Attended, attended_inputs
 from edgeattn_converters.tracing.attention_outputs import (
     AttentionMap,
@@ -27,6 +28,7 @@ from edgeattn_converters.tracing.attention_outputs import (
     maps_of,
     unique,
 )
+from edgeattn_converters.tracing.data_sources import operations_behind
 from edgeattn_converters.tracing.graph_form import (
     averages_of_known_shape,
     inlined,
@@ -127,7 +129,7 @@ def interface_of(
         fixed_shapes = [tensor.shape for tensor in fixed.outputs[len(names) :]]
         without_batch = _without_batch(fixed_maps, fixed_shapes, PROBE_BATCH)
     specs = [
-        _output_spec(model, name, shape, tensor.dtype.name)
+        _output_spec(model, name, shape, tensor)
         for name, shape, tensor in zip(names, shapes, concrete.outputs, strict=False)
     ]
     specs += [
@@ -185,7 +187,8 @@ def _with_free_batch(shape: Any, fixed: Any) -> Any:
     return shape.merge_with([None, *fixed[1:]])
 
 
-def _output_spec(model: Any, name: str, shape: Any, dtype: str) -> TensorSpec:
+def _output_spec(model: Any, name: str, shape: Any, tensor: Any) -> TensorSpec:
+    dtype = tensor.dtype.name
     if dtype.startswith("complex"):
         raise UnsupportedModelError(
             f"Output {name!r} has complex numbers, which neither TFLite nor ONNX files return.",
@@ -206,6 +209,8 @@ def _output_spec(model: Any, name: str, shape: Any, dtype: str) -> TensorSpec:
             "Convert the .keras or .h5 file of the model instead: exported graphs may have lost "
             "the shape."
         )
+    elif any(item.type == "DenseBincount" for item in operations_behind(tensor)):
+        hint = FIXED_BINS
     raise UnsupportedModelError(f"{problem} depends on the input's values.", hint=hint)
 
 
