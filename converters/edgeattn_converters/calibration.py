@@ -15,6 +15,7 @@ from edgeattn.samples import files as sample_files
 from edgeattn.samples.fingerprints import row_fingerprints
 from edgeattn.samples.states import sample_inputs
 from edgeattn.tensors import Array, Tensors, TensorSpec
+from edgeattn_converters.tracing.tokens import TokenLimits
 from edgeattn_converters.tracing.trace import Interface
 
 # TensorFlow's guide recommends 100 to 500 samples.
@@ -50,7 +51,7 @@ def read(
     path: Path,
     interface: Interface,
     evaluation: Tensors | None = None,
-    vocabulary: Mapping[str, Array | int] | None = None,
+    vocabulary: Mapping[str, TokenLimits] | None = None,
 ) -> Calibration:
     """At most :data:`MAX_SAMPLES` samples of ``path``, none of them in ``evaluation``.
 
@@ -65,7 +66,7 @@ def read(
     specs = sample_inputs(interface.inputs)
     known = set() if evaluation is None else set(row_fingerprints(evaluation, specs))
     ranges = {spec.name: _Range() for spec in specs}
-    exceeded: dict[str, int] = {}  # the size of a table that an input has a token beyond
+    exceeded: dict[str, tuple[int, int]] = {}  # the limits that an input has a token beyond
     usable = np.zeros(len(file), bool)
     extremes = {spec.name: _Extremes() for spec in specs if np.dtype(spec.dtype).kind == "f"}
     rows = rows_per_batch(file)
@@ -73,10 +74,9 @@ def read(
         for spec in specs:
             values = batch.inputs[spec.name]
             ranges[spec.name].add(values)
-            sizes = np.asarray((vocabulary or {}).get(spec.name, 0))
-            beyond = (sizes > 0) & ((values >= sizes) | (values < -sizes))
-            if beyond.any():
-                exceeded[spec.name] = int(np.broadcast_to(sizes, values.shape)[beyond].min())
+            limits = (vocabulary or {}).get(spec.name)
+            if limits is not None and (beyond := limits.outside(values, wrapped=True)).any():
+                exceeded[spec.name] = limits.range_of(values, beyond)
         fingerprints = row_fingerprints(batch.inputs, specs) if known else [""] * len(batch)
         usable[first : first + len(batch)] = [item not in known for item in fingerprints]
         rows_used = np.flatnonzero(usable[first : first + len(batch)])
@@ -124,7 +124,7 @@ def _spread(rows: Array, needed: Array, count: int) -> Array:
 
 
 def set_aside(
-    path: Path, interface: Interface, vocabulary: Mapping[str, Array | int], count: int
+    path: Path, interface: Interface, vocabulary: Mapping[str, TokenLimits], count: int
 ) -> Tensors | None:
     """At most ``count`` samples for the reference, drawn at random from a fixed seed.
 
@@ -206,13 +206,13 @@ class _Extremes:
 def _check_tokens(
     specs: Sequence[TensorSpec],
     ranges: Mapping[str, _Range],
-    exceeded: Mapping[str, int],
+    exceeded: Mapping[str, tuple[int, int]],
     path: Path,
 ) -> None:
-    for name, size in exceeded.items():
+    for name, (least, largest) in exceeded.items():
         raise SampleError(
             f"Input {name}: tokens in {path.name} range from {ranges[name].low:g} to "
-            f"{ranges[name].high:g}, but the embedding has {size}.",
+            f"{ranges[name].high:g}, but the model takes {least} to {largest}.",
             hint="Number the words as in training.",
         )
     if all(np.dtype(s.dtype).kind in "iu" and ranges[s.name].constant for s in specs):

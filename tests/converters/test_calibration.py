@@ -15,6 +15,7 @@ import pytest
 from edgeattn.errors import SampleError
 from edgeattn.tensors import TensorSpec
 from edgeattn_converters import calibration
+from edgeattn_converters.tracing.tokens import TokenLimits
 from edgeattn_converters.tracing.trace import Interface
 
 INTERFACE = Interface((TensorSpec("x", (None, 5, 3), "float32"),), (), ())
@@ -131,19 +132,27 @@ TOKENS = Interface((TensorSpec("t", (None, 4), "int32"),), (), ())
         (np.full((9, 4), 3), "every value in c.npy is 3"),
         (
             np.arange(36).reshape(9, 4),
-            "tokens in c.npy range from 0 to 35, but the embedding has 35",
+            "tokens in c.npy range from 0 to 35, but the model takes 0 to 34",
         ),
     ],
 )
 def test_invalid_tokens(values: np.ndarray, message: str, tmp_path: Path) -> None:
     with pytest.raises(SampleError) as error:
-        calibration.read(_save(tmp_path, values), TOKENS, vocabulary={"t": 35})
+        calibration.read(
+            _save(tmp_path, values),
+            TOKENS,
+            vocabulary={"t": TokenLimits(np.array([0]), np.array([35]))},
+        )
     assert message in str(error.value)
 
 
 def test_tokens(tmp_path: Path) -> None:
     values = np.arange(36).reshape(9, 4)
-    loaded = calibration.read(_save(tmp_path, values), TOKENS, vocabulary={"t": 36})
+    loaded = calibration.read(
+        _save(tmp_path, values),
+        TOKENS,
+        vocabulary={"t": TokenLimits(np.array([0]), np.array([36]))},
+    )
     np.testing.assert_array_equal(loaded.inputs["t"], values)
 
 

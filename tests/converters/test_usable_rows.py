@@ -17,6 +17,7 @@ from edgeattn_converters.reference.keras_outputs import (
 from edgeattn_converters.reference.rounded_weights import rounded_weights
 from edgeattn_converters.reference.saturation import shifted_function
 from edgeattn_converters.reference.usable_rows import usable_rows
+from edgeattn_converters.tracing.tokens import TokenLimits
 from edgeattn_converters.tracing.trace import interface_of
 
 TABLE = np.random.default_rng(0).normal(size=(29, 5))
@@ -34,10 +35,14 @@ def average(inputs: Tensors) -> KerasOutputs:
     return KerasOutputs({"y": (values * kept).sum(1) / np.maximum(kept.sum(1), 1)}, {}, {})
 
 
+def token_limits(count: int) -> TokenLimits:
+    return TokenLimits(np.array([0]), np.array([count]))
+
+
 def test_tokens_as_floats_stay_tokens() -> None:
     tokens = np.random.default_rng(1).integers(1, 29, (20, 11)).astype("float32")
     inputs = {"tokens": tokens}
-    properties = InputProperties({"tokens": 29}, {"tokens": 0.0})
+    properties = InputProperties({"tokens": token_limits(29)}, {"tokens": 0.0})
     rows = usable_rows(embed, inputs, embed(inputs), (16, 18), properties, real=False)
     assert (rows.stable, rows.unstable) == (True, 0)
     np.testing.assert_array_equal(np.sort(rows.all), np.arange(20))
@@ -189,7 +194,7 @@ def test_tokens_are_left_out_if_the_last_digit_of_a_weight_decides() -> None:
     interface = interface_of(model)
     run = keras_function(model, interface, attention=False)
     inputs = {"tokens": np.array([[0], [1], [1], [2], [3], [2]], np.int32)}
-    properties = InputProperties({"tokens": np.array([4])}, {})
+    properties = InputProperties({"tokens": token_limits(4)}, {})
     rows = usable_rows(
         run,
         inputs,

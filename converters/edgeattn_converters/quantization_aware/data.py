@@ -79,13 +79,14 @@ def _check_ranges(inputs: Tensors, specs: Specs, interface: Interface) -> None:
             "to measure.",
             hint="Pass real samples, preprocessed as in training.",
         )
-    for name, sizes in interface.vocabulary.items():
+    for name, limits in interface.vocabulary.items():
         value = inputs[name]
-        beyond = (sizes > 0) & ((value >= sizes) | (value < -sizes))
+        beyond = limits.outside(value, wrapped=True)
         if beyond.any():
+            least, largest = limits.range_of(value, beyond)
             raise SampleError(
                 f"Input {name}: tokens range from {value.min():g} to {value.max():g}, but the "
-                f"embedding has {int(np.max(sizes))}.",
+                f"model takes {least} to {largest}.",
                 hint="Number the words as in training.",
             )
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgeattn.tensors import Array, Tensors, TensorSpec
+from edgeattn_converters.tracing.tokens import TokenLimits
 
 # Round extreme inputs are this many times the samples' range, to reveal clipping and saturation.
 EXTREME_FACTOR = 3.0
@@ -27,12 +28,9 @@ MAX_TOKEN_ROWS = 16
 
 @dataclass(frozen=True)
 class InputProperties:
-    """The number of tokens, and the value of masked steps, of the inputs that have them.
+    """The limits of tokens, and the value of masked steps, of the inputs that have them."""
 
-    Numbers of tokens are arrays of the shape of a sample, 0 at values that are no tokens.
-    """
-
-    vocabulary: dict[str, Array]
+    vocabulary: dict[str, TokenLimits]
     padding: dict[str, float]
 
     def is_exact(self, name: str, values: Array) -> Array:
@@ -40,7 +38,8 @@ class InputProperties:
 
         These are tokens, which embeddings cast to integers, and padding.
         """
-        tokens = np.broadcast_to(self.vocabulary.get(name, 0), values.shape) > 0
+        limits = self.vocabulary.get(name)
+        tokens = np.broadcast_to(False if limits is None else limits.known, values.shape)
         padding = self.padding.get(name)
         return tokens if padding is None else tokens | (values == padding)
 
@@ -53,8 +52,8 @@ def edge_cases(
     lengths = _lengths(inputs, padding)
     token_rows = max(
         (
-            -(-int(sizes.max()) // int(np.count_nonzero(sizes)))
-            for name, sizes in vocabulary.items()
+            -(-int(limits.counts.max()) // int(np.count_nonzero(limits.known)))
+            for name, limits in vocabulary.items()
             if name in inputs
         ),
         default=0,
@@ -64,16 +63,17 @@ def edge_cases(
     rows = {}
     for spec in specs:
         values = inputs[spec.name]
-        sizes = vocabulary.get(spec.name, np.zeros(values.shape[1:], np.int64))
+        none = np.zeros(values.shape[1:], np.int64)
+        limits = vocabulary.get(spec.name, TokenLimits(none, none))
         if spec.state is not None:
             # Extreme states cannot result from a recurrence, so edge cases start from zeros.
             rows[spec.name] = np.zeros((ordinary + EXTREMES, *values.shape[1:]), values.dtype)
             continue
         parts = [
             _shortened(values, lengths, padding.get(spec.name)),
-            _all_tokens(values, ordinary - len(lengths), sizes),
-            _round_extremes(values, spec, sizes, padding.get(spec.name)),
-            _random_extremes(values, spec, sizes, generator),
+            _all_tokens(values, ordinary - len(lengths), limits),
+            _round_extremes(values, spec, limits, padding.get(spec.name)),
+            _random_extremes(values, spec, limits, generator),
         ]
         rows[spec.name] = np.concatenate(parts).astype(values.dtype)
     return rows, ordinary
@@ -97,40 +97,46 @@ def _shortened(values: Array, lengths: list[int], padding: float | None) -> Arra
     return rows
 
 
-def _all_tokens(values: Array, count: int, sizes: Array) -> Array:
+def _all_tokens(values: Array, count: int, limits: TokenLimits) -> Array:
     """Rows that contain every token of the vocabulary, so that the whole embedding is read."""
     rows = values[np.arange(count) % len(values)].copy()
-    tokens = np.broadcast_to(sizes > 0, rows.shape)
-    rows[tokens] = np.arange(np.count_nonzero(tokens)) % np.broadcast_to(sizes, rows.shape)[tokens]
+    tokens, first, counts = (
+        np.broadcast_to(item, rows.shape) for item in (limits.known, limits.first, limits.counts)
+    )
+    rows[tokens] = first[tokens] + np.arange(np.count_nonzero(tokens)) % counts[tokens]
     return rows
 
 
-def _bounds(values: Array, spec: TensorSpec, sizes: Array) -> tuple[Array, Array]:
+def _bounds(values: Array, spec: TensorSpec, limits: TokenLimits) -> tuple[Array, Array]:
     """The lowest and the highest value of extreme rows, for every value of a sample."""
     if np.dtype(spec.dtype).kind == "f":
-        high = EXTREME_FACTOR * float(np.abs(values[:, sizes == 0]).max(initial=1.0))
+        high = EXTREME_FACTOR * float(np.abs(values[:, ~limits.known]).max(initial=1.0))
         low = -high
     else:
         low, high = float(values.min()), float(values.max())
-    return np.where(sizes > 0, 0.0, low), np.where(sizes > 0, sizes - 1.0, high)
+    known = limits.known
+    return np.where(known, limits.first, low), np.where(known, limits.stop - 1.0, high)
 
 
-def _round_extremes(values: Array, spec: TensorSpec, sizes: Array, padding: float | None) -> Array:
+def _round_extremes(
+    values: Array, spec: TensorSpec, limits: TokenLimits, padding: float | None
+) -> Array:
     """Six rows: zeros, high, low, alternating, a scaled sample, and one padded at the front."""
     row = values[0]
-    low, high = _bounds(values, spec, sizes)
+    low, high = _bounds(values, spec, limits)
+    zeros = np.where(limits.known, np.clip(0, low, high), 0)
     alternating = np.where(np.arange(row.size).reshape(row.shape) % 2 == 0, low, high)
     floats = np.dtype(spec.dtype).kind == "f"
-    scaled = np.where(sizes > 0, row, row * EXTREME_FACTOR) if floats else row
+    scaled = np.where(limits.known, row, row * EXTREME_FACTOR) if floats else row
     padded = values[-1].copy()
     if padding is not None and padded.ndim:
         padded[: len(padded) // 2] = padding
-    rows = [np.zeros_like(row), high, low, alternating, scaled, padded]
+    rows = [zeros, high, low, alternating, scaled, padded]
     return np.stack(rows).astype(spec.dtype)
 
 
 def _random_extremes(
-    values: Array, spec: TensorSpec, sizes: Array, generator: np.random.Generator
+    values: Array, spec: TensorSpec, limits: TokenLimits, generator: np.random.Generator
 ) -> Array:
     """Four rows for each decade: two of either sign, one positive, and a sample with outliers.
 
@@ -139,19 +145,20 @@ def _random_extremes(
     defined for some operations.
     """
     floats = np.dtype(spec.dtype).kind == "f"
-    low, high = _bounds(values, spec, sizes)
+    low, high = _bounds(values, spec, limits)
+    known = limits.known
     if floats:  # values that are no tokens are drawn below
-        low, high = np.zeros_like(low), np.where(sizes > 0, high, 0.0)
+        low, high = np.where(known, low, 0.0), np.where(known, high, 0.0)
     drawn = []
     for margin in INTEGER_MARGINS:
-        lowest, highest = _widened(low, high, np.where(sizes > 0, 0, margin), spec.dtype)
+        lowest, highest = _widened(low, high, np.where(known, 0, margin), spec.dtype)
         size = (RANDOM_EXTREMES, *values.shape[1:])
         drawn.append(generator.integers(lowest, highest + 1, size=size))
     integers = np.concatenate(drawn)
-    if not floats or sizes.all():
+    if not floats or known.all():
         return integers.astype(spec.dtype)
     shape = (RANDOM_EXTREMES, *values.shape[1:])
-    largest = float(np.abs(values[:, sizes == 0]).max(initial=0.0)) or 1.0
+    largest = float(np.abs(values[:, ~known]).max(initial=0.0)) or 1.0
     parts = []
     for decade in DECADES:
         rows = largest * 10 ** generator.uniform(decade, decade + 1, shape)
@@ -161,7 +168,7 @@ def _random_extremes(
         sample = values[int(generator.integers(len(values)))]
         rows[3] = np.where(generator.random(sample.shape) < OUTLIERS, rows[3], sample)
         parts.append(rows)
-    return np.where(sizes > 0, integers, np.concatenate(parts)).astype(spec.dtype)
+    return np.where(known, integers, np.concatenate(parts)).astype(spec.dtype)
 
 
 def _widened(low: Array, high: Array, margins: Array, dtype: str) -> tuple[Array, Array]:

@@ -58,12 +58,13 @@ def plausible_inputs(
         values: Array
         if spec.state is not None:
             values = np.zeros(shape)
-        elif (sizes := vocabulary.get(spec.name)) is not None:
-            first = np.where(sizes > 1, 1, 0) if spec.name in padding else 0
-            values = generator.integers(first, np.maximum(sizes, 1), size=shape)
-            if not sizes.all():
+        elif (limits := vocabulary.get(spec.name)) is not None:
+            skipped = (limits.counts > 1) & (spec.name in padding)  # the first may be padding
+            stop = np.where(limits.known, limits.stop, 1)
+            values = generator.integers(limits.first + skipped, stop, size=shape)
+            if not limits.known.all():
                 others = _values(spec, shape, layers[spec.name], generator)
-                values = np.where(sizes > 0, values, others)
+                values = np.where(limits.known, values, others)
         else:
             values = _values(spec, shape, layers[spec.name], generator)
         values = np.asarray(values, spec.dtype)
@@ -76,18 +77,23 @@ def plausible_inputs(
 
 
 def padding_values(model: Any, interface: Interface) -> dict[str, float]:
-    """The value of masked steps by input; the first mask of a model holds for all inputs."""
+    """The value of masked steps by input; the first mask of a model holds for all inputs.
+
+    Embeddings mask their first row, which is another token than 0 if the model shifts them.
+    """
     values: dict[str, float] = {}
+    first = {name: np.unique(item.first[item.known]) for name, item in interface.vocabulary.items()}
+    first_rows = {name: float(tokens[0]) for name, tokens in first.items() if len(tokens) == 1}
     for layer in all_layers(model):
         kind = type(layer).__name__
         if kind == "Masking":
-            value = float(layer.mask_value)
+            value, others = float(layer.mask_value), {}
         elif kind == "Embedding" and layer.mask_zero:
-            value = 0.0
+            value, others = 0.0, first_rows
         else:
             continue
         for spec in sample_inputs(interface.inputs):
-            values.setdefault(spec.name, value)
+            values.setdefault(spec.name, others.get(spec.name, value))
     return values
 
 

@@ -41,6 +41,7 @@ from edgeattn_converters.reference.usable_rows import UsableRows, finite_rows, u
 from edgeattn_converters.rounding import rounding_costs
 from edgeattn_converters.tracing import states
 from edgeattn_converters.tracing.free_time import FreeModel
+from edgeattn_converters.tracing.tokens import TokenLimits
 from edgeattn_converters.tracing.trace import Interface
 
 # The number of samples from a file; the bundle is copied to the device.
@@ -323,14 +324,14 @@ def _continued_sequences(model: Any, interface: Interface, inputs: Tensors) -> T
     )
 
 
-def _check_tokens(inputs: Tensors, vocabulary: dict[str, Array], path: Path) -> None:
-    for name, sizes in vocabulary.items():
+def _check_tokens(inputs: Tensors, vocabulary: dict[str, TokenLimits], path: Path) -> None:
+    for name, limits in vocabulary.items():
         values = inputs[name]
-        wrong = ((values < 0) | (values >= sizes)) & (sizes > 0)
+        wrong = limits.outside(values)
         if wrong.any():
-            largest = np.broadcast_to(sizes, values.shape)[wrong][0]
+            least, largest = limits.range_of(values, wrong)
             raise SampleError(
-                f"Input {name!r} takes tokens from 0 to {largest - 1}; "
+                f"Input {name!r} takes tokens from {least} to {largest}; "
                 f"{path} contains {values[wrong].min()} to {values[wrong].max()}.",
                 hint="Replace words outside the vocabulary by the token for unknown words.",
             )

@@ -5,6 +5,7 @@ a list of tensors is a step of the tensor that the list was made from.
 """
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 from edgeattn_converters.graphs.static_shapes import LOOPS, function_graph
@@ -19,18 +20,28 @@ _MOVES_FIRST = frozenset(
 _SHIFTS = frozenset({"Add", "AddV2", "Sub"})
 
 
+@dataclass(frozen=True)
+class Lookup:
+    """Indices of rows of a table of ``size`` rows, after ``shift`` is added to them.
+
+    If ``wraps``, negative ones are counted from the end.
+    """
+
+    indices: Any
+    size: int
+    wraps: bool
+    shift: int = 0
+
+
 def lookups_in_loops(
     graph: Any,
-    table_size: Callable[[Any, Any], int | None],
-    unwrapped: Callable[[Any], Any],
+    lookup: Callable[[Any, Any], Lookup | None],
     outside: Callable[[Any], Any] = lambda tensor: tensor,
-) -> Iterator[tuple[Any, int]]:
-    """Yield tensors of ``graph`` whose values are indices in a loop, and the smallest size of the
-    table that is allowed for them.
+) -> Iterator[Lookup]:
+    """Yield the lookups in loops, with tensors of ``graph`` as indices.
 
-    ``table_size`` is the number of rows of the table that an operation looks up, given the table as
-    it is outside of all loops. ``unwrapped`` are indices before negative ones are counted from the
-    end. ``outside`` is what a tensor of ``graph`` is outside of the loops around it.
+    ``lookup`` returns that of an operation, given the table as it is outside of all loops.
+    ``outside`` is what a tensor of ``graph`` is outside of the loops around it.
     """
     for loop in graph.get_operations():
         if loop.type not in LOOPS:
@@ -44,17 +55,18 @@ def lookups_in_loops(
             position = positions.get(_moved_from(tensor).name)
             return tensor if position is None else outside(loop.inputs[position])
 
-        inner = list(lookups_in_loops(body, table_size, unwrapped, outside_of_body))
+        inner = list(lookups_in_loops(body, lookup, outside_of_body))
         for operation in body.get_operations():
             if operation.type in ("GatherV2", "ResourceGather"):
-                size = table_size(operation, outside_of_body(operation.inputs[0]))
-                if size:
-                    inner.append((unwrapped(operation.inputs[1]), size))
-        for tensor, size in inner:
-            source, shift = _origin(tensor)
+                found = lookup(operation, outside_of_body(operation.inputs[0]))
+                if found is not None:
+                    inner.append(found)
+        for item in inner:
+            source, shift = _origin(item.indices)
             position = positions.get(source.name)
             if position is not None:
-                yield _moved_from(loop.inputs[position]), size - shift
+                indices = _moved_from(loop.inputs[position])
+                yield replace(item, indices=indices, shift=item.shift + shift)
 
 
 def _moved_from(tensor: Any) -> Any:

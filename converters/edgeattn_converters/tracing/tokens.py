@@ -6,12 +6,13 @@ are no tokens.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from edgeattn.tensors import Array, Specs
-from edgeattn_converters.tracing.loop_tokens import lookups_in_loops
+from edgeattn_converters.tracing.loop_tokens import Lookup, lookups_in_loops
 
 # Operations that only move the values of their inputs, or convert their type.
 _MOVES = frozenset(
@@ -25,8 +26,42 @@ _SUMS = frozenset({"Add", "AddV2", "BiasAdd", "Sub"})
 _OF_SHAPES = frozenset({"Shape", "ShapeN", "Size", "Rank", "ZerosLike", "OnesLike"})
 
 
-def token_sizes(graph: Any, inputs: Sequence[Any]) -> dict[int, Array]:
-    """The number of tokens at every value of a sample, 0 for no token, by the position of an input.
+@dataclass(frozen=True)
+class TokenLimits:
+    """The least token at every value of a sample, and the one after the largest.
+
+    Both are equal at values that are no tokens.
+    """
+
+    first: Array
+    stop: Array
+
+    @property
+    def counts(self) -> Array:
+        """The numbers of different tokens, 0 for values that are none."""
+        return self.stop - self.first
+
+    @property
+    def known(self) -> Array:
+        """Which values are tokens."""
+        return self.stop > self.first
+
+    def outside(self, values: Array, *, wrapped: bool = False) -> Array:
+        """Which ``values`` of shape (samples, ...) are tokens beyond the limits.
+
+        ``wrapped`` also allows as many below them, which Keras 3 counts from the end of a table.
+        """
+        first = self.first - self.counts if wrapped else self.first
+        return self.known & ((values < first) | (values >= self.stop))
+
+    def range_of(self, values: Array, beyond: Array) -> tuple[int, int]:
+        """The least and the largest token at the first of ``values`` that is ``beyond``."""
+        first, last = (np.broadcast_to(item, values.shape) for item in (self.first, self.stop - 1))
+        return int(first[beyond][0]), int(last[beyond][0])
+
+
+def token_limits(graph: Any, inputs: Sequence[Any]) -> dict[int, TokenLimits]:
+    """The limits of tokens by the position of an input.
 
     ``inputs`` are the placeholders of a traced graph. Inputs without tokens are not in the result.
     """
@@ -40,7 +75,7 @@ def sequence_lengths(inputs: Specs, tensors: Sequence[Any]) -> list[int]:
     The last of several axes has features, unless the values are tokens, such as the words of the
     sentences of a text.
     """
-    indices = [indices for indices, _ in _lookups(tensors[0].graph, tensors)]
+    indices = [lookup.indices for lookup in _lookups(tensors[0].graph, tensors)]
     lengths: list[int] = []
     for spec, tensor in zip(inputs, tensors, strict=True):
         name = frozenset({tensor.op.name})
@@ -50,14 +85,21 @@ def sequence_lengths(inputs: Specs, tensors: Sequence[Any]) -> list[int]:
     return lengths
 
 
-def _lookups(graph: Any, inputs: Sequence[Any]) -> list[tuple[Any, int]]:
-    """The indices that consist of values of the inputs, and the number of rows they select from."""
+def _lookups(graph: Any, inputs: Sequence[Any]) -> list[Lookup]:
+    """The lookups whose indices consist of values of the inputs."""
     names = frozenset(tensor.op.name for tensor in inputs)
-    candidates = list(lookups_in_loops(graph, _table_size, _without_wrapping))
-    for operation in graph.get_operations():
-        if size := _table_size(operation):
-            candidates.append((_without_wrapping(operation.inputs[1]), size))
-    return [item for item in candidates if _consists_of_inputs(item[0], names)]
+    candidates = list(lookups_in_loops(graph, _lookup))
+    candidates += [item for operation in graph.get_operations() if (item := _lookup(operation))]
+    return [item for item in candidates if _consists_of_inputs(item.indices, names)]
+
+
+def _lookup(operation: Any, table: Any = None) -> Lookup | None:
+    """The lookup that an operation is, of ``table`` if it does not read from its operand."""
+    size = _table_size(operation, table)
+    if not size:
+        return None
+    indices = _without_wrapping(operation.inputs[1])
+    return Lookup(indices, size, wraps=indices is not operation.inputs[1])
 
 
 def _table_size(operation: Any, table: Any = None) -> int | None:
@@ -148,9 +190,9 @@ def _depends_on_values(tensor: Any, names: frozenset[str]) -> bool:
 
 
 def _looked_up(
-    graph: Any, inputs: Sequence[Any], lookups: Sequence[tuple[Any, int]]
-) -> dict[int, Array]:
-    """The size of the smallest table that each value of a sample selects from, 0 if from none.
+    graph: Any, inputs: Sequence[Any], lookups: Sequence[Lookup]
+) -> dict[int, TokenLimits]:
+    """The rows that all tables have that a value of a sample selects from, by the input.
 
     The indices are computed once from zeros, which leaves the constants that are added, and once
     from the positions of the values of each input.
@@ -168,8 +210,8 @@ def _looked_up(
         for outer, inner in graph.captures
         if inner.dtype != tf.resource and hasattr(outer, "numpy") and graph.is_feedable(inner)
     }
-    tensors = [indices for indices, _ in lookups]
-    result: dict[int, Array] = {}
+    tensors = [lookup.indices for lookup in lookups]
+    result: dict[int, TokenLimits] = {}
     with tf.compat.v1.Session(graph=graph) as session:
         shifts = session.run(tensors, {**constants, **zeros})
         for position, (tensor, shape) in enumerate(zip(inputs, shapes, strict=True)):
@@ -177,14 +219,42 @@ def _looked_up(
             numbers = np.arange(1, count + 1).astype(zeros[tensor.name].dtype).reshape(shape)
             if tensor.dtype.is_bool or int(numbers.reshape(-1)[-1]) != count:
                 continue  # too many values for the type
-            sizes = np.zeros(count + 1, np.int64)
             moved = session.run(tensors, {**constants, **zeros, tensor.name: numbers})
-            for values, shift, (_, size) in zip(moved, shifts, lookups, strict=True):
-                selected = np.ravel(values - shift).astype(np.int64)
-                allowed = np.ravel(size - shift)
-                for number in np.unique(selected[selected > 0]):
-                    smallest = max(1, int(allowed[selected == number].min()))
-                    sizes[number] = min(sizes[number] or smallest, smallest)
-            if sizes.any():
-                result[position] = sizes[1:].reshape(shape[1:])
+            selected = [
+                np.ravel(values - shift).astype(np.int64)
+                for values, shift in zip(moved, shifts, strict=True)
+            ]
+            limits = _limits(lookups, shifts, selected, count, numbers.dtype)
+            if limits.known.any():
+                first, stop = (item.reshape(shape[1:]) for item in (limits.first, limits.stop))
+                result[position] = TokenLimits(first, stop)
     return result
+
+
+def _limits(
+    lookups: Sequence[Lookup],
+    shifts: Sequence[Array],
+    selected: Sequence[Array],
+    count: int,
+    dtype: Any,
+) -> TokenLimits:
+    """The limits of ``count`` values of an input.
+
+    ``shifts`` are added to the indices of ``lookups``, which are the values number ``selected``,
+    from 1, or 0 if they are no values of the input.
+    """
+    lowest, highest = -(2**62), 2**62
+    if dtype.kind in "iu":
+        lowest, highest = int(np.iinfo(dtype).min), min(highest, int(np.iinfo(dtype).max) + 1)
+    first, stop = np.full(count + 1, lowest), np.full(count + 1, highest)
+    is_token = np.zeros(count + 1, bool)
+    for lookup, shift, numbers in zip(lookups, shifts, selected, strict=True):
+        added = np.ravel(shift).astype(np.int64) + lookup.shift
+        # A zero that is shifted below the first row is the last one if negative indices wrap.
+        least = np.minimum(-added, 0) if lookup.wraps else -added
+        np.maximum.at(first, numbers, least)
+        np.minimum.at(stop, numbers, lookup.size - added)
+        is_token[numbers] = True
+    # No value is in several tables at once if their rows do not overlap.
+    is_token &= stop > first
+    return TokenLimits(np.where(is_token, first, 0)[1:], np.where(is_token, stop, 0)[1:])

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from edgeattn.errors import UnsupportedModelError
-from edgeattn.tensors import Array, Specs, TensorSpec
+from edgeattn.tensors import Specs, TensorSpec
 from edgeattn_converters.graphs.constant_results import constant_results
 from edgeattn_converters.graphs.single_precision import without_double
 from edgeattn_converters.loading.fixed_time_axis import (
@@ -45,7 +45,7 @@ from edgeattn_converters.tracing.keras_call import (
     layer_name,
     named_outputs,
 )
-from edgeattn_converters.tracing.tokens import sequence_lengths, token_sizes
+from edgeattn_converters.tracing.tokens import TokenLimits, sequence_lengths, token_limits
 
 # A batch size that tells the batch axis from other axes.
 PROBE_BATCH = 3
@@ -56,7 +56,7 @@ class Interface:
     """Specs of a model's inputs, outputs and attention maps, with a free batch axis.
 
     ``doubtful`` are layers that may be attention but whose maps are not exported. ``tokens`` are
-    names of inputs with the number of tokens at every value of a sample, see ``vocabulary``.
+    names of inputs with the limits of tokens at every value of a sample, see ``vocabulary``.
     ``attended`` are the inputs at the keys and queries of maps, if the graph shows them.
     ``mixes_samples`` says that outputs of a sample depend on the others of its batch; it is known
     after the reference was computed. ``batch`` is the number of samples of a batch if the model
@@ -67,7 +67,7 @@ class Interface:
     outputs: Specs
     attention: Specs
     doubtful: tuple[Doubtful, ...] = ()
-    tokens: tuple[tuple[str, tuple[int, ...]], ...] = ()
+    tokens: tuple[tuple[str, tuple[int, ...], tuple[int, ...]], ...] = ()
     attended: tuple[Attended, ...] = ()
     mixes_samples: bool = False
     batch: int | None = None
@@ -77,13 +77,16 @@ class Interface:
         return (*self.outputs, *self.attention)
 
     @property
-    def vocabulary(self) -> dict[str, Array]:
-        """The number of different tokens at every value of a sample, 0 for values that are none.
+    def vocabulary(self) -> dict[str, TokenLimits]:
+        """The limits of the tokens at every value of a sample.
 
         By the names of the inputs that have tokens.
         """
         shapes = {spec.name: [axis or 1 for axis in spec.shape[1:]] for spec in self.inputs}
-        return {name: np.array(sizes).reshape(shapes[name]) for name, sizes in self.tokens}
+        return {
+            name: TokenLimits(*(np.array(item).reshape(shapes[name]) for item in limits))
+            for name, *limits in self.tokens
+        }
 
 
 @dataclass(frozen=True)
@@ -141,13 +144,16 @@ def interface_of(
     map_specs = list(zip(maps, specs[len(names) :], strict=True))
     exported, doubtful = selection.select(map_specs, in_loops, without_batch)
     whole = _without_calls(concrete)
-    tokens = token_sizes(whole.graph, whole.inputs[: len(inputs)])
+    tokens = token_limits(whole.graph, whole.inputs[: len(inputs)])
     return Interface(
         inputs,
         tuple(specs[: len(names)]),
         exported,
         doubtful,
-        tuple((inputs[k].name, tuple(sizes.reshape(-1).tolist())) for k, sizes in tokens.items()),
+        tuple(
+            (inputs[k].name, tuple(item.first.ravel().tolist()), tuple(item.stop.ravel().tolist()))
+            for k, item in tokens.items()
+        ),
         tuple(attended_inputs(maps, {spec.name for spec in exported}, inputs, concrete)),
         batch=batch,
     )

@@ -197,6 +197,26 @@ def called() -> Any:
     return keras.Model(inputs, Called()(inputs))
 
 
+class Gathered(Scan):
+    """Looks words up as users do with TensorFlow."""
+
+    def call(self, inputs: Any) -> Any:
+        return tf.gather(self.table, inputs)
+
+
+def gathered(
+    index: Callable[[Any], Any], table: type[Scan] = Gathered, dtype: str = "int32"
+) -> Any:
+    inputs = keras.Input((STEPS,), dtype=dtype, name="words")
+    return keras.Model(inputs, table()(layers.Lambda(index, output_shape=(STEPS,))(inputs)))
+
+
+def two_shifts(one: int, other: int) -> Any:
+    inputs = words()
+    both = [Gathered()(inputs + one), Gathered()(inputs + other)]
+    return keras.Model(inputs, layers.Concatenate()(both))
+
+
 MODELS: dict[str, tuple[Callable[[], Any], dict[str, Any]]] = {
     "transformer": (transformer, {"words": WORDS}),
     "vision transformer": (vision_transformer, {}),
@@ -220,10 +240,38 @@ MODELS: dict[str, tuple[Callable[[], Any], dict[str, Any]]] = {
     "one after the other": (scanned(False), {"words": WORDS}),
     "loop in a loop": (scanned(True), {"words": WORDS}),
     "called function": (called, {"words": WORDS}),
+    # tf.gather does not count negative indices from the end, Embedding of Keras 3 does.
+    "gathered": (lambda: gathered(lambda x: x - 1), {"words": WORDS + 1}),
+    "gathered in a loop": (lambda: gathered(lambda x: x - 3, Scan), {"words": WORDS + 3}),
+    "two shifts": (
+        lambda: two_shifts(2, 5),  # -2 to 27 and -5 to 24
+        {"words": WORDS - 5},
+    ),
+    "tables of other tokens": (lambda: two_shifts(-100, 5), {}),
+    "unsigned": (
+        lambda: gathered(lambda x: tf.cast(x, "int32") + 3, dtype="uint8"),
+        {"words": WORDS - 3},
+    ),
+    "absolute": (lambda: gathered(tf.abs), {}),
+    "at least 0": (lambda: gathered(lambda x: tf.maximum(x, 0)), {}),
+    "0 for negative": (lambda: gathered(lambda x: tf.where(x < 0, 0, x)), {}),
+    "remainder": (lambda: gathered(lambda x: x % WORDS), {}),
+    "every second": (lambda: gathered(lambda x: x * 2), {}),
     "argmax": (computed(lambda x: ops.argmax(x, axis=1, keepdims=True)), {}),
     "rounded": (computed(lambda x: ops.cast(ops.sigmoid(x) * 9, "int32")), {}),
     "above": (computed(lambda x: ops.cast(x > 0, "int32")), {}),
     "clipped": (shifted(lambda x: ops.clip(x, 0, WORDS - 1)), {}),
+}
+
+
+# The first row of the table is that of this token, of others that of 0.
+FIRST = {
+    "next word": -1,
+    "offsets": [0, -2, -4, -6, -8],
+    "cell of a recurrent layer": -2,
+    "gathered": 1,
+    "two shifts": -2,
+    "gathered in a loop": 3,
 }
 
 
@@ -235,10 +283,11 @@ def test_tokens_are_what_reaches_a_lookup(name: str) -> None:
     assert set(vocabulary) == set(expected)
     for spec in interface.inputs:
         if spec.name in expected:
-            assert vocabulary[spec.name].shape == spec.shape[1:]
-            np.testing.assert_array_equal(
-                vocabulary[spec.name], np.broadcast_to(expected[spec.name], spec.shape[1:])
-            )
+            limits = vocabulary[spec.name]
+            assert limits.first.shape == limits.stop.shape == spec.shape[1:]
+            stop = np.broadcast_to(expected[spec.name], spec.shape[1:])
+            np.testing.assert_array_equal(limits.stop, stop)
+            np.testing.assert_array_equal(limits.first, FIRST.get(name, 0))
 
 
 def test_columns_of_a_table_are_numbers_or_tokens(tmp_path: Path) -> None:
@@ -283,6 +332,26 @@ def test_tokens_outside_the_table_are_refused(tmp_path: Path) -> None:
     }
     np.savez(tmp_path / "samples.npz", **samples)
     with pytest.raises(SampleError, match=r"'right' takes tokens from 0 to 29; .* 87 to 87"):
+        write_reference(model, tmp_path)
+
+
+def test_tokens_that_the_model_shifts_may_be_negative(tmp_path: Path) -> None:
+    """The model looks up row ``x + 3`` of 30 rows, of which the first is masked."""
+    inputs = words()
+    embedded = layers.Embedding(WORDS, 2, mask_zero=True)(inputs + 3)
+    model = models.filled(keras.Model(inputs, layers.LSTM(2)(embedded)))
+    tokens = np.arange(-3, 27).reshape(6, STEPS).astype("int32")
+    np.savez(tmp_path / "samples.npz", words=tokens)
+    write_reference(model, tmp_path)
+    with np.load(tmp_path / "reference.npz") as arrays:
+        written = arrays["input/words"]
+    np.testing.assert_array_equal(written[:6], tokens)
+    assert (written.min(), written.max()) == (-3, 26)
+    generated = plausible_inputs(model, interface_of(model), np.random.default_rng(0))["words"]
+    assert (generated[:, 0] > -3).all()  # the first word is not padding
+    assert (generated[0, 1:] == -3).all()
+    np.savez(tmp_path / "samples.npz", words=tokens - 1)
+    with pytest.raises(SampleError, match=r"'words' takes tokens from -3 to 26; .* -4 to -4"):
         write_reference(model, tmp_path)
 
 

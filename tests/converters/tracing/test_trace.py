@@ -118,7 +118,7 @@ def test_a_model_without_inputs_is_rejected() -> None:
 
 def test_vocabulary() -> None:
     interface = interface_of(models.two_inputs())
-    assert {name: sizes.tolist() for name, sizes in interface.vocabulary.items()} == {
+    assert {name: limits.counts.tolist() for name, limits in interface.vocabulary.items()} == {
         "token": [13] * 5
     }
     chain = keras.Sequential([keras.Input((5,)), layers.Embedding(11, 2), layers.Flatten()])
