@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from edgeattn.errors import UsageError
 from edgeattn_converters.loading import (
     classes_of_keras_2,
     config_inspection,
@@ -21,6 +22,8 @@ from edgeattn_converters.loading.weights.weights_file import open_weights
 
 # The version that stands for files of Keras 1 that do not contain it.
 _KERAS_1 = (1, 0)
+# The first version of tf_keras whose files of weights have the layout of Keras 3.
+_TF_KERAS = (2, 16)
 
 
 @dataclass(frozen=True)
@@ -51,9 +54,16 @@ class Built:
 def run(file: ModelFile, architecture: str, samples: Mapping[str, Any]) -> Built:
     """Build the model of a function.
 
-    A file of Keras 1 may not contain its version; then the calls of the function show it.
+    A file of Keras 1 may not contain its version; then the calls of the function show it. Nor do
+    files of tf_keras 2.16 or later; a function that fails in Keras 3 may be one for tf_keras.
     """
-    built = _run(file, architecture, samples, _program(file))
+    program = _program(file)
+    try:
+        built = _run(file, architecture, samples, program)
+    except UsageError as error:
+        if not program.may_be_older:
+            raise
+        return _run_in_keras_2(file, architecture, samples, error)
     if built.program.version or not built.program.is_keras_1:
         return built
     file = replace(file, keras_version=".".join(map(str, _KERAS_1)))
@@ -62,6 +72,24 @@ def run(file: ModelFile, architecture: str, samples: Mapping[str, Any]) -> Built
         0,
         f"{file.path.name} does not contain its Keras version. The function has calls of Keras 1, "
         "so the model computes as in Keras 1.",
+    )
+    return built
+
+
+def _run_in_keras_2(
+    file: ModelFile, architecture: str, samples: Mapping[str, Any], failure: UsageError
+) -> Built:
+    """Build a model that Keras 3 cannot, and so has not saved. Raises ``failure`` if tf_keras
+    could not either."""
+    older = replace(file, keras_version=".".join(map(str, _TF_KERAS)))
+    try:
+        built = _run(older, architecture, samples, Program(_TF_KERAS, of_tensorflow=True))
+    except UsageError:
+        raise failure from None
+    built.program.notes.insert(
+        0,
+        f"{file.path.name} does not contain its Keras version. The program fails in Keras 3, so "
+        "the model computes as in tf_keras, with its masks.",
     )
     return built
 
