@@ -19,7 +19,7 @@ from edgeattn_converters.loading.audit import ModelFile
 from edgeattn_converters.loading.build import root_cause
 from edgeattn_converters.loading.config_inspection import Config
 from edgeattn_converters.loading.custom_objects import check_size, load_module
-from edgeattn_converters.loading.formats import hdf5
+from edgeattn_converters.loading.formats.json_config import parse_config
 from edgeattn_converters.loading.lambdas.recognition import CodeTrust
 from edgeattn_converters.loading.legacy_program import Program
 from edgeattn_converters.loading.safety import config_screening
@@ -70,7 +70,7 @@ def read_architecture(path: Path, weights: ModelFile | None = None) -> Mapping[s
         raise UnsupportedModelError(
             f"{path.name} is not valid JSON: {error}", hint="Write it with model.to_json()."
         ) from error
-    config = hdf5.parse_config(text, FileLimits(path.name))
+    config = parse_config(text, FileLimits(path.name))
     trust = CodeTrust() if weights is None else CodeTrust(weights.sha256, weights.trusted)
     config_screening.screen(config, hint="", trusted=False, code=trust)
     return config
@@ -117,7 +117,7 @@ def built_in_config(model: Any) -> Config | None:
     # A function of the user, such as an activation.
     if '"class_name": "function"' in text:
         return None
-    return hdf5.parse_config(text, FileLimits("--architecture"))
+    return parse_config(text, FileLimits("--architecture"))
 
 
 def function_model(

@@ -13,6 +13,7 @@ from edgeattn import first_bytes
 from edgeattn.bundle.model_digest import digest, model_files
 from edgeattn.errors import UnsafeModelError, UnsupportedModelError, UsageError
 from edgeattn_converters.loading.formats import hdf5, keras_archive, other_files, saved_model
+from edgeattn_converters.loading.formats.json_config import parse_config
 from edgeattn_converters.loading.lambdas.recognition import CodeTrust
 from edgeattn_converters.loading.safety import config_screening, size_limits
 from edgeattn_converters.loading.safety.size_limits import FileLimits
@@ -169,7 +170,7 @@ def _inspect_hdf5(path: Path, limits: FileLimits) -> _Inspected:
     contents = hdf5.inspect(path, limits, _size(path))
     config: Mapping[str, Any] = {}
     if contents.model_config is not None:
-        config = hdf5.parse_config(contents.model_config, limits)
+        config = parse_config(contents.model_config, limits)
     config_screening.screen_training(contents.training_config)
     keras_groups = {"layers", "_layer_checkpoint_dependencies"} & set(contents.top_level)
     if not (config or contents.layer_names or keras_groups or contents.by_object):

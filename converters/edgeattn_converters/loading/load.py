@@ -13,6 +13,7 @@ from typing import Any
 
 from edgeattn.errors import UnsafeModelError, UnsupportedModelError, UsageError
 from edgeattn_converters.loading import config_inspection, fixed_time_axis, programs, subclassed
+from edgeattn_converters.loading.activation_notes import gelu_notes, softmax_notes
 from edgeattn_converters.loading.architecture import check_architecture, read_architecture
 from edgeattn_converters.loading.audit import ModelFile
 from edgeattn_converters.loading.build import reset_names
@@ -21,7 +22,6 @@ from edgeattn_converters.loading.custom_objects import load_custom_objects
 from edgeattn_converters.loading.loaded_model import LoadedModel, LoadRequest
 from edgeattn_converters.loading.migrate import channels_first
 from edgeattn_converters.loading.notes import combined_notes
-from edgeattn_converters.loading.own_functions import gelu_notes, softmax_notes
 from edgeattn_converters.loading.signature import load_signature
 from edgeattn_converters.loading.stored_model import load_stored
 from edgeattn_converters.loading.training_mode import check_repeatable, training_notes

@@ -2,8 +2,7 @@
 
 XNNPACK, which computes float operators by default, accepts six axes, and fails to load a file in
 which reductions, softmaxes and concatenations have more. The converter refuses slices of more.
-Neighbouring axes that an operation treats alike
-are one axis of its operands here.
+Neighbouring axes that an operation treats alike are one axis of its operands here.
 """
 
 import contextlib

@@ -4,17 +4,15 @@ lacks or computes in float32.
 Each function returns None for what the formats have, and for shapes that are not known.
 """
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-_Attributes = Mapping[str, Any]
 # Of all elements of all segments.
 _MAX_ELEMENTS = 2**22
 
 
-def segment_sum(x: Any, segments: Any, count: Any, *, attributes: _Attributes) -> Any:
+def segment_sum(x: Any, segments: Any, count: Any) -> Any:
     """The sum of the rows of each segment; rows of negative segments are dropped."""
     import tensorflow as tf
 
@@ -28,9 +26,7 @@ def segment_sum(x: Any, segments: Any, count: Any, *, attributes: _Attributes) -
     return tf.reshape(sums, [number, *x.shape[segments.shape.rank :]])
 
 
-def segment_extreme(
-    x: Any, segments: Any, count: Any, *, attributes: _Attributes, largest: bool
-) -> Any:
+def segment_extreme(x: Any, segments: Any, count: Any, *, largest: bool) -> Any:
     """The largest or smallest row of each segment, that of an empty one as in TensorFlow."""
     import tensorflow as tf
 

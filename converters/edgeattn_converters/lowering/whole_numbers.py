@@ -123,7 +123,7 @@ def split(axis: Any, x: Any, *, attributes: _Attributes) -> Any:
     return _split(x, axis, lambda length: [length // count] * count)
 
 
-def split_by_sizes(x: Any, sizes: Any, axis: Any, *, attributes: _Attributes) -> Any:
+def split_by_sizes(x: Any, sizes: Any, axis: Any) -> Any:
     import tensorflow as tf
 
     lengths = tf.get_static_value(sizes)
@@ -163,7 +163,7 @@ def unpack(x: Any, *, attributes: _Attributes) -> Any:
     return tf.raw_ops.IdentityN(input=parts)[0]
 
 
-def broadcast(x: Any, shape: Any, *, attributes: _Attributes) -> Any:
+def broadcast(x: Any, shape: Any) -> Any:
     """Repeated uint16. The converter would move the cast to a wider type behind a BroadcastTo."""
     import tensorflow as tf
 
@@ -185,13 +185,13 @@ def position_of_extreme(x: Any, axis: Any, *, attributes: _Attributes, largest: 
     return tf.argmax(found, axis, tf.as_dtype(attributes["output_type"].type))
 
 
-def absolute(x: Any, *, attributes: _Attributes) -> Any:
+def absolute(x: Any) -> Any:
     import tensorflow as tf
 
     return tf.maximum(x, -x) if x.dtype.name == "int64" else None
 
 
-def sign(x: Any, *, attributes: _Attributes) -> Any:
+def sign(x: Any) -> Any:
     import tensorflow as tf
 
     if x.dtype.name != "int64":
@@ -199,7 +199,7 @@ def sign(x: Any, *, attributes: _Attributes) -> Any:
     return tf.cast(x > 0, x.dtype) - tf.cast(x < 0, x.dtype)
 
 
-def power(x: Any, exponent: Any, *, attributes: _Attributes) -> Any:
+def power(x: Any, exponent: Any) -> Any:
     """A product, by squares, of int64 with a constant exponent."""
     import tensorflow as tf
 
@@ -217,7 +217,7 @@ def power(x: Any, exponent: Any, *, attributes: _Attributes) -> Any:
     return result
 
 
-def relu6(x: Any, *, attributes: _Attributes) -> Any:
+def relu6(x: Any) -> Any:
     import tensorflow as tf
 
     if not x.dtype.is_integer:
@@ -297,16 +297,14 @@ TFLITE: Replacements = {
     "Unpack": unpack,
 }
 ONNX: Replacements = {**_BOTH, "BatchMatMulV2": product_without_flags}
-# Their replacements need no attributes.
-_BY_OPERANDS = frozenset(
-    {"BatchToSpaceND", "BitwiseAnd", "BitwiseOr", "BitwiseXor", "Div", "FloorDiv", "LeftShift"}
-    | {"RightShift", "SpaceToBatchND", "TensorScatterMax", "TensorScatterMin", "TensorScatterSub"}
-    | {"TruncateDiv"}
+_WITH_ATTRIBUTES = frozenset(
+    {"ArgMax", "ArgMin", "BatchMatMulV2", "Conv2D", "DepthToSpace", "MatMul", "MaxPool"}
+    | {"ResizeNearestNeighbor", "SpaceToDepth", "Split", "Unpack"}
 )
 
 
 @contextlib.contextmanager
 def composed_integers(replacements: Replacements) -> Iterator[None]:
     """Within the context, operations with integers are traced as those of ``replacements``."""
-    with replaced_by(replacements, with_attributes=replacements.keys() - _BY_OPERANDS):
+    with replaced_by(replacements, _WITH_ATTRIBUTES):
         yield

@@ -17,8 +17,6 @@ from edgeattn_converters.tracing.keras_call import named_outputs, pack
 from edgeattn_converters.tracing.tokens import sequence_lengths
 from edgeattn_converters.tracing.trace import Interface
 
-# The loss of the labels, from outputs and labels by name.
-LabelLoss = Callable[[Mapping[str, Any], Mapping[str, Any]], Any]
 EPSILON = 1e-7
 
 

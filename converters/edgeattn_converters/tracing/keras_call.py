@@ -49,7 +49,9 @@ def declared_shapes(model: Any, result: Any) -> list[tuple[int | None, ...]]:
         if known is None or len(known) != len(tensor.shape) or not len(known):
             return []
         # An axis that the model was built with may have got a fixed length since then.
-        shapes.append(tuple(own or said for own, said in zip(known, tensor.shape, strict=True)))
+        shapes.append(
+            tuple(size or declared for size, declared in zip(known, tensor.shape, strict=True))
+        )
     return shapes
 
 

@@ -4,9 +4,8 @@ Objects are visited with ``getlink``, because a hostile file may contain links t
 """
 
 import io
-import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,8 +61,8 @@ def inspect(source: Path | io.BytesIO, limits: FileLimits, packed_bytes: int) ->
             paths = [path for path, _ in datasets(weights)]
             version = _text(file.attrs.get("keras_version", weights.attrs.get("keras_version")))
             backend = _text(file.attrs.get("backend", weights.attrs.get("backend")))
-            if (version or "1").startswith("1") and (shown := _backend_of_keras_1(weights)):
-                version, backend = version or "1", backend or shown
+            if (version or "1").startswith("1") and (by_names := _backend_of_keras_1(weights)):
+                version, backend = version or "1", backend or by_names
             return HDF5Contents(
                 keras_version=version,
                 backend=backend,
@@ -204,40 +203,3 @@ def with_forward_slashes(file: Any) -> Any:
     for path, dataset in datasets(file):
         copy[path.replace("\\", "/")] = dataset[()]
     return copy
-
-
-def parse_config(text: str, limits: FileLimits) -> Mapping[str, Any]:
-    """Parse the JSON text of a model configuration.
-
-    Raises :class:`UnsupportedModelError` if the text is not JSON or not the configuration of a
-    model, and :class:`UnsafeModelError` if it is too large or too deeply nested.
-    """
-    limits.require(
-        len(text) <= size_limits.MAX_CONFIG_BYTES,
-        f"its configuration has {len(text)} characters, more than {size_limits.MAX_CONFIG_BYTES}",
-    )
-    try:
-        config = json.loads(text, object_hook=_decode_tuple)
-    except RecursionError as error:
-        raise limits.refusal("its configuration is nested too deeply") from error
-    except ValueError as error:
-        raise UnsupportedModelError(
-            f"The model configuration in {limits.name} is not valid JSON: {error}",
-            hint="Save the model again: the file is damaged.",
-        ) from error
-    if not isinstance(config, dict) or "class_name" not in config or "config" not in config:
-        raise UnsupportedModelError(
-            f"{limits.name} contains no Keras model: its config has no class_name or config key.",
-            hint="Save the whole model: model.save('model.keras')",
-        )
-    return config
-
-
-def _decode_tuple(value: dict[str, Any]) -> Any:
-    """Decode tuples and shapes, which JSON does not have."""
-    if isinstance(items := value.get("items"), list):
-        if value.get("class_name") == "__tuple__":
-            return tuple(items)
-        if value.get("class_name") == "TensorShape":
-            return items
-    return value

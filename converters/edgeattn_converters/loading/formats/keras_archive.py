@@ -12,6 +12,7 @@ from typing import Any
 
 from edgeattn.errors import UnsupportedModelError
 from edgeattn_converters.loading.formats import hdf5, other_files
+from edgeattn_converters.loading.formats.json_config import parse_config
 from edgeattn_converters.loading.safety import size_limits
 from edgeattn_converters.loading.safety.size_limits import FileLimits
 
@@ -46,7 +47,7 @@ def inspect(path: Path, limits: FileLimits) -> Archive:
                     hint="Save the whole model: model.save('model.keras')",
                 )
             text = archive.read(entries[CONFIG]).decode("utf-8", errors="replace")
-            config = hdf5.parse_config(text, limits)
+            config = parse_config(text, limits)
             version = _keras_version(archive, entries)
             if WEIGHTS in entries:
                 weights = io.BytesIO(archive.read(entries[WEIGHTS]))

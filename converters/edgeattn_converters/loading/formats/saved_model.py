@@ -12,7 +12,7 @@ from typing import Any
 from edgeattn.errors import UnsupportedModelError
 from edgeattn.runners.protobuf import BYTES, fields
 from edgeattn_converters.loading.config_inspection import is_model
-from edgeattn_converters.loading.formats import hdf5
+from edgeattn_converters.loading.formats.json_config import parse_config
 from edgeattn_converters.loading.safety import size_limits
 from edgeattn_converters.loading.safety.size_limits import FileLimits
 
@@ -39,7 +39,7 @@ def inspect(path: Path) -> tuple[str | None, str | None, Mapping[str, Any]]:
     for text in _metadata(path):
         if '"class_name"' not in text:
             continue
-        config = hdf5.parse_config(text, FileLimits(path.name))
+        config = parse_config(text, FileLimits(path.name))
         if not is_model(config):
             break
         version = config.get("keras_version")
