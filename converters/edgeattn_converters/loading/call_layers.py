@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from edgeattn_converters.loading.keras_tensors import is_keras_tensor, keras_tensors
 from edgeattn_converters.loading.lambdas import expressions, tensorflow_functions
 from edgeattn_converters.loading.lambdas.calls_by_name import call_of
 from edgeattn_converters.loading.lambdas.expressions import Expression, NotRecognizedError
@@ -33,8 +34,8 @@ class Sizes(list[Any]):
 
     def __getitem__(self, key: Any) -> Any:
         """Return a size, or the sizes of a slice."""
-        found = super().__getitem__(key)
-        return Sizes(found) if isinstance(key, slice) else found
+        value = super().__getitem__(key)
+        return Sizes(value) if isinstance(key, slice) else value
 
     def _refuse(self, *_: object) -> Any:
         raise TypeError("Compute with the sizes of a shape, tf.shape(x)[0], not with all of them.")
@@ -45,16 +46,13 @@ class Sizes(list[Any]):
 
 def has_tensors(args: Any, kwargs: Any) -> bool:
     """Return whether the arguments of a call contain Keras tensors."""
-    import keras
-
-    return any(map(_is_tensor, keras.tree.flatten(_with_lists((args, kwargs)))))
+    return bool(keras_tensors(_with_lists((args, kwargs))))
 
 
 def result_of(
     function: Callable[..., Any], path: str, args: Sequence[Any], kwargs: Mapping[str, Any]
 ) -> Any:
     """Return the result of a function with this name for arguments with Keras tensors."""
-    import keras
 
     args, kwargs = _with_lists((args, {key: kwargs[key] for key in kwargs if key != "name"}))
     if path in _SHAPES:
@@ -66,8 +64,8 @@ def result_of(
     except NotRecognizedError:
         return _function_layer(path, function, args, kwargs)
     result = _layer(path, expression)(tensors)
-    given = [leaf for leaf in keras.tree.flatten((args, kwargs)) if _is_tensor(leaf)]
-    if _is_tensor(result) and "int" in result.dtype and all(hasattr(x, _SIZE) for x in given):
+    given = keras_tensors((args, kwargs))
+    if is_keras_tensor(result) and "int" in result.dtype and all(hasattr(x, _SIZE) for x in given):
         setattr(result, _SIZE, make)
     return result
 
@@ -79,12 +77,6 @@ def _with_lists(arguments: Any) -> Any:
     return keras.tree.map_structure(
         lambda leaf: list(leaf) if isinstance(leaf, Sizes) else leaf, arguments
     )
-
-
-def _is_tensor(value: Any) -> bool:
-    import keras
-
-    return isinstance(value, keras.KerasTensor)
 
 
 def _sizes(x: Any, *_: Any, **__: Any) -> Sizes:
@@ -119,7 +111,7 @@ def _call(
 def _has_sizes(argument: Any) -> bool:
     if isinstance(argument, tuple | list):
         return any(map(_has_sizes, argument))
-    return _is_tensor(argument) and (hasattr(argument, _SIZE) or argument.shape == ())
+    return is_keras_tensor(argument) and (hasattr(argument, _SIZE) or argument.shape == ())
 
 
 def _expression(value: Any, tensors: list[Any]) -> Expression:
@@ -127,9 +119,9 @@ def _expression(value: Any, tensors: list[Any]) -> Expression:
     import tensorflow as tf
 
     if hasattr(value, _SIZE):
-        made: Expression = getattr(value, _SIZE)(tensors)
-        return made
-    if _is_tensor(value):
+        size: Expression = getattr(value, _SIZE)(tensors)
+        return size
+    if is_keras_tensor(value):
         known = [id(tensor) for tensor in tensors]
         if id(value) not in known:
             tensors.append(value)
@@ -166,7 +158,7 @@ def _function_layer(
     import keras
 
     leaves = keras.tree.flatten((args, kwargs))
-    tensors = [leaf for leaf in leaves if _is_tensor(leaf)]
+    tensors = keras_tensors(leaves)
 
     class TensorFlowFunction(keras.layers.Layer):
         """Calls the function with its tensors in the place of those of Keras."""
@@ -174,7 +166,7 @@ def _function_layer(
         def call(self, inputs: Any) -> Any:
             """Return the result of the function."""
             remaining = iter(inputs)
-            values = [next(remaining) if _is_tensor(leaf) else leaf for leaf in leaves]
+            values = [next(remaining) if is_keras_tensor(leaf) else leaf for leaf in leaves]
             args_now, kwargs_now = keras.tree.pack_sequence_as((args, kwargs), values)
             return function(*args_now, **kwargs_now)
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 from unittest import mock
 
+from edgeattn_converters.loading.keras_tensors import is_keras_tensor, keras_tensors
 from edgeattn_converters.loading.own_classes import is_own_class
 
 _MARK = "_passes_masks_as_in_keras_2"
@@ -97,7 +98,7 @@ def _with_mask(
     if "mask" not in given:
         has_others = any(map(_is_tensor, keras.tree.flatten(others)))
         return args, {**kwargs, "mask": masks} if has_others else kwargs
-    if given["mask"] is None and args and not _is_symbolic(first):
+    if given["mask"] is None and args and not keras_tensors(first):
         return (keras.tree.map_structure(_without_mask, first), *args[1:]), kwargs
     return args, kwargs
 
@@ -123,13 +124,7 @@ def _mask(tensor: Any) -> Any:
 def _is_tensor(value: Any) -> bool:
     import keras
 
-    return _is_symbolic(value) or bool(keras.ops.is_tensor(value))
-
-
-def _is_symbolic(value: Any) -> bool:
-    import keras
-
-    return any(isinstance(item, keras.KerasTensor) for item in keras.tree.flatten(value))
+    return is_keras_tensor(value) or bool(keras.ops.is_tensor(value))
 
 
 def _without_mask(tensor: Any) -> Any:

@@ -9,6 +9,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+from edgeattn_converters.loading.keras_tensors import keras_tensors
 from edgeattn_converters.loading.own_classes import is_own_class, source_of
 
 # The scope of operations that compute a mask only, by another call of a model.
@@ -49,22 +50,16 @@ def traced(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(function)
     def compute_mask(*arguments: Any, **named: Any) -> Any:
-        if not _symbolic([arguments, named]):
+        if not keras_tensors([arguments, named]):
             return function(*arguments, **named)
         masks = compute_output_spec(function, *arguments, **named)
         # Outputs of an operation are tensors only, and a mask may be None.
-        tensors = iter(_operation(function)(*arguments, **named) if _symbolic(masks) else ())
+        tensors = iter(_operation(function)(*arguments, **named) if keras_tensors(masks) else ())
         return keras.tree.map_structure(
-            lambda mask: next(tensors) if _symbolic(mask) else mask, masks
+            lambda mask: next(tensors) if keras_tensors(mask) else mask, masks
         )
 
     return compute_mask
-
-
-def _symbolic(values: Any) -> list[Any]:
-    import keras
-
-    return [value for value in keras.tree.flatten(values) if isinstance(value, keras.KerasTensor)]
 
 
 def _operation(function: Callable[..., Any]) -> Any:

@@ -10,6 +10,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from edgeattn_converters.loading.keras_tensors import keras_tensors
 from edgeattn_converters.loading.masks_of_classes import MASK_SCOPE
 
 # Layers, and whether their input has no mask, for which the result has none.
@@ -44,8 +45,7 @@ def mask_as_in_keras_2(layer: Any) -> None:
         from keras.src.backend import compute_output_spec
 
         operation = MaskOverTime(layer.layer, without)
-        tensors = keras.tree.flatten((inputs, previous_mask))
-        if not any(isinstance(tensor, keras.KerasTensor) for tensor in tensors):
+        if not keras_tensors((inputs, previous_mask)):
             return operation.call(inputs, previous_mask)
         if compute_output_spec(operation.call, inputs, previous_mask) is None:
             return None
