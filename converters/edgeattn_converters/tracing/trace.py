@@ -11,14 +11,7 @@ from edgeattn.errors import UnsupportedModelError
 from edgeattn.tensors import Specs, TensorSpec
 from edgeattn_converters.graphs.constant_results import constant_results
 from edgeattn_converters.graphs.single_precision import without_double
-from edgeattn_converters.loading.fixed_time_axis import (
-    Size,
-    TimeSteps,
-    free_axes_error,
-    length_of,
-    with_sizes,
-)
-from edgeattn_converters.lowering.composed_operations import FIXED_BINS
+from edgeattn_converters.loading.fixed_time_axis import TimeSteps
 from edgeattn_converters.tracing.attended import Attended, attended_inputs
 from edgeattn_converters.tracing.attention_outputs import (
     AttentionMap,
@@ -26,9 +19,7 @@ from edgeattn_converters.tracing.attention_outputs import (
     Doubtful,
     MapSelection,
     maps_of,
-    unique,
 )
-from edgeattn_converters.tracing.data_sources import operations_behind
 from edgeattn_converters.tracing.graph_form import (
     averages_of_known_shape,
     inlined,
@@ -38,13 +29,8 @@ from edgeattn_converters.tracing.graph_form import (
     sorted_top_k,
     sums_by_shape,
 )
-from edgeattn_converters.tracing.keras_call import (
-    call,
-    declared_shapes,
-    dtype_of,
-    layer_name,
-    named_outputs,
-)
+from edgeattn_converters.tracing.keras_call import call, declared_shapes, named_outputs
+from edgeattn_converters.tracing.specs import has_known_axes, input_specs, output_spec
 from edgeattn_converters.tracing.tokens import TokenLimits, sequence_lengths, token_limits
 
 # A batch size that tells the batch axis from other axes.
@@ -102,6 +88,19 @@ class Traced:
     attention: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class _Concrete:
+    """A concrete function whose outputs are those of a model, by ``names``, and then ``maps``.
+
+    ``in_loops`` are maps that it cannot return, because they are inside a loop.
+    """
+
+    function: Any
+    names: Sequence[str]
+    maps: Sequence[AttentionMap]
+    in_loops: Sequence[AttentionMap]
+
+
 def interface_of(
     model: Any, *, time_steps: TimeSteps | None = None, attention: Sequence[str] = ()
 ) -> Interface:
@@ -111,52 +110,62 @@ def interface_of(
     Raises :class:`UsageError` if the model has no such layer or the layer has no map, or if an axis
     is free and ``time_steps`` is missing.
     """
-    inputs = _inputs(model, time_steps)
+    inputs = input_specs(model, time_steps)
     selection = MapSelection(model, attention)
     batch = _only_batch(model)
-    concrete, names, maps, in_loops = _concrete(model, inputs, batch=batch, expose=None)
-    shapes = [tensor.shape for tensor in concrete.outputs]
-    without_batch: set[str] = set()
-    if batch is not None:
-        without_batch = _without_batch(maps, shapes[len(names) :], batch)
-        # An output with another first axis is refused while it is traced.
-        shapes = [type(shape)([None, *shape[1:]]) if shape.rank else shape for shape in shapes]
-    elif any(not item.known for item in maps) or not all(map(_is_known, shapes)):
-        # While the batch axis is free, it looks like any other free first axis, and TensorFlow does
-        # not infer shapes that are computed from it.
-        fixed, _, fixed_maps, _ = _concrete(model, inputs, batch=PROBE_BATCH, expose=None)
-        shapes = [
-            _with_free_batch(shape, tensor.shape)
-            for shape, tensor in zip(shapes, fixed.outputs, strict=True)
-        ]
-        fixed_shapes = [tensor.shape for tensor in fixed.outputs[len(names) :]]
-        without_batch = _without_batch(fixed_maps, fixed_shapes, PROBE_BATCH)
-    specs = [
-        _output_spec(model, name, shape, tensor)
-        for name, shape, tensor in zip(names, shapes, concrete.outputs, strict=False)
+    traced = _concrete(model, inputs, batch=batch, expose=None)
+    shapes, without_batch = _free_shapes(model, inputs, traced, batch)
+    tensors, count = traced.function.outputs, len(traced.names)
+    outputs = [
+        output_spec(model, name, shape, tensor)
+        for name, shape, tensor in zip(traced.names, shapes, tensors, strict=False)
     ]
-    specs += [
-        TensorSpec(item.name, tuple(shape.as_list()) if shape.rank else (), tensor.dtype.name)
-        for item, shape, tensor in zip(
-            maps, shapes[len(names) :], concrete.outputs[len(names) :], strict=True
+    map_specs = [
+        (
+            item,
+            TensorSpec(item.name, tuple(shape.as_list()) if shape.rank else (), tensor.dtype.name),
         )
+        for item, shape, tensor in zip(traced.maps, shapes[count:], tensors[count:], strict=True)
     ]
-    map_specs = list(zip(maps, specs[len(names) :], strict=True))
-    exported, doubtful = selection.select(map_specs, in_loops, without_batch)
-    whole = _without_calls(concrete)
+    exported, doubtful = selection.select(map_specs, traced.in_loops, without_batch)
+    whole = _without_calls(traced.function)
     tokens = token_limits(whole.graph, whole.inputs[: len(inputs)])
+    names = {spec.name for spec in exported}
     return Interface(
         inputs,
-        tuple(specs[: len(names)]),
+        tuple(outputs),
         exported,
         doubtful,
         tuple(
             (inputs[k].name, tuple(item.first.ravel().tolist()), tuple(item.stop.ravel().tolist()))
             for k, item in tokens.items()
         ),
-        tuple(attended_inputs(maps, {spec.name for spec in exported}, inputs, concrete)),
+        tuple(attended_inputs(traced.maps, names, inputs, traced.function)),
         batch=batch,
     )
+
+
+def _free_shapes(
+    model: Any, inputs: Specs, traced: _Concrete, batch: int | None
+) -> tuple[list[Any], set[str]]:
+    """The shapes of the outputs and maps with a free batch axis, and the names of maps without one.
+
+    ``batch`` is the batch size of ``traced``, if it is fixed.
+    """
+    shapes = [tensor.shape for tensor in traced.function.outputs]
+    count = len(traced.names)
+    if batch is not None:
+        # An output with another first axis is refused while it is traced.
+        free = [type(shape)([None, *shape[1:]]) if shape.rank else shape for shape in shapes]
+        return free, _without_batch(traced.maps, shapes[count:], batch)
+    if all(item.known for item in traced.maps) and all(map(has_known_axes, shapes)):
+        return shapes, set()
+    # While the batch axis is free, it looks like any other free first axis, and TensorFlow does not
+    # infer shapes that are computed from it.
+    fixed = _concrete(model, inputs, batch=PROBE_BATCH, expose=None)
+    fixed_shapes = [tensor.shape for tensor in fixed.function.outputs]
+    merged = [_with_free_batch(*pair) for pair in zip(shapes, fixed_shapes, strict=True)]
+    return merged, _without_batch(fixed.maps, fixed_shapes[len(fixed.names) :], PROBE_BATCH)
 
 
 def _without_batch(maps: Sequence[AttentionMap], shapes: Sequence[Any], batch: int) -> set[str]:
@@ -166,11 +175,6 @@ def _without_batch(maps: Sequence[AttentionMap], shapes: Sequence[Any], batch: i
         for item, shape in zip(maps, shapes, strict=True)
         if not shape.rank or shape[0] != batch
     }
-
-
-def _is_known(shape: Any) -> bool:
-    """Whether only the first axis is free."""
-    return shape.rank is not None and None not in shape.as_list()[1:]
 
 
 def _only_batch(model: Any) -> int | None:
@@ -191,33 +195,6 @@ def _with_free_batch(shape: Any, fixed: Any) -> Any:
     if fixed.rank is None or not fixed.rank or fixed[0] != PROBE_BATCH:
         return shape
     return shape.merge_with([None, *fixed[1:]])
-
-
-def _output_spec(model: Any, name: str, shape: Any, tensor: Any) -> TensorSpec:
-    dtype = tensor.dtype.name
-    if dtype.startswith("complex"):
-        raise UnsupportedModelError(
-            f"Output {name!r} has complex numbers, which neither TFLite nor ONNX files return.",
-            hint="Rebuild the model with its real and imaginary parts, or the absolute values, as "
-            "outputs, and load its weights; they fit.",
-        )
-    if _is_known(shape):
-        return TensorSpec(name, tuple(shape.as_list()), dtype)
-    problem = f"The number of axes of output {name!r}"
-    if shape.rank is not None:
-        problem = f"The shape of output {TensorSpec(name, tuple(shape.as_list()), dtype)}"
-    hint = (
-        "Rebuild the model with a layer that fixes it, such as Reshape or a slice of fixed length, "
-        "and load its weights; they fit."
-    )
-    if any(hasattr(layer, "signature_function") for layer in getattr(model, "layers", ())):
-        hint = (
-            "Convert the .keras or .h5 file of the model instead: exported graphs may have lost "
-            "the shape."
-        )
-    elif any(item.type == "DenseBincount" for item in operations_behind(tensor)):
-        hint = FIXED_BINS
-    raise UnsupportedModelError(f"{problem} depends on the input's values.", hint=hint)
 
 
 def _without_calls(function: Any) -> Any:
@@ -250,7 +227,7 @@ def trace(
     batch = interface.batch or batch
     expose = [spec.name for spec in interface.attention] if attention else []
     with lowering(), sorted_top_k() if freeze else contextlib.nullcontext():
-        concrete, names, maps, _ = _concrete(
+        traced = _concrete(
             model,
             interface.inputs,
             batch=batch,
@@ -258,15 +235,15 @@ def trace(
             inline=freeze,
             shapes={spec.name: spec.shape for spec in interface.outputs},
         )
-    map_names = [item.name for item in maps]
+    function, map_names = traced.function, [item.name for item in traced.maps]
     if freeze:
         # Control flow remains While and If, because TFLite has no Enter and Exit.
-        concrete = convert_variables_to_constants_v2(concrete, lower_control_flow=False)
-        concrete = without_double(concrete)
+        function = convert_variables_to_constants_v2(function, lower_control_flow=False)
+        function = without_double(function)
     by_name = {spec.name: spec for spec in interface.all_outputs}
-    specs = [by_name[name] for name in (*names, *map_names)]
+    specs = [by_name[name] for name in (*traced.names, *map_names)]
     return Traced(
-        concrete,
+        function,
         tuple(replace(spec, shape=(batch, *spec.shape[1:])) for spec in interface.inputs),
         tuple(replace(spec, shape=(batch, *spec.shape[1:])) for spec in specs),
         tuple(map_names),
@@ -281,8 +258,8 @@ def _concrete(
     expose: Sequence[str] | None,
     inline: bool = False,
     shapes: Mapping[str, tuple[int | None, ...]] | None = None,
-) -> tuple[Any, list[str], list[AttentionMap], list[AttentionMap]]:
-    """The concrete function, the names of its outputs, the maps after them, and the maps in loops.
+) -> _Concrete:
+    """Trace the model as a concrete function.
 
     ``expose`` names the maps to return; ``None`` means all. ``inline`` traces a graph for
     converters, which TensorFlow itself may be unable to run. ``shapes`` are known ones of outputs.
@@ -340,26 +317,4 @@ def _concrete(
         for index, spec in enumerate(inputs)
     ]
     concrete = tf.function(function, input_signature=signature, autograph=False)
-    return concrete.get_concrete_function(), names, maps, in_loops
-
-
-def _inputs(model: Any, time_steps: TimeSteps | None) -> Specs:
-    tensors = getattr(model, "inputs", None)
-    if not tensors:
-        raise UnsupportedModelError(
-            f"The model ({type(model).__name__}) does not define its inputs.",
-            hint="Build it with the functional API: keras.Model(inputs, model(inputs)).",
-        )
-    names = unique([layer_name(tensor) for tensor in tensors])
-    return tuple(
-        _fixed(TensorSpec(name, tuple(tensor.shape), dtype_of(tensor)), length_of(time_steps, name))
-        for name, tensor in zip(names, tensors, strict=True)
-    )
-
-
-def _fixed(spec: TensorSpec, size: Size | None) -> TensorSpec:
-    axes = with_sizes(spec.shape, size)
-    if None in axes[1:]:
-        raise free_axes_error({spec.name: spec.shape}, size)
-    # A fixed batch size in the file is that of training, not of inference.
-    return replace(spec, shape=(None, *axes[1:]))
+    return _Concrete(concrete.get_concrete_function(), names, maps, in_loops)

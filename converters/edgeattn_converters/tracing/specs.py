@@ -1,0 +1,77 @@
+"""Specs of the inputs and outputs of a Keras model, with every axis fixed but that of the batch."""
+
+from dataclasses import replace
+from typing import Any
+
+from edgeattn.errors import UnsupportedModelError
+from edgeattn.tensors import Specs, TensorSpec
+from edgeattn_converters.loading.fixed_time_axis import (
+    Size,
+    TimeSteps,
+    free_axes_error,
+    length_of,
+    with_sizes,
+)
+from edgeattn_converters.lowering.composed_operations import FIXED_BINS
+from edgeattn_converters.tracing.attention_outputs import unique
+from edgeattn_converters.tracing.data_sources import operations_behind
+from edgeattn_converters.tracing.keras_call import dtype_of, layer_name
+
+
+def input_specs(model: Any, time_steps: TimeSteps | None) -> Specs:
+    """The specs of the inputs; raises :class:`UsageError` if ``time_steps`` leaves an axis free."""
+    tensors = getattr(model, "inputs", None)
+    if not tensors:
+        raise UnsupportedModelError(
+            f"The model ({type(model).__name__}) does not define its inputs.",
+            hint="Build it with the functional API: keras.Model(inputs, model(inputs)).",
+        )
+    names = unique([layer_name(tensor) for tensor in tensors])
+    return tuple(
+        _fixed(TensorSpec(name, tuple(tensor.shape), dtype_of(tensor)), length_of(time_steps, name))
+        for name, tensor in zip(names, tensors, strict=True)
+    )
+
+
+def _fixed(spec: TensorSpec, size: Size | None) -> TensorSpec:
+    axes = with_sizes(spec.shape, size)
+    if None in axes[1:]:
+        raise free_axes_error({spec.name: spec.shape}, size)
+    # A fixed batch size in the file is that of training, not of inference.
+    return replace(spec, shape=(None, *axes[1:]))
+
+
+def output_spec(model: Any, name: str, shape: Any, tensor: Any) -> TensorSpec:
+    """The spec of the output ``tensor``, whose batch axis is free in ``shape``.
+
+    Raises :class:`UnsupportedModelError` if another axis is free, or for complex numbers.
+    """
+    dtype = tensor.dtype.name
+    if dtype.startswith("complex"):
+        raise UnsupportedModelError(
+            f"Output {name!r} has complex numbers, which neither TFLite nor ONNX files return.",
+            hint="Rebuild the model with its real and imaginary parts, or the absolute values, as "
+            "outputs, and load its weights; they fit.",
+        )
+    if has_known_axes(shape):
+        return TensorSpec(name, tuple(shape.as_list()), dtype)
+    problem = f"The number of axes of output {name!r}"
+    if shape.rank is not None:
+        problem = f"The shape of output {TensorSpec(name, tuple(shape.as_list()), dtype)}"
+    hint = (
+        "Rebuild the model with a layer that fixes it, such as Reshape or a slice of fixed length, "
+        "and load its weights; they fit."
+    )
+    if any(hasattr(layer, "signature_function") for layer in getattr(model, "layers", ())):
+        hint = (
+            "Convert the .keras or .h5 file of the model instead: exported graphs may have lost "
+            "the shape."
+        )
+    elif any(item.type == "DenseBincount" for item in operations_behind(tensor)):
+        hint = FIXED_BINS
+    raise UnsupportedModelError(f"{problem} depends on the input's values.", hint=hint)
+
+
+def has_known_axes(shape: Any) -> bool:
+    """Whether no axis but the first is free."""
+    return shape.rank is not None and None not in shape.as_list()[1:]
