@@ -1,6 +1,6 @@
 """Compare the accuracy, size and time of quantized files with the stock routes.
 
-    python benchmarks/quantization.py --data FOLDER --write
+    python -m benchmarks.quantization --data FOLDER --write
 
 Digits is the sample model. Activity uses the UCI smartphone data (Anguita et al. 2013, CC BY 4.0)
 from ``FOLDER/uci_har/uci_har_subset.npz``; its model, a convolution, an LSTM and attention, is
@@ -9,22 +9,16 @@ classifier with samples as ``.npz`` of ``x`` and ``y``. Files are calibrated on 
 scored on all test data. Drops of accuracy are paired, in percentage points, with a 95% bootstrap
 interval. Times are medians on one thread, with all files of a model taking turns. ``--write``
 updates the table in ``docs/quantization.md``.
-
-The stock routes are TensorFlow's converter for a function with batch size 1, and Keras' ONNX export
-with onnxruntime's quantizers. Each runs in a process of its own, because some crash. They return no
-attention maps, so their maps are not validated.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-import signal
 import statistics
-import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +27,8 @@ os.environ.update(KERAS_BACKEND="tensorflow", CUDA_VISIBLE_DEVICES="-1", TF_CPP_
 
 import numpy as np
 
+from benchmarks import stock_files
+
 ROOT = Path(__file__).parents[1]
 OUT = ROOT / ".out" / "quantization"
 PAGE = ROOT / "docs" / "quantization.md"
@@ -40,11 +36,6 @@ START, END = "<!-- measured -->", "<!-- end of measured -->"
 RESAMPLES, SEED = 10_000, 7
 CALIBRATION_SAMPLES = 300
 TIMING_SECONDS = 6.0
-STOCK_SCHEMES = {
-    "tflite": ("float32", "float16", "dynamic_int8", "int8"),
-    "onnx": ("float32", "dynamic_int8", "int8"),
-}
-Run = Callable[[np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -67,7 +58,7 @@ class Row:
     stock: bool
     bytes: int = 0
     correct: np.ndarray | None = None
-    run: Run | None = None
+    run: stock_files.Run | None = None
     verdict: str = ""
     summary: str = ""
 
@@ -190,22 +181,14 @@ def stock_rows(case: Case) -> list[Row]:
     """Convert by the stock routes."""
     rows = []
     np.save(OUT / "calibration.npy", case.calibration)
-    for format, schemes in STOCK_SCHEMES.items():
+    for format, schemes in stock_files.SCHEMES.items():
         for scheme in schemes:
             path = OUT / f"{case.name}.stock.{scheme}.{format}"
-            path.unlink(missing_ok=True)
-            command = [sys.executable, __file__, "--stock", str(case.model), scheme, str(path)]
-            process = subprocess.run(command, capture_output=True, text=True, check=False)
-            crashed = process.returncode == -signal.SIGSEGV
-            reason = "crash: segmentation fault" if crashed else ""
-            if process.returncode and not reason:
-                lines = process.stderr.strip().splitlines() or ["no message"]
-                reason = f"no file: {lines[-1][:60]}"
-            if reason:
+            if reason := stock_files.make(case.model, scheme, path, OUT / "calibration.npy"):
                 rows.append(Row(format, scheme, True, verdict=reason))
                 continue
             try:
-                run = (_litert if format == "tflite" else _onnxruntime)(path)
+                run = stock_files.open_file(path)
                 outputs = np.concatenate([run(case.x[k : k + 1]) for k in range(len(case.x))])
             except Exception as error:  # runtimes raise exceptions of their own
                 reason = f"does not run: {str(error).splitlines()[0][:60]}"
@@ -214,80 +197,6 @@ def stock_rows(case: Case) -> list[Row]:
             correct = score(outputs, case.y)
             rows.append(Row(format, scheme, True, path.stat().st_size, correct, run, "-"))
     return rows
-
-
-def make_stock(model_path: Path, scheme: str, path: Path) -> None:
-    """Convert a model by a stock route and write the file."""
-    import keras
-
-    import edgeattn.layers  # noqa: F401 - registers the attention layer
-
-    model = keras.models.load_model(model_path, compile=False)
-    calibration = np.load(OUT / "calibration.npy")[:100].astype(model.inputs[0].dtype)
-    if path.suffix == ".tflite":
-        path.write_bytes(_stock_tflite(model, scheme, calibration))
-        return
-    from onnxruntime.quantization import quantize_dynamic, quantize_static
-
-    model(calibration[:1])
-    exported = path if scheme == "float32" else path.with_suffix(".float.onnx")
-    model.export(exported, format="onnx", verbose=False)
-    if scheme == "dynamic_int8":
-        quantize_dynamic(exported, path)
-    elif scheme == "int8":
-        import onnxruntime
-
-        name = onnxruntime.InferenceSession(str(exported)).get_inputs()[0].name
-        quantize_static(exported, path, _CalibrationReader(name, calibration))
-
-
-class _CalibrationReader:
-    def __init__(self, name: str, samples: np.ndarray) -> None:
-        self._feeds = iter([{name: samples[k : k + 1]} for k in range(len(samples))])
-
-    def get_next(self) -> Any:
-        return next(self._feeds, None)
-
-
-def _stock_tflite(model: Any, scheme: str, calibration: np.ndarray) -> bytes:
-    import tensorflow as tf
-
-    (tensor,) = model.inputs
-    signature = [tf.TensorSpec((1, *tensor.shape[1:]), tensor.dtype)]
-    function = tf.function(lambda x: model(x, training=False), input_signature=signature)
-    converter = tf.lite.TFLiteConverter.from_concrete_functions([function.get_concrete_function()])
-    if scheme != "float32":
-        converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    if scheme == "float16":
-        converter.target_spec.supported_types = [tf.float16]
-    if scheme == "int8":
-        converter.representative_dataset = lambda: ([row[None]] for row in calibration)
-    return bytes(converter.convert())
-
-
-def _litert(path: Path) -> Run:
-    from ai_edge_litert.interpreter import Interpreter
-
-    interpreter = Interpreter(str(path), num_threads=1)
-    interpreter.allocate_tensors()
-    (source,), (target,) = interpreter.get_input_details(), interpreter.get_output_details()
-
-    def run(x: np.ndarray) -> np.ndarray:
-        interpreter.set_tensor(source["index"], x.astype(source["dtype"]))
-        interpreter.invoke()
-        return interpreter.get_tensor(target["index"])
-
-    return run
-
-
-def _onnxruntime(path: Path) -> Run:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    session = onnxruntime.InferenceSession(str(path), options, ["CPUExecutionProvider"])
-    name = session.get_inputs()[0].name
-    return lambda x: session.run(None, {name: x})[0]
 
 
 def time_rows(rows: list[Row], sample: np.ndarray) -> dict[int, float]:
@@ -337,11 +246,7 @@ def main() -> None:
     parser.add_argument("--samples", type=Path, help="its test data: .npz of x and y")
     parser.add_argument("--calibration", type=Path, help="its calibration data: .npy, or .npz of x")
     parser.add_argument("--write", action="store_true", help=f"update the table in {PAGE.name}")
-    parser.add_argument("--stock", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.stock:
-        make_stock(Path(options.stock[0]), options.stock[1], Path(options.stock[2]))
-        return
     OUT.mkdir(parents=True, exist_ok=True)
     header = ["model", "format", "scheme", "route", "bytes", "/ float32", "accuracy (%)", "drop"]
     header += ["time (ms)", "/ float32", "verdict"]

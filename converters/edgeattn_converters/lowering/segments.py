@@ -19,7 +19,7 @@ def segment_sum(x: Any, segments: Any, count: Any) -> Any:
     rows, positions, number = _rows(x, segments, count)
     if rows is None:
         return None
-    # They are added to a row more.
+    # Those are added to an additional row, which is removed.
     place = tf.where(positions < 0, tf.constant(number, positions.dtype), positions)
     zeros = tf.zeros([number + 1, *rows.shape[1:]], x.dtype)
     sums = tf.tensor_scatter_nd_add(zeros, place[:, None], rows)[:number]
