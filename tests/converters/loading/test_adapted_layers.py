@@ -27,7 +27,12 @@ OPTIONS: Mapping[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize(
     ("library", "suffix"),
-    [(tf_keras, ".h5"), (tf_keras, ".keras"), (keras, ".h5"), (keras, ".keras")],
+    [
+        (tf_keras, ".h5"),
+        pytest.param(tf_keras, ".keras", marks=pytest.mark.long),
+        pytest.param(keras, ".h5", marks=pytest.mark.long),
+        (keras, ".keras"),
+    ],
 )
 def test_normalization_that_was_adapted(library: Any, suffix: str, tmp_path: Path) -> None:
     generator = np.random.default_rng(3)

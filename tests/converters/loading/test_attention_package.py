@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import pytest
 import tf_keras
+from long_parameters import only
 
 from edgeattn.layers import Attention, attention_maps
 from edgeattn.numpy_attention import attention_weights
@@ -28,7 +29,7 @@ LOSSES = {
 
 
 @pytest.mark.parametrize("library", ["keras 3", "tf_keras"])
-@pytest.mark.parametrize("kind", LOSSES)
+@pytest.mark.parametrize("kind", only(LOSSES, "mse and metrics", "long names"))
 def test_compiled_models_in_h5(kind: str, library: str, tmp_path: Path) -> None:
     """Keras 3 cannot load most of these itself, because it does not find the short names."""
     used: Any = keras if library == "keras 3" else tf_keras

@@ -113,11 +113,10 @@ def values(model: Any) -> Any:
         attention,
         *(
             pytest.param(build, marks=pytest.mark.long)
-            for build in (nested, frozen, words, stateful)
+            for build in (nested, frozen, words, stateful, expression)
         ),
         adapted,
         augmented,
-        expression,
     ],
 )
 def test_layers_that_contain_others(build: Callable[[], Any], tmp_path: Path) -> None:
