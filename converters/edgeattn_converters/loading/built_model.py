@@ -6,7 +6,6 @@ from typing import Any
 from edgeattn.errors import UnsupportedModelError
 from edgeattn_converters.loading import (
     config_inspection,
-    own_layers,
     programs,
     quantized_layers,
 )
@@ -23,6 +22,7 @@ from edgeattn_converters.loading.migrate import (
 )
 from edgeattn_converters.loading.migrate.context import era_of
 from edgeattn_converters.loading.stored_model import load_stored
+from edgeattn_converters.loading.unsaved_variables import unsaved_notes
 from edgeattn_converters.loading.weights.weights_file import WeightsFile, open_weights
 
 
@@ -34,9 +34,7 @@ def load_program(built: programs.Built, request: LoadRequest) -> LoadedModel:
         kept = built.with_trained_values()
         if kept is not built.model:
             loaded = _load_built(built.file, kept, request)
-        if unsaved := own_layers.variables_of_tensorflow(built.model):
-            again = own_layers.variables_of_tensorflow(built.build())
-            built.program.notes.extend(own_layers.check_unsaved(unsaved, again))
+        built.program.notes.extend(unsaved_notes(built.model, built.build))
     return replace(loaded, notes=(*dict.fromkeys(built.program.notes), *loaded.notes))
 
 

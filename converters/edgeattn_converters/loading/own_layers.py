@@ -13,8 +13,6 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 from unittest import mock
 
-import numpy as np
-
 from edgeattn.errors import UnsupportedModelError
 from edgeattn.printable import enumerated
 from edgeattn_converters.loading import (
@@ -225,43 +223,3 @@ def _with_activations_of_keras_2(call: Callable[..., Any]) -> Callable[..., Any]
             return call(*args, **kwargs)
 
     return wrapped
-
-
-def variables_of_tensorflow(model: Any) -> dict[str, Any]:
-    """Return what layers of the user keep in a ``tf.Variable``, by layer and attribute.
-
-    Keras 3 does not save it.
-    """
-    import tensorflow as tf
-
-    found = {}
-    for layer in model._flatten_layers():
-        for name, value in vars(layer).items() if is_own_class(type(layer)) else ():
-            # TensorFlow keeps lists of its own of what an object contains.
-            variables = () if name.startswith("_self_") else custom_objects.in_attribute(value)
-            for number, variable in enumerate(variables):
-                if isinstance(variable, tf.Variable):
-                    place = f"{name}[{number}]" if variable is not value else name
-                    where = f"layer {layer.name!r} (class {type(layer).__name__})"
-                    found[f"{place!r} of {where}"] = variable
-    return found
-
-
-def check_unsaved(found: Mapping[str, Any], again: Mapping[str, Any]) -> list[str]:
-    """Return a note on variables that Keras 3 does not save and the class creates again.
-
-    ``again`` are those of a second model of the same config. Raises
-    :class:`UnsupportedModelError` if the values differ, because the trained ones are lost.
-    """
-    for (name, value), other in zip(found.items(), again.values(), strict=True):
-        if not np.array_equal(value, other, equal_nan=True):
-            raise UnsupportedModelError(
-                f"The file does not contain {name}: it is a tf.Variable, which Keras 3 does not "
-                "save, and its values are other ones whenever it is created.",
-                hint="Create it with self.add_weight(...), train the model again and save it. If "
-                "the program still has the trained model, assign its values before saving.",
-            )
-    return [
-        f"The file does not contain {enumerated(list(found))}: a tf.Variable, which Keras 3 does "
-        "not save. Your class creates it again with the same values; changes by training are lost."
-    ]

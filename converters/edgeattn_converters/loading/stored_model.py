@@ -4,6 +4,7 @@ The configuration is migrated to the current Keras and the result compared with 
 """
 
 import contextlib
+import functools
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -38,6 +39,7 @@ from edgeattn_converters.loading.migrate import (
     theano,
 )
 from edgeattn_converters.loading.migrate.context import Context, missing_error
+from edgeattn_converters.loading.unsaved_variables import unsaved_notes
 from edgeattn_converters.loading.weights.weights_file import WeightsFile, open_weights
 
 
@@ -120,11 +122,10 @@ def _build(
     try:
         masks = implicit_masks.passed() if ctx.era < 3 else contextlib.nullcontext()
         with own_layers.created_as_stored(objects, ctx), masks:
+            build = functools.partial(build_model, file, config, objects, size)
             with values_of_build.recorded(ctx.created):
-                model = build_model(file, config, objects, size)
-            if unsaved := own_layers.variables_of_tensorflow(model):
-                again = own_layers.variables_of_tensorflow(build_model(file, config, objects, size))
-                ctx.notes.extend(own_layers.check_unsaved(unsaved, again))
+                model = build()
+            ctx.notes.extend(unsaved_notes(model, build))
         own_layers.adapt(model, ctx)
         return ctx, config, model
     except UnsupportedModelError:
