@@ -74,14 +74,16 @@ def _description(
     shapes = {name: shape for name, shape in shapes.items() if None in shape[1:]}
     free, sizes = bool(shapes), options_for(shapes) if shapes else ""
     inputs = [_tensor(layer_name(tensor), tensor) for tensor in model.inputs]
-    attempts, hints = _attempts(model, attempt=attempt_conversion and not free)
+    # Without a sequence length the model cannot be traced, so only layer classes are known.
+    interface = None if free else interface_of(model)
+    attempts, hints = _attempts(model, interface if attempt_conversion else None)
     return {
         "era": "keras3",
         "parameters": int(model.count_params()),
         "inputs": inputs,
         "outputs": [_tensor(*item) for item in _outputs(model, [i["name"] for i in inputs])],
         "layers": list(_outline(model)),
-        **_attention(model, free=free),
+        **_attention(model, interface),
         "recurrent": [layer.name for layer in layers if is_recurrent(layer)],
         "custom_classes": sorted({type(layer).__name__ for layer in layers if _is_custom(layer)}),
         "notes": list(loaded.notes),
@@ -120,13 +122,11 @@ def _properties(layers: list[Any], sizes: str) -> Iterator[str]:
         yield f"layers that compute in {', '.join(sorted(dtypes))}"
 
 
-def _attention(model: Any, *, free: bool) -> dict[str, Any]:
+def _attention(model: Any, interface: Interface | None) -> dict[str, Any]:
     """Layers whose maps are exported, the inputs of these, and layers that may have another map."""
     known = [layer.name for layer in all_layers(model) if is_attention(layer)]
-    if free:
-        # Without a sequence length the model cannot be traced, so only layer classes are known.
+    if interface is None:
         return {"attention": known, "attended": {}, "attention_doubtful": []}
-    interface = interface_of(model)
     exported = [spec.name.removeprefix(PREFIX) for spec in interface.attention]
     return {
         "attention": list(dict.fromkeys([*known, *exported])),
@@ -141,8 +141,8 @@ def _attention(model: Any, *, free: bool) -> dict[str, Any]:
     }
 
 
-def _attempts(model: Any, *, attempt: bool) -> tuple[dict[str, Any], list[str]]:
-    """What attempts to convert show, and the hints of those that fail.
+def _attempts(model: Any, interface: Interface | None) -> tuple[dict[str, Any], list[str]]:
+    """What attempts to convert show, and the hints of those that fail; none without ``interface``.
 
     ``converts`` is ``yes`` for each format to which the model converts, or the reason why it does
     not. ``lacking`` are the operators that microcontrollers and accelerators lack, and
@@ -152,12 +152,14 @@ def _attempts(model: Any, *, attempt: bool) -> tuple[dict[str, Any], list[str]]:
     results: dict[str, str] = {}
     document: dict[str, Any] = {"converts": results, "lacking": {}, "float_only": []}
     document |= {"remedies": {}, "not_compared": {}}
+    if interface is None:
+        return document, hints
     with tempfile.TemporaryDirectory() as folder:
-        for format in FORMATS if attempt else ():
+        for format in FORMATS:
             progress.report(f"converting to {format} float32")
             converter = importlib.import_module(f"edgeattn_converters.formats.{format}")
             try:
-                path, interface = Path(folder) / f"model.{format}", interface_of(model)
+                path = Path(folder) / f"model.{format}"
                 _check_rows(model, interface)
                 converter.convert(model, interface, recipe_for("float32"), path)
                 results[format] = "yes"
