@@ -5,22 +5,35 @@ otherwise. TFLite has hardly any operators for float64. Graphs of models in half
 in float16 or bfloat16, in which no CPU runtime computes.
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 from edgeattn_converters.graphs.signatures import arguments_in_order, frozen
 
 _SUFFIX = "_in_float32"
 _HALF = ("float16", "bfloat16")
+# Operations that round numbers, and those whose results they are.
+_ROUNDING = ("Cast", "Identity", "Const", "ReadVariableOp", "VarHandleOp")
 
 
-def without_double(function: Any) -> Any:
-    """``function``, whose variables are constants, with float32 for every float64."""
+def in_float32(function: Any, half: Collection[str] = ()) -> Any:
+    """``function``, whose variables are constants, with float32 for float64 and ``half``."""
     import tensorflow as tf
 
     if any(tensor.dtype == tf.float64 for tensor in function.inputs):
-        return function
-    return _in_float32(function, ("float64",))
+        return _in_float32(function, half)
+    return _in_float32(function, ("float64", *half))
+
+
+def half_inside(function: Any) -> tuple[str, ...]:
+    """Which of float16 and bfloat16 a function computes in; empty if an input has one of them.
+
+    A number that is rounded to one of them and cast back at once is rounded in files too.
+    """
+    given = {tensor.dtype.name for tensor in function.inputs}
+    if given & {*_HALF}:
+        return ()
+    return _half_types(function.graph.as_graph_def(), without=_ROUNDING)
 
 
 def without_half(function: Any) -> tuple[Any, tuple[str, ...]]:
@@ -30,8 +43,7 @@ def without_half(function: Any) -> tuple[Any, tuple[str, ...]]:
     """
     import tensorflow as tf
 
-    graph = function.graph.as_graph_def()
-    names = tuple(name for name in _HALF if _has(graph, tf.as_dtype(name)))
+    names = _half_types(function.graph.as_graph_def())
     if not names:
         return function, ()
     single = _in_float32(frozen(function), names)
@@ -89,16 +101,28 @@ def _in_float32(function: Any, names: Collection[str]) -> Any:
     return convert_to_constants._construct_concrete_function(function, graph, set())
 
 
-def _has(graph: Any, dtype: Any) -> bool:
+def _half_types(graph: Any, without: Sequence[str] = ()) -> tuple[str, ...]:
+    import tensorflow as tf
+
+    return tuple(name for name in _HALF if _has(graph, tf.as_dtype(name), without))
+
+
+def _has(graph: Any, dtype: Any, without: Sequence[str] = ()) -> bool:
     kind = dtype.as_datatype_enum
     return any(
         kind in (attribute.type, attribute.tensor.dtype, *attribute.list.type)
-        for attribute in _attributes(graph)
+        for node in _nodes(graph)
+        if node.op not in without
+        for attribute in node.attr.values()
     )
 
 
 def _attributes(graph: Any) -> Iterator[Any]:
     """The attributes of all operations, also those in functions."""
+    for node in _nodes(graph):
+        yield from node.attr.values()
+
+
+def _nodes(graph: Any) -> Iterator[Any]:
     for nodes in (graph.node, *(item.node_def for item in graph.library.function)):
-        for node in nodes:
-            yield from node.attr.values()
+        yield from nodes

@@ -1,5 +1,6 @@
 """What Keras computes: outputs of ``model.predict``, and attention maps of the traced model."""
 
+import functools
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -49,7 +50,7 @@ class KerasOutputs:
 def predict(
     model: Any, interface: Interface, inputs: Tensors, batch_size: int = BATCH_SIZE
 ) -> dict[str, Array]:
-    """The outputs of ``model.predict`` by name.
+    """The outputs of ``model.predict`` by name; of parts in half precision, those in float32.
 
     Raises :class:`UnsupportedModelError` if Keras cannot compute them, because an index that the
     model computes is outside its table for example.
@@ -58,6 +59,8 @@ def predict(
 
     ordered = tuple(inputs[spec.name] for spec in interface.inputs)
     try:
+        if interface.half:
+            return dict(traced_values(_in_float32(model, interface), inputs, batch_size))
         with averages_of_known_shape(), reshapes_of_free_batches():
             size = _samples_of_signature(model) or interface.batch or batch_size
             predicted = model.predict(_batches(pack(model, ordered), size), verbose=0)
@@ -70,7 +73,15 @@ def predict(
         ) from error
     names = [spec.name for spec in interface.outputs]
     values = values_by_name(model, predicted, names, [spec.name for spec in interface.inputs])
-    return {name: np.asarray(value) for name, value in values.items()}
+    arrays = {name: np.asarray(value) for name, value in values.items()}
+    # Files return them in float32.
+    half = {name for name, array in arrays.items() if array.dtype.name in ("float16", "bfloat16")}
+    return arrays | {name: arrays[name].astype(np.float32) for name in half}
+
+
+@functools.lru_cache(maxsize=1)
+def _in_float32(model: Any, interface: Interface) -> Traced:
+    return trace(model, interface, batch=None, attention=False, freeze=False)
 
 
 def _batches(inputs: Any, size: int) -> Any:

@@ -10,7 +10,7 @@ import numpy as np
 from edgeattn.errors import UnsupportedModelError
 from edgeattn.tensors import Specs, TensorSpec
 from edgeattn_converters.graphs.constant_results import constant_results
-from edgeattn_converters.graphs.single_precision import without_double
+from edgeattn_converters.graphs.single_precision import half_inside, in_float32
 from edgeattn_converters.loading.fixed_time_axis import TimeSteps
 from edgeattn_converters.tracing.attended import Attended, attended_inputs
 from edgeattn_converters.tracing.attention_outputs import (
@@ -46,7 +46,8 @@ class Interface:
     ``attended`` are the inputs at the keys and queries of maps, if the graph shows them.
     ``mixes_samples`` says that outputs of a sample depend on the others of its batch; it is known
     after the reference was computed. ``batch`` is the number of samples of a batch if the model
-    accepts no other, as exported graphs may.
+    accepts no other, as exported graphs may. ``half`` is which of float16 and bfloat16 parts of the
+    model compute in; :func:`trace` computes these parts in float32.
     """
 
     inputs: Specs
@@ -57,6 +58,7 @@ class Interface:
     attended: tuple[Attended, ...] = ()
     mixes_samples: bool = False
     batch: int | None = None
+    half: tuple[str, ...] = ()
 
     @property
     def all_outputs(self) -> Specs:
@@ -142,6 +144,7 @@ def interface_of(
         ),
         tuple(attended_inputs(traced.maps, names, inputs, traced.function)),
         batch=batch,
+        half=half_inside(traced.function),
     )
 
 
@@ -220,7 +223,8 @@ def trace(
 
     A model that accepts only one batch size is traced for that.
     ``lowering`` is a context in which the model is traced. ``freeze`` turns weights to constants,
-    for files, in which every ``top_k`` sorts.
+    for files, in which every ``top_k`` sorts. Weights of models that compute in half precision are
+    always constants.
     """
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
@@ -236,10 +240,10 @@ def trace(
             shapes={spec.name: spec.shape for spec in interface.outputs},
         )
     function, map_names = traced.function, [item.name for item in traced.maps]
-    if freeze:
+    if freeze or interface.half:
         # Control flow remains While and If, because TFLite has no Enter and Exit.
         function = convert_variables_to_constants_v2(function, lower_control_flow=False)
-        function = without_double(function)
+        function = in_float32(function, interface.half)
     by_name = {spec.name: spec for spec in interface.all_outputs}
     specs = [by_name[name] for name in (*traced.names, *map_names)]
     return Traced(
@@ -294,9 +298,10 @@ def _concrete(
         # A layer inside a loop computes its weights in the loop's graph, which they cannot leave.
         maps[:] = [item for item in exposed if item.weights.graph is graph]
         in_loops[:] = [item for item in exposed if item.weights.graph is not graph]
+        others = (tf.float64, tf.float16, tf.bfloat16)
         # Every output needs a tensor of its own, also one that is an input or another output.
         values = [
-            tf.cast(value, tf.float32) if value.dtype == tf.float64 else tf.identity(value)
+            tf.cast(value, tf.float32) if value.dtype in others else tf.identity(value)
             for value in (*outputs.values(), *(item.weights for item in maps))
         ]
         for name, value, shape in zip(names, values, declared_shapes(model, result), strict=False):

@@ -16,6 +16,7 @@ from edgeattn import progress
 from edgeattn.bundle.manifest import REFERENCE, sha256
 from edgeattn.errors import UnsupportedModelError, UsageError
 from edgeattn.frontend.description import FRONTEND, FrontEnd
+from edgeattn.printable import enumerated
 from edgeattn.samples.arrays import npy_array, npz_members
 from edgeattn.samples.fingerprints import row_fingerprints
 from edgeattn.samples.npz import read_npz, write_npz
@@ -94,8 +95,18 @@ def describe(source: Json, options: Json) -> dict[str, Any]:
         **({"signature": file.signature} if file.signature else {}),
         # Layers whose steps --lowering arranges.
         "recurrent": list(recurrent),
-        "notes": [*opened.loaded.notes, *doubtful],
+        "notes": [*opened.loaded.notes, *_precision_notes(interface), *doubtful],
     }
+
+
+def _precision_notes(interface: Interface) -> list[str]:
+    if not interface.half:
+        return []
+    names = enumerated(interface.half)
+    return [
+        f"Parts of the model compute in {names} in Keras. Files compute them in float32, and are "
+        "compared with what Keras computes in float32."
+    ]
 
 
 def _attention_notes(interface: Interface) -> list[str]:
