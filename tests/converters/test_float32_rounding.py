@@ -6,8 +6,10 @@ from typing import Any
 
 import keras
 import numpy as np
+import onnxruntime
 import pytest
 from keras import ops
+from onnx import TensorProto, helper, numpy_helper
 
 from edgeattn.cli.conversion import conversion_lines
 from edgeattn_converters import convert
@@ -112,6 +114,32 @@ def test_rounding_costs_little_without_cancellation() -> None:
     hidden = keras.layers.Dense(8, activation="tanh")(inputs)
     model = keras.Model(inputs, keras.layers.LayerNormalization()(hidden))
     assert costs_of(model, X)[0]["tolerance_ratio"] < 0.5
+
+
+def test_the_cost_covers_a_closed_gate_of_onnxruntime() -> None:
+    """The reset gate of a GRU with a large state is 0 in Keras, and about 2.4e-7 in its runtime."""
+    x = X[:, :1, :1]
+    large = 250.0
+    inputs = keras.Input(x.shape[1:])
+    reset = ops.sigmoid(inputs - 60.0)
+    costs, expected = costs_of(keras.Model(inputs, ops.tanh(0.01 + reset * large)), x)
+    weights, biases = np.zeros((1, 3, 1), "float32"), np.zeros((1, 6), "float32")
+    weights[0, 1] = 1.0
+    biases[0, [0, 1, 2, 5]] = -300.0, -60.0, 0.01, large  # update, reset, and both of the state
+    tensors = {"w": weights, "r": np.zeros_like(weights), "b": biases}
+    gru = helper.make_node("GRU", ["x", *tensors], ["", "y"], hidden_size=1, linear_before_reset=1)
+    graph = helper.make_graph(
+        [gru],
+        "gru",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, len(x), 1])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(array, name) for name, array in tensors.items()],
+    )
+    file = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    session = onnxruntime.InferenceSession(file.SerializeToString())
+    (actual,) = session.run(None, {"x": x.reshape(1, -1, 1)})
+    ratio = np.abs(actual.ravel() - expected.ravel()) / (1e-5 + 1e-4 * np.abs(expected.ravel()))
+    assert 1 < ratio.max() <= 1 + costs["tolerance_ratio"]
 
 
 def test_counts_and_masks_are_exact() -> None:
