@@ -36,6 +36,8 @@ def current(
         return tuple(values), _kept(found)
     if class_name == "Lambda":
         return _with_traced_mask(values, found)
+    if class_name == "InputLayer":
+        return _of_input(values, found)
     if found.get("dim_ordering") == "default":
         del found["dim_ordering"]
     if keras1.has_arguments(class_name, found):
@@ -47,6 +49,16 @@ def current(
     if class_name == "Embedding":
         return tuple(values), found
     return tuple(values), {key: value for key, value in found.items() if key != "weights"}
+
+
+def _of_input(values: Sequence[Any], named: Arguments) -> tuple[tuple[Any, ...], Arguments]:
+    """The arguments of an Input, whose shape may be the size of its only axis."""
+
+    def shape(value: Any) -> Any:
+        return (value,) if isinstance(value, int) else value
+
+    shapes: Arguments = {key: shape(named[key]) for key in ("shape", "input_shape") if key in named}
+    return (*map(shape, values[:1]), *values[1:]), {**named, **shapes}
 
 
 def _with_traced_mask(values: Sequence[Any], named: Arguments) -> tuple[tuple[Any, ...], Arguments]:

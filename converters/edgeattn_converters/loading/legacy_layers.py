@@ -9,6 +9,7 @@ from edgeattn_converters.loading import (
     classes_of_keras_2,
     implicit_masks,
     legacy_arguments,
+    legacy_attributes,
     legacy_calls,
     legacy_classes,
     legacy_merge,
@@ -77,6 +78,9 @@ def accepted(program: Program) -> Iterator[None]:
         replace(keras.Model, "compile", lambda *_, **__: None)
         replace(optimizer, "__init__", _with_rate(optimizer.__init__))
         _accept_models(replace, program)
+        legacy_attributes.provide(replace)
+        if program.version < (3,):
+            replace(keras.layers.Layer, "__new__", legacy_attributes.with_arguments_of_methods())
         stack.enter_context(legacy_calls.as_layers())
         yield
 

@@ -1,0 +1,93 @@
+"""Attributes of layers, models and tensors that programs for Keras 2 use, with tf_keras' values."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tf_keras
+from long_parameters import only
+
+from edgeattn_converters.loading.audit import audit_file
+from edgeattn_converters.loading.load import load_model
+
+STEPS, FEATURES = 5, 3
+X = np.random.default_rng(5).normal(size=(4, STEPS, FEATURES)).astype("float32")
+PROGRAMS = {
+    "input of an Input": """
+        words = layers.Input((5, 3), name="words")
+        whole = keras.Model(words, layers.Dense(2, name="answer")(layers.LSTM(4)(words)))
+        model = keras.Model(whole.get_layer("words").input, whole.get_layer("answer").output)
+    """,
+    "tensors and shapes of calls": """
+        x = layers.Input((5, 3))
+        lstm = layers.LSTM(4, return_sequences=True)
+        first, second = lstm(x), lstm(layers.Activation("tanh")(x))
+        both = layers.Add()([lstm.get_output_at(0), lstm.get_output_at(node_index=1)])
+        assert lstm.get_input_at(0) is x
+        assert tuple(lstm.get_input_shape_at(1)) == (None, 5, 3)
+        dense = layers.Dense(lstm.get_output_shape_at(0)[-1])
+        y = dense(both)
+        assert tuple(dense.input_shape) == tuple(dense.output_shape) == (None, 5, 4)
+        y = layers.Reshape((y.get_shape().as_list()[1] * y.get_shape()[-1],))(y)
+        model = keras.Model(x, y)
+    """,
+    "losses": """
+        x = layers.Input((5, 3))
+        y = layers.Dense(2)(x)
+        model = keras.Model(x, y)
+        model.add_loss(K.mean(K.square(y)))
+        model.add_metric(K.mean(y), name="mean", aggregation="mean")
+    """,
+    "one size as the shape": """
+        x = layers.Input((5, 3))
+        flat = layers.Input(15)
+        inner = keras.Model(flat, layers.Dense(2)(flat))
+        model = keras.Model(x, inner(layers.Flatten()(x)))
+    """,
+    "own methods": """
+        class Block(layers.Layer):
+            def __init__(self, units):
+                super().__init__()
+                self.units = units
+                self.drop = layers.Dropout(0.5)
+
+            def build(self, input_shape):
+                size = input_shape.as_list()[-1]
+                assert input_shape.ndims == 3
+                self.kernel = self.add_weight(name="kernel", shape=(size, self.units))
+                super().build(input_shape)
+
+            def call(self, inputs, training):
+                return self.drop(K.dot(inputs, self.kernel), training=training)
+
+        x = layers.Input((5, 3))
+        model = keras.Model(x, layers.LSTM(2)(Block(4)(x)))
+    """,
+}
+
+
+def program(kind: str) -> str:
+    """The text of a function ``build`` that returns the model."""
+    return f"def build():{PROGRAMS[kind].rstrip()}\n        return model\n"
+
+
+@pytest.mark.parametrize("kind", only(PROGRAMS, "input of an Input", "own methods"))
+def test_programs_find_what_keras_2_has(kind: str, tmp_path: Path) -> None:
+    names: dict[str, Any] = {
+        "keras": tf_keras,
+        "layers": tf_keras.layers,
+        "K": tf_keras.backend,
+        "__name__": "own",
+    }
+    exec(program(kind), names)
+    model = names["build"]()
+    generator = np.random.default_rng(17)
+    model.set_weights([generator.normal(size=value.shape) for value in model.get_weights()])
+    model.save_weights(tmp_path / "m.h5")
+    imports = "from tensorflow import keras\nfrom tensorflow.keras import backend as K, layers\n"
+    (tmp_path / "own.py").write_text(imports + program(kind))
+    loaded = load_model(audit_file(tmp_path / "m.h5"), architecture=f"{tmp_path / 'own.py'}:build")
+    np.testing.assert_allclose(loaded.model(X), model(X), rtol=1e-4, atol=1e-5)
