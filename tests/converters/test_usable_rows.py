@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import keras
 import numpy as np
 import pytest
@@ -16,7 +19,8 @@ from edgeattn_converters.reference.keras_outputs import (
 )
 from edgeattn_converters.reference.rounded_weights import rounded_weights
 from edgeattn_converters.reference.saturation import shifted_function
-from edgeattn_converters.reference.usable_rows import usable_rows
+from edgeattn_converters.reference.shifted_means import shifted_means
+from edgeattn_converters.reference.usable_rows import Changes, usable_rows
 from edgeattn_converters.tracing.tokens import TokenLimits
 from edgeattn_converters.tracing.trace import interface_of
 
@@ -79,7 +83,15 @@ def test_extremes_that_divide_by_a_saturated_activation_are_left_out() -> None:
     sigmoid = 1 / (1 + np.exp(-inputs["signal"].astype(float)))
     np.testing.assert_allclose(shifted(inputs).outputs["y"], 1 / (sigmoid + 2.0**-23), rtol=1e-4)
     properties, counts = InputProperties({}, {}), (2, 2)
-    rows = usable_rows(run, inputs, run(inputs), counts, properties, real=False, shifted=shifted)
+    rows = usable_rows(
+        run,
+        inputs,
+        run(inputs),
+        counts,
+        properties,
+        real=False,
+        changes=Changes(activations=shifted),
+    )
     np.testing.assert_array_equal(np.sort(rows.all), [0, 1, 2, 3])
 
 
@@ -106,7 +118,9 @@ def test_extremes_whose_keys_are_all_masked_are_left_out_if_rounding_decides(kin
     values = run(inputs)
     # One key has all the weight, although every key is masked.
     assert np.abs(values.outputs["y"][3] - large.mean(axis=0)).max() > 1
-    rows = usable_rows(run, inputs, values, counts, properties, real=False, shifted=shifted)
+    rows = usable_rows(
+        run, inputs, values, counts, properties, real=False, changes=Changes(activations=shifted)
+    )
     np.testing.assert_array_equal(np.sort(rows.all), [0, 1, 2, 4])
 
 
@@ -127,7 +141,9 @@ def test_extremes_with_positions_among_saturated_values_are_left_out(kind: str) 
     inputs = {"signal": np.array(rows, np.float32)}
     properties, counts = InputProperties({}, {}), (2, 2)
     values = run(inputs)
-    usable = usable_rows(run, inputs, values, counts, properties, real=False, shifted=shifted)
+    usable = usable_rows(
+        run, inputs, values, counts, properties, real=False, changes=Changes(activations=shifted)
+    )
     np.testing.assert_array_equal(np.sort(usable.all), [0, 1, 2])
 
 
@@ -202,8 +218,47 @@ def test_tokens_are_left_out_if_the_last_digit_of_a_weight_decides() -> None:
         (2, 5),
         properties,
         real=True,
-        rounded=lambda precisions, seed: rounded_weights(model, precisions, seed),
+        changes=Changes(weights=lambda precisions, seed: rounded_weights(model, precisions, seed)),
     )
     np.testing.assert_array_equal(np.sort(rows.all), [0, 1, 2, 4])
     assert (rows.unstable, rows.unstable_ordinary, rows.stable) == (2, 1, True)
     np.testing.assert_array_equal(embedding.embeddings.numpy(), table)
+
+
+def decibels(x: Any) -> Any:
+    """log(1e-7) = -16.1 for zeros, which hardly depends on rounding but much on the input."""
+    return keras.ops.log(keras.ops.abs(x) + 1e-7)
+
+
+def normalized(x: Any) -> Any:
+    """The last digit of -16.1, 1.9e-6, is divided by sqrt(1e-7) if the numbers are equal."""
+    x = decibels(x)
+    centered = x - keras.ops.mean(x, axis=-1, keepdims=True)
+    variance = keras.ops.mean(keras.ops.square(centered), axis=-1, keepdims=True)
+    return centered / keras.ops.sqrt(variance + 1e-7)
+
+
+@pytest.mark.parametrize(
+    ("function", "kept", "zeros"),
+    [(keras.ops.relu, 4, 0), (decibels, 4, 0), (normalized, 3, 1)],
+)
+def test_zeros_are_left_out_if_rounding_decides_what_keras_computes(
+    function: Callable[[Any], Any], kept: int, zeros: int
+) -> None:
+    x = np.random.default_rng(5).uniform(0.5, 1, (4, 7)).astype("float32")
+    x[3] = 0
+    inputs = keras.Input((7,), name="x")
+    model = keras.Model(inputs, keras.layers.Identity(name="y")(function(inputs)))
+    interface = interface_of(model)
+    run = keras_function(model, interface, attention=False)
+    rows = usable_rows(
+        run,
+        {"x": x},
+        run({"x": x}),
+        (2, 2),
+        InputProperties({}, {}),
+        real=True,
+        changes=Changes(averages=shifted_means(model, interface, attention=False)),
+    )
+    assert (len(rows.all), rows.unstable, rows.unstable_zeros) == (kept, zeros, zeros)
+    assert (3 in rows.all) == (kept == 4)

@@ -4,10 +4,12 @@ Far beyond the samples, a recurrence with relu grows exponentially, a softmax of
 hundreds switches abruptly, and a normalization of one feature divides zero by zero. There, a change
 in the last digit of an input changes the outputs of Keras itself by more than the limit, and so can
 returning attention maps, for which Keras computes in another order. Tokens have no last digit: of a
-model that takes them, the weights are changed as well.
+model that takes them, the weights are changed as well. Neither have zeros: if tiny values in place
+of nothing but zeros move the outputs, averages are changed instead, because ``log(x + 1e-7)`` of
+zeros is accurate, but not a normalization of these equal numbers.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
@@ -36,6 +38,24 @@ FLOAT16_ROUNDING = 2.0**-11
 
 _Run = Callable[[Tensors], KerasOutputs]
 _Rounded = Callable[[int, int], AbstractContextManager[None]]
+_Averaged = Callable[[Tensors, float], Tensors]
+
+
+@dataclass(frozen=True)
+class Changes:
+    """Functions that compute what Keras does after a slight change; None if they are not needed.
+
+    Attributes:
+        activations: Computes the outputs with slightly larger activations; extremes on which these
+            differ are left out.
+        weights: A context with other weights, given how many times their precision they differ,
+            and a seed.
+        averages: Computes outputs and maps with averages that are larger by a share of themselves.
+    """
+
+    activations: _Run | None = None
+    weights: _Rounded | None = None
+    averages: _Averaged | None = None
 
 
 @dataclass(frozen=True)
@@ -51,6 +71,7 @@ class UsableRows:
         unstable: The number of rows left out because Keras' outputs are unstable.
         stable: False if no synthetic sample is stable; then all that are finite are used.
         unstable_ordinary: The number of ordinary edge cases among ``unstable``.
+        unstable_zeros: The number of extremes among ``unstable`` because of their zeros.
     """
 
     samples: Array
@@ -61,6 +82,7 @@ class UsableRows:
     unstable: int
     stable: bool = True
     unstable_ordinary: int = 0
+    unstable_zeros: int = 0
 
     @property
     def all(self) -> Array:
@@ -87,8 +109,7 @@ def usable_rows(
     properties: InputProperties,
     *,
     real: bool,
-    shifted: _Run | None = None,
-    rounded: _Rounded | None = None,
+    changes: Changes = Changes(),
 ) -> UsableRows:
     """Select rows of ``inputs``, for which Keras computes ``values``.
 
@@ -100,10 +121,7 @@ def usable_rows(
         properties: Tokens and padding, which are not changed: a token is another word if it is
             slightly smaller, and a step that is almost padding is not masked.
         real: Whether the samples are real. These are used even if Keras is unstable.
-        shifted: Computes the outputs with slightly larger activations; extremes on which these
-            differ are left out.
-        rounded: A context with other weights, given how many times their precision they differ,
-            and a seed.
+        changes: What else is changed to find unstable rows.
 
     Raises :class:`UnsupportedModelError` if the outputs are finite for no sample.
     """
@@ -117,15 +135,22 @@ def usable_rows(
         finite & (position >= (count if real else 0)) & (position < ordinary)
     )
     extremes = np.flatnonzero(finite & (position >= ordinary))
+    scales = {name: _scale(array[:count]) for name, array in inputs.items()}
     for rows, step in (
         (synthetic, _Step(exact)),
         (extremes, _Step(exact, precisions=EXTREME_PRECISIONS)),
     ):
         usable[rows] = _unmoved(run, inputs, values, rows, step)
-        if rounded is not None and any(array.all() for array in exact.values()):
-            usable[rows] &= _unmoved_by_weights(run, rounded, inputs, values, rows, step)
-    if shifted is not None and len(extremes):
-        after = shifted({name: array[extremes] for name, array in inputs.items()})
+        if changes.weights is not None and any(array.all() for array in exact.values()):
+            usable[rows] &= _unmoved_by_weights(run, changes.weights, inputs, values, rows, step)
+    unstable_zeros = 0
+    if changes.averages is not None:
+        others = extremes[usable[extremes]]
+        step = _Step(exact, EXTREME_PRECISIONS, scales=scales)
+        usable[others] = _unmoved_zeros(run, changes.averages, inputs, values, others, step)
+        unstable_zeros = int((~usable[others]).sum())
+    if changes.activations is not None and len(extremes):
+        after = changes.activations({name: array[extremes] for name, array in inputs.items()})
         for name, value in after.outputs.items():
             before = values.outputs[name][extremes]
             usable[extremes] &= _Step(exact).within(before, value, is_map=False)
@@ -150,6 +175,7 @@ def usable_rows(
         int((finite & ~usable).sum()),
         stable,
         int((finite & ~usable)[count:ordinary].sum()),
+        unstable_zeros,
     )
 
 
@@ -180,12 +206,14 @@ class _Step:
     """A relative change of inputs, and how far outputs may move: half of the limit of a scheme.
 
     ``exact`` says which values of each input do not change; ``precisions`` is the change of the
-    others in float32, as a multiple of its precision.
+    others in float32, as a multiple of its precision. With ``scales`` of inputs, only zeros change,
+    by that multiple of the scale.
     """
 
     exact: Tensors
     precisions: int = 1
     float16: bool = False
+    scales: Mapping[str, float] | None = None
 
     def changed(
         self, name: str, values: Array, rows: Array, generator: np.random.Generator
@@ -195,7 +223,11 @@ class _Step:
         if values.dtype.kind != "f":
             return values
         step = FLOAT16_ROUNDING if self.float16 else self.precisions * np.finfo(values.dtype).eps
-        steps = 1 + step * generator.choice((-1, 1), values.shape)
+        signs = generator.choice((-1, 1), values.shape)
+        if self.scales is not None:
+            other = (step * self.scales[name] * signs).astype(values.dtype)
+            return np.where((values == 0) & ~self.exact[name][rows], other, values)
+        steps = 1 + step * signs
         return np.where(self.exact[name][rows], values, (values * steps).astype(values.dtype))
 
     def within(self, before: Array, after: Array, *, is_map: bool) -> Array:
@@ -249,6 +281,40 @@ def _unmoved_by_weights(
         with rounded(step.precisions, seed):
             unmoved &= _close(values, run(selected), rows, step)
     return unmoved
+
+
+def _unmoved_zeros(
+    run: _Run, averaged: _Averaged, inputs: Tensors, values: KerasOutputs, rows: Array, step: _Step
+) -> Array:
+    """Which of ``rows`` have outputs and maps that hardly move if averages change.
+
+    Only rows whose numbers are all zeros are computed, and only if tiny values in place of these
+    move the outputs. Tiny values alone are no reason to leave a row out: they are larger than the
+    rounding of zeros.
+    """
+    numbers, others = np.zeros((2, len(rows)), bool)
+    for name, array in inputs.items():
+        is_number = (array.dtype.kind == "f") & ~step.exact[name][rows]
+        values_of_row = tuple(range(1, array.ndim))
+        numbers |= is_number.any(axis=values_of_row)
+        others |= (is_number & (array[rows] != 0)).any(axis=values_of_row)
+    unmoved = np.ones(len(rows), bool)
+    zeros = np.flatnonzero(numbers & ~others)
+    zeros = zeros[~_unmoved(run, inputs, values, rows[zeros], step)]
+    if len(zeros):
+        selected = {name: array[rows[zeros]] for name, array in inputs.items()}
+        share = step.precisions * float(np.finfo(np.float32).eps)
+        for sign in (-1, 1):
+            after = averaged(selected, sign * share)
+            outputs = {name: after[name] for name in values.outputs}
+            maps = {name: after[name] for name in values.maps}
+            unmoved[zeros] &= _close(values, KerasOutputs(outputs, maps, {}), rows[zeros], step)
+    return unmoved
+
+
+def _scale(samples: Array) -> float:
+    """The largest absolute value; 1 if all are 0."""
+    return float(np.abs(samples.astype(np.float64)).max(initial=0.0)) or 1.0
 
 
 def _close(

@@ -1,0 +1,55 @@
+"""Averages changed in their last digits, to find zeros on which rounding decides the outputs.
+
+Equal numbers, such as ``log(x + 1e-7)`` of zeros, differ from their average by rounding alone,
+which a normalization divides by the root of a small epsilon. A relative change of zeros does not
+show it, nor does one of the weights that they are multiplied by.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from edgeattn.tensors import Tensors
+from edgeattn_converters.graphs.operation_creation import Creation, created_by
+from edgeattn_converters.reference.traced_values import traced_values
+from edgeattn_converters.tracing.trace import Interface, trace
+
+_AVERAGES = frozenset({"Mean", "Sum"})
+
+
+def shifted_means(
+    model: Any, interface: Interface, *, attention: bool, alone: bool = False
+) -> Callable[[Tensors, float], Tensors]:
+    """Outputs and maps from inputs, if averages and sums are larger by a share of themselves.
+
+    If ``alone``, no sample is in a batch with others.
+    """
+    import tensorflow as tf
+
+    share = tf.Variable(0.0, trainable=False)
+    traced = trace(
+        model,
+        interface,
+        batch=None,
+        attention=attention,
+        freeze=False,
+        lowering=lambda: _changed_averages(share),
+    )
+
+    def run(inputs: Tensors, value: float) -> Tensors:
+        share.assign(value)
+        return traced_values(traced, inputs, 1 if alone else None)
+
+    return run
+
+
+@contextlib.contextmanager
+def _changed_averages(share: Any) -> Iterator[None]:
+    def creation(create: Creation, graph: Any, kind: str, *args: Any, **kwargs: Any) -> Any:
+        operation = create(graph, kind, *args, **kwargs)
+        if kind not in _AVERAGES or operation.outputs[0].dtype != share.dtype:
+            return operation
+        return (operation.outputs[0] * (1 + share.read_value())).op
+
+    with created_by(creation):
+        yield
