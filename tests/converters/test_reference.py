@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import artifacts
 import keras
 import numpy as np
 import pytest
+from keras import ops
 
 import models
 from edgeattn.bundle.bundle import Bundle
@@ -463,6 +465,25 @@ def test_integers_are_classes_of_the_encoding() -> None:
     bits = keras.Input((40,), dtype="int32", name="x")
     x = synthetic(keras.Model(bits, layers.Dense(2)(layers.Rescaling(1.0)(bits))))
     assert set(np.unique(x)) == {0, 1}
+
+
+@pytest.mark.parametrize(
+    ("scaled", "low", "high"),
+    [
+        (lambda x: ops.cast(x, "float32") / 255.0, 0, 255),
+        (lambda x: ops.divide(ops.cast(x, "float32"), 127.5) - 1, 0, 255),
+        (lambda x: ops.cast(x, "float32") * 0.01 + 0.5, 0, 100),
+        (lambda x: (1.0 - ops.cast(x, "float32")) * -1e9, 0, 1),  # a mask
+        (lambda x: ops.one_hot(x, 7)[..., 0] + ops.cast(x, "float32") / 255.0, 0, 6),
+    ],
+)
+def test_integers_divided_by_a_number_have_its_range(
+    scaled: Callable[[Any], Any], low: int, high: int
+) -> None:
+    inputs = keras.Input((40,), dtype="int32", name="x")
+    x = synthetic(keras.Model(inputs, layers.Dense(2)(scaled(inputs))))
+    assert x.dtype == np.int32
+    assert (x.min(), x.max()) == (low, high)
 
 
 @pytest.mark.parametrize(("weight", "magnitude"), [(1e-4, 1e4), (0.5, 1.0), (1e3, 1e-3)])

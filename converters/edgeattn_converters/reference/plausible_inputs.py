@@ -100,13 +100,18 @@ def padding_values(model: Any, interface: Interface) -> dict[str, float]:
 def first_layers(model: Any, interface: Interface) -> dict[str, list[Any]]:
     """The layers that use each input, past those that only pass it on, such as Masking."""
     return {
-        spec.name: list(_users(tensor))
+        spec.name: list(_users(tensor, integers=np.dtype(spec.dtype).kind in "iu"))
         for spec, tensor in zip(interface.inputs, model.inputs, strict=True)
     }
 
 
-def _users(tensor: Any) -> Iterator[Any]:
-    """Layers and operations that take a symbolic tensor, also inside nested models."""
+def _users(tensor: Any, *, integers: bool = False) -> Iterator[Any]:
+    """Layers and operations that take a symbolic tensor, also inside nested models.
+
+    A division of ``integers`` by a number is the Rescaling layer that computes the same.
+    """
+    import keras
+
     history = getattr(tensor, "_keras_history", None)
     for node in getattr(getattr(history, "operation", None), "_outbound_nodes", ()):
         arguments = list(node.arguments.keras_tensors)
@@ -114,13 +119,42 @@ def _users(tensor: Any) -> Iterator[Any]:
         user = node.operation
         inner = getattr(getattr(user, "model", user), "inputs", None)
         if positions and type(user).__name__ in _TRANSPARENT:
-            yield from _users(node.outputs[0])
+            yield from _users(node.outputs[0], integers=integers)
+        elif integers and positions == [0] and (factor := _factor(node)):
+            yield keras.layers.Rescaling(factor, _offset(node.outputs[0]))
         elif positions and isinstance(inner, list) and positions[0] < len(inner):
             # A model with states as inputs contains the original model, with the same inputs.
             if inner[positions[0]] is not tensor:
-                yield from _users(inner[positions[0]])
+                yield from _users(inner[positions[0]], integers=integers)
         elif positions:
             yield user
+
+
+def _factor(node: Any) -> float | None:
+    """The number by which an operation multiplies a tensor, or divides it."""
+    kind, number = type(node.operation).__name__, _second_number(node)
+    if not number:
+        return None
+    if kind in ("Divide", "TrueDivide"):
+        return 1 / number
+    return number if kind == "Multiply" else None
+
+
+def _offset(tensor: Any) -> float:
+    """-1 if that is added to a tensor, as to scale images to [-1, 1]; otherwise 0."""
+    nodes = tensor._keras_history.operation._outbound_nodes
+    added = {"Add": -1.0, "Subtract": 1.0}
+    is_shifted = [
+        _second_number(node) == added.get(type(node.operation).__name__, 0.0) for node in nodes
+    ]
+    return -1.0 if is_shifted and all(is_shifted) else 0.0
+
+
+def _second_number(node: Any) -> float | None:
+    """The second argument of an operation, if it is a number."""
+    arguments = node.arguments.args
+    is_number = len(arguments) == 2 and isinstance(arguments[1], int | float)
+    return float(arguments[1]) if is_number else None
 
 
 def _values(
@@ -128,8 +162,10 @@ def _values(
 ) -> Array:
     integer = np.dtype(spec.dtype).kind != "f"
     classes = [n for layer in layers if (n := _classes(layer))]
-    known = next((r for layer in layers if (r := _range_of(layer, len(shape)))), None)
-    if integer and known is None:
+    ranges = [_range_of(layer, len(shape)) for layer in layers]
+    known = next((item for item in ranges if item), None)
+    # Something else may look integers up or encode them, and so take few of the range.
+    if integer and not (ranges and all(ranges)):
         return generator.integers(0, min(classes, default=2), size=shape)
     known = known or ValueRange()
     rows = [KINDS[row % len(KINDS)](generator, shape[1:]) for row in range(shape[0])]
