@@ -5,7 +5,9 @@ BIN := $(VENV)/bin
 SOURCES := edgeattn converters tests sample_models benchmarks examples docs/site
 MODEL := sample_models/find_max
 # tests/conftest.py groups the tests and starts the longest ones first.
-PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+# Commands in hundreds of processes would compile the package each time if an environment, such as
+# that of a container, keeps Python from storing what it compiled.
+PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: demo test test-long test-pi memory fuzz fuzz-parsers kills graphs corpus simulations sound specimens sweep quick lint format typecheck environment bench bench-quick bench-front-end instructions clean results screenshots site
 
