@@ -13,6 +13,7 @@ from edgeattn_converters.loading import (
     legacy_layers,
     legacy_merge,
     own_files,
+    own_functions,
     subclassed,
 )
 from edgeattn_converters.loading.audit import ModelFile
@@ -99,7 +100,10 @@ def _reason(error: Exception) -> str:
 
 
 def built_in_config(model: Any) -> Config | None:
-    """Return the config of a model of Keras' and edgeattn's layers, None for any other model."""
+    """Return the config of a model of Keras' and edgeattn's layers, None for any other model.
+
+    A config has only the names of functions, so a layer with one of the user's has none.
+    """
     import keras
 
     for layer in legacy_merge.parts(model):
@@ -111,10 +115,12 @@ def built_in_config(model: Any) -> Config | None:
         )
         if not built_in or isinstance(layer, keras.layers.Lambda):
             return None
+        if own_functions.has_own_activation(layer):
+            return None
     if not hasattr(model, "operations") and not isinstance(model, keras.Sequential):
         return None
     text = json.dumps(legacy_classes.under_old_names(legacy_merge.stored(model)))
-    # A function of the user, such as an activation.
+    # Another function of the user, such as one that splits texts.
     if '"class_name": "function"' in text:
         return None
     return parse_config(text, FileLimits("--architecture"))
@@ -156,8 +162,8 @@ def function_model(
         keras.config.set_image_data_format(order)
     if legacy_merge.merged(model) and built_in_config(model) is None:
         raise UsageError(
-            f"--architecture: {origin} a Sequential that starts with Merge, and it has layers of "
-            "your own or a Lambda.",
+            f"--architecture: {origin} a Sequential that starts with Merge, and it has layers or "
+            "activations of your own, or a Lambda.",
             hint=f"Change {name}() so that it returns keras.Model(inputs, outputs).",
         )
     failure = None

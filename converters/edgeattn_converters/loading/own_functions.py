@@ -104,6 +104,34 @@ def activations() -> dict[str, Callable[..., Any]]:
     return dict(ALL_OBJECTS_DICT)
 
 
+def has_own_activation(layer: Any) -> bool:
+    """Return whether a config of the layer would name another activation than the layer has.
+
+    Keras stores a function of the user by its name, and loads the one that Keras has by that name.
+    """
+    return any(
+        name.endswith("activation") and callable(value) and not _is_of_keras(value)
+        for name, value in vars(layer).items()
+    )
+
+
+def _is_of_keras(function: Any) -> bool:
+    """Return whether a function or layer is that of Keras, or computes the same by the same name.
+
+    ``keras.ops.gelu`` is not: Keras stores it by the name of another function.
+    """
+    import keras
+
+    if isinstance(function, keras.layers.Layer):
+        return True  # stored by its class
+    if any(function is known for known in activations().values()):
+        return True
+    module = str(getattr(function, "__module__", ""))
+    # In Keras 3, the backend still has the hard_sigmoid of Keras 2.
+    of_backend = module == "keras.src.legacy.backend" and function.__name__ != "hard_sigmoid"
+    return of_backend or module.split(".")[0] == "tensorflow"
+
+
 @contextlib.contextmanager
 def found_by_name(objects: Mapping[str, Any]) -> Iterator[None]:
     """Let ``keras.activations.get`` find the user's functions, as in Keras 2."""
@@ -119,8 +147,14 @@ def found_by_name(objects: Mapping[str, Any]) -> Iterator[None]:
 
 
 def check_names(config: Mapping[str, Any], objects: Mapping[str, Any]) -> None:
-    """Raise :class:`UsageError` if an argument of the user's layer names an unclear function."""
+    """Raise :class:`UsageError` if an argument of the user's layer names an unclear function.
+
+    The layer's config may contain those of other layers.
+    """
     for key, value in config.items():
+        for item in value if isinstance(value, list) else [value]:
+            if isinstance(item, Mapping):
+                check_names(item, objects)
         unclear = objects.get(value) if isinstance(value, str) else None
         if key.endswith("activation") and isinstance(unclear, UnclearFunction):
             unclear.require_equal(activations()[value])

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import pytest
 import tf_keras
+from long_parameters import only
 
 from edgeattn.errors import UsageError
 from edgeattn_converters.loading.audit import audit_file
@@ -207,3 +208,137 @@ def test_own_layer_that_looks_up_an_own_function(tmp_path: Path) -> None:
     x = tf_keras.Input((STEPS, FEATURES))
     model = tf_keras.Model(x, names["Named"](functions()["bent"])(x))
     check(model, tmp_path / "m.h5", FUNCTIONS.replace("import keras\n", "") + NAMING)
+
+
+WRAPPING = """
+
+class Wrapping(keras.layers.Layer):
+    def __init__(self, parts, **kwargs):
+        super().__init__(**kwargs)
+        self.parts = [keras.layers.deserialize(p) if isinstance(p, dict) else p for p in parts]
+
+    def call(self, x):
+        for part in self.parts:
+            x = part(x)
+        return x
+
+    def get_config(self):
+        parts = [keras.layers.serialize(part) for part in self.parts]
+        return {**super().get_config(), "parts": parts}
+"""
+
+
+def test_a_layer_inside_a_config_names_an_unclear_function(tmp_path: Path) -> None:
+    names = functions((FUNCTIONS + WRAPPING).replace("import keras", "import tf_keras as keras"))
+    x = tf_keras.Input((STEPS, FEATURES))
+    dense = tf_keras.layers.Dense(3, activation=names["softmax"])
+    model = tf_keras.Model(x, names["Wrapping"]([dense])(x))
+    model.save(tmp_path / "m.h5")
+    with pytest.raises(UsageError, match="defines a function 'softmax'"):
+        load(tmp_path / "m.h5", FUNCTIONS + WRAPPING)
+    check(model, tmp_path / "m.h5", FUNCTIONS + WRAPPING + EXPLICIT)
+
+
+# Every function has the name of one of Keras that computes something else.
+PROGRAM = """
+import tensorflow as tf
+from tensorflow import keras
+from tensorflow.keras import layers
+
+
+def softmax(x):
+    return tf.nn.softmax(x, axis=1)
+
+
+def hard_sigmoid(x):
+    return tf.clip_by_value(0.3 * x + 0.5, 0.0, 1.0)
+
+
+def tanh(x):
+    return 1.7 * tf.tanh(2 * x / 3)
+
+
+class Scaled:
+    __name__ = "gelu"
+
+    def __call__(self, x):
+        return 0.5 * x
+
+
+def over(*parts):
+    model = keras.Sequential([keras.Input((6, 3)), *parts])
+    x = keras.Input((6, 3))
+    return keras.Model(x, layers.Dense(2)(model(2.0 * x) if len(parts) > 1 else parts[0](x)))
+
+
+def activation():
+    return over(layers.Activation(softmax))
+
+
+def dense():
+    return over(layers.Dense(4, activation=softmax))
+
+
+def gates():
+    return over(layers.LSTM(4, recurrent_activation=hard_sigmoid))
+
+
+def cell():
+    return over(layers.RNN(layers.SimpleRNNCell(4, activation=tanh)))
+
+
+def wrapped():
+    return over(layers.TimeDistributed(layers.Dense(4, activation=tanh)))
+
+
+def nested():
+    return over(layers.Dense(4), layers.Activation(softmax))
+
+
+def an_object():
+    return over(layers.Dense(4, activation=Scaled()))
+
+
+def of_keras():
+    return over(layers.Dense(4, activation=tf.tanh), layers.Activation("softmax"))
+"""
+PLACES = ("activation", "dense", "gates", "cell", "wrapped", "nested", "an_object", "of_keras")
+
+
+@pytest.mark.parametrize("function", only(PLACES, "activation", "cell", "wrapped", "of_keras"))
+def test_activations_of_a_program_are_its_own(function: str, tmp_path: Path) -> None:
+    """A config has only their names, and Keras has other functions of these names."""
+    old = PROGRAM.replace("from tensorflow import keras", "import tf_keras as keras")
+    old = old.replace("from tensorflow.keras", "from tf_keras")
+    model = functions(old)[function]()
+    generator = np.random.default_rng(3)
+    model.set_weights([generator.normal(size=value.shape) for value in model.get_weights()])
+    model.save_weights(tmp_path / "w.h5")
+    (tmp_path / "program.py").write_text(PROGRAM)
+    architecture = f"{tmp_path / 'program.py'}:{function}"
+    loaded = load_model(audit_file(tmp_path / "w.h5"), architecture=architecture)
+    np.testing.assert_allclose(loaded.model(X), model(X), rtol=1e-4, atol=1e-5)
+    kept = any("activations of your own" in note for note in loaded.notes)
+    assert kept is (function != "of_keras")  # which is rebuilt and repaired
+
+
+def test_gelu_of_operations_in_a_program(tmp_path: Path) -> None:
+    """It is an approximation, and a config has it by the name of the exact activation."""
+    text = """
+import keras
+
+
+def build():
+    x = keras.Input((6, 3))
+    return keras.Model(x, keras.layers.Dense(3, activation=keras.ops.gelu)(x))
+"""
+    generator = np.random.default_rng(3)
+    x = tf_keras.Input((STEPS, FEATURES))
+    model = tf_keras.Model(x, tf_keras.layers.Dense(3)(x))
+    model.set_weights([3 * generator.normal(size=value.shape) for value in model.get_weights()])
+    model.save_weights(tmp_path / "w.h5")
+    (tmp_path / "program.py").write_text(text)
+    architecture = f"{tmp_path / 'program.py'}:build"
+    actual = load_model(audit_file(tmp_path / "w.h5"), architecture=architecture).model(X)
+    expected = np.asarray(tf_keras.activations.gelu(model(X), approximate=True))
+    np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-5)

@@ -4,6 +4,7 @@ import re
 from collections.abc import Container, Iterable, Iterator, Mapping
 from typing import Any
 
+from edgeattn_converters.loading import own_functions
 from edgeattn_converters.loading.config_inspection import Config
 from edgeattn_converters.loading.legacy_program import SIGMOID_BY_DEFAULT
 from edgeattn_converters.loading.masks_of_classes import may_create_masks
@@ -115,6 +116,8 @@ def adapt(
     classes = [type(layer) for layer in layers]
     has_own = any(is_own_class(cls) or cls.__name__ == "Lambda" for cls in classes)
     reason = "layers of your own" if has_own else "calls of TensorFlow with arrays"
+    if not has_own and any(map(own_functions.has_own_activation, layers)):
+        reason = "activations of your own"
     notes = [f"The weights were saved by Keras {text}, and the model has {reason}."]
     for layer in (*layers, *getattr(model, "operations", ())):
         for name, value in list(vars(layer).items()):
