@@ -18,6 +18,11 @@ def parse_lengths(text: str) -> int | dict[str, int]:
     Raises :class:`UsageError` for any other text.
     """
     if "=" not in text:
+        if "," in text:
+            raise UsageError(
+                f"{text!r} is not of the form N or INPUT=N,INPUT=N. For several lengths of the "
+                "same input, repeat the option."
+            )
         return _size(text, text)
     lengths: dict[str, int] = {}
     for part in text.split(","):

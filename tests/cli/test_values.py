@@ -26,6 +26,7 @@ import edgeattn as package
         (["run", "b", "--input", "x", "--memory", "inf"], "'inf' is not a finite number."),
         (["serve", "b", "--max-size", "inf"], "'inf' is not a finite number."),
         (["serve", "b", "--timeout", "-inf"], "'-inf' is not a finite number."),
+        (["convert", "m", "--time-steps", "9,11"], "For several lengths of the same input, repeat"),
         # An empty path was the current folder.
         (["convert", ""], "Invalid value for 'MODEL': the path is empty."),
         (["convert", "m", "-o", ""], "the path is empty."),
