@@ -18,6 +18,9 @@ from recurrent_models import (
     sequences,
 )
 
+from edgeattn_converters.lowering.rnn.onnx_cell import onnx_activations
+from edgeattn_converters.lowering.rnn.recurrence import Cell
+
 BOTH = ("tflite", "onnx")
 ACTIVATIONS = ("relu", "hard_sigmoid", "linear", "elu", "softsign", "gelu", "softmax", "softplus")
 
@@ -29,13 +32,28 @@ def _halved_sine(x):
     return 0.5 * tf.sin(x)
 
 
+def _softmax_of_units(x):
+    import tensorflow as tf
+
+    return tf.nn.softmax(x, axis=1)
+
+
+def test_activations_over_two_axes_are_none_of_onnx():
+    import keras
+
+    zeros = np.zeros((3, 3), np.float32)
+    sigmoid = keras.activations.sigmoid
+    cell = Cell("gru", 1, zeros, zeros, zeros[0], _softmax_of_units, sigmoid)
+    assert onnx_activations(cell) is None
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("era", KERAS)
 def test_any_activation(era, tmp_path):
     keras = importlib.import_module(era)
     builder = Builder(keras, 3, masked=False)
     layers = keras.layers
-    for index, name in enumerate((*ACTIVATIONS, _halved_sine)):
+    for index, name in enumerate((*ACTIVATIONS, _halved_sine, _softmax_of_units)):
         label = name if isinstance(name, str) else name.__name__.strip("_")
         kind = (layers.LSTM, layers.SimpleRNN, layers.GRU)[index % 3]
         builder.add(f"{kind.__name__}_{label}", kind(UNITS, activation=name))

@@ -76,7 +76,8 @@ def _hard_sigmoid_slope(function: Any) -> float | None:
 
     with tf.init_scope():
         grid = np.linspace(-8, 8, 257, dtype=np.float32)
-        values = np.asarray(function(tf.constant(grid)))
+        # Of two axes, as a cell has them: a function may compute along the second one.
+        values = np.asarray(function(tf.constant(grid[None])))[0]
     for slope in (0.2, 1 / 6):
         if np.allclose(values, np.clip(slope * grid + 0.5, 0, 1), atol=1e-6):
             return slope
