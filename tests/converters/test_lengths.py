@@ -14,6 +14,7 @@ from corpus.routes import in_this_process
 import edgeattn as package
 import edgeattn_converters as converters
 import models
+from edgeattn_converters.reference import reference_file
 from edgeattn_converters.reference.other_lengths import FEWEST, ROWS, other_lengths
 from edgeattn_converters.tracing.free_time import free_model
 from edgeattn_converters.tracing.trace import interface_of
@@ -243,3 +244,25 @@ def test_the_step_form_of_a_decoder_takes_sequences(
         outputs = loaded({"token": token, "state": state})
         for name, values in zip(("each", "after"), expected, strict=True):
             np.testing.assert_allclose(outputs[name], values, atol=1e-5)
+
+
+def test_other_lengths_are_those_of_samples_that_are_compared(tmp_path: Path) -> None:
+    """The logarithms of the first sample are not finite, at any length."""
+    inputs = keras.Input((None, 2), name="x")
+    model = keras.Model(inputs, layers.Identity(name="y")(keras.ops.log(inputs)))
+    interface = interface_of(model, time_steps={"x": 4})
+    x = np.random.default_rng(0).uniform(1, 2, (6, 4, 2)).astype("float32")
+    x[0] = -1
+    np.save(tmp_path / "x.npy", x)
+    entry = reference_file.write(
+        model,
+        interface,
+        tmp_path / "reference.npz",
+        samples=tmp_path / "x.npy",
+        attention=False,
+        extras=reference_file.Extras(free=free_model(model, interface)),
+    )
+    assert (entry["samples"], entry["lengths"]) == (5, [2, 5, 8])
+    with np.load(tmp_path / "reference.npz") as arrays:
+        np.testing.assert_array_equal(arrays["steps-2/input/x"], x[1:5, :2])
+        np.testing.assert_allclose(arrays["steps-2/output/y"], np.log(x[1:5, :2]), atol=1e-6)

@@ -190,10 +190,11 @@ def write(
         schemes=schemes,
     )
     free = extras.free
+    samples_used = {name: array[: len(rows.samples)] for name, array in selected.items()}
     others = (
         {}
         if free is None
-        else other_lengths(free, source.inputs, attention=attention, row_bytes=row_bytes)
+        else other_lengths(free, samples_used, attention=attention, row_bytes=row_bytes)
     )
     arrays |= others
     # What the limits on the size leave of what there is.
@@ -297,7 +298,7 @@ def _row_notes(source: Source, computed: int, rows: UsableRows) -> list[str]:
         )
     if rows.unstable_zeros:
         notes.append(
-            f"Keras' own outputs for {counted(rows.unstable_zeros, 'edge case')} of zeros change "
+            f"Keras' own outputs for {counted(rows.unstable_zeros, 'edge case')} with zeros change "
             "when an average changes in its last digit; these are not compared"
         )
     return notes

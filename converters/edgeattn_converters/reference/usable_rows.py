@@ -5,13 +5,13 @@ hundreds switches abruptly, and a normalization of one feature divides zero by z
 in the last digit of an input changes the outputs of Keras itself by more than the limit, and so can
 returning attention maps, for which Keras computes in another order. Tokens have no last digit: of a
 model that takes them, the weights are changed as well. Neither have zeros: if tiny values in place
-of nothing but zeros move the outputs, averages are changed instead, because ``log(x + 1e-7)`` of
-zeros is accurate, but not a normalization of these equal numbers.
+of them move the outputs, averages are changed instead, because ``log(x + 1e-7)`` of zeros is
+accurate, but not a normalization of these equal numbers.
 """
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -136,6 +136,7 @@ def usable_rows(
     )
     extremes = np.flatnonzero(finite & (position >= ordinary))
     scales = {name: _scale(array[:count]) for name, array in inputs.items()}
+    unstable_zeros = 0
     for rows, step in (
         (synthetic, _Step(exact)),
         (extremes, _Step(exact, precisions=EXTREME_PRECISIONS)),
@@ -143,12 +144,11 @@ def usable_rows(
         usable[rows] = _unmoved(run, inputs, values, rows, step)
         if changes.weights is not None and any(array.all() for array in exact.values()):
             usable[rows] &= _unmoved_by_weights(run, changes.weights, inputs, values, rows, step)
-    unstable_zeros = 0
-    if changes.averages is not None:
-        others = extremes[usable[extremes]]
-        step = _Step(exact, EXTREME_PRECISIONS, scales=scales)
-        usable[others] = _unmoved_zeros(run, changes.averages, inputs, values, others, step)
-        unstable_zeros = int((~usable[others]).sum())
+        if changes.averages is not None:
+            others = rows[usable[rows]]
+            tiny = replace(step, scales=scales)
+            usable[others] = _unmoved_zeros(run, changes.averages, inputs, values, others, tiny)
+            unstable_zeros += int((~usable[others] & (others >= ordinary)).sum())
     if changes.activations is not None and len(extremes):
         after = changes.activations({name: array[extremes] for name, array in inputs.items()})
         for name, value in after.outputs.items():
@@ -288,18 +288,15 @@ def _unmoved_zeros(
 ) -> Array:
     """Which of ``rows`` have outputs and maps that hardly move if averages change.
 
-    Only rows whose numbers are all zeros are computed, and only if tiny values in place of these
-    move the outputs. Tiny values alone are no reason to leave a row out: they are larger than the
-    rounding of zeros.
+    Only rows with zeros are computed, and only if tiny values in place of these move the outputs.
+    Tiny values alone are no reason to leave a row out: they are larger than the rounding of zeros.
     """
-    numbers, others = np.zeros((2, len(rows)), bool)
+    has_zeros = np.zeros(len(rows), bool)
     for name, array in inputs.items():
-        is_number = (array.dtype.kind == "f") & ~step.exact[name][rows]
-        values_of_row = tuple(range(1, array.ndim))
-        numbers |= is_number.any(axis=values_of_row)
-        others |= (is_number & (array[rows] != 0)).any(axis=values_of_row)
+        found = (array[rows] == 0) & (array.dtype.kind == "f") & ~step.exact[name][rows]
+        has_zeros |= found.any(axis=tuple(range(1, found.ndim)))
     unmoved = np.ones(len(rows), bool)
-    zeros = np.flatnonzero(numbers & ~others)
+    zeros = np.flatnonzero(has_zeros)
     zeros = zeros[~_unmoved(run, inputs, values, rows[zeros], step)]
     if len(zeros):
         selected = {name: array[rows[zeros]] for name, array in inputs.items()}
