@@ -15,6 +15,7 @@ from edgeattn_converters.loading import (
     legacy_merge,
     legacy_modules,
     masks_of_classes,
+    own_functions,
 )
 from edgeattn_converters.loading.legacy_program import Program
 from edgeattn_converters.loading.migrate import keras1
@@ -102,13 +103,17 @@ def _constructor(cls: Any, program: Program) -> Callable[..., None]:
     create = cls.__init__
 
     # Without functools.wraps: Keras reads both the signature and the names of the arguments.
-    def with_arguments(layer: Any, *args: Any, **kwargs: Any) -> None:
+    # A layer may be created with an argument that is called "layer".
+    def with_arguments(layer: Any, /, *args: Any, **kwargs: Any) -> None:
         given = frozenset(keras1.keras2_names(cls.__name__, kwargs))
         args, kwargs = legacy_arguments.current(cls.__name__, args, kwargs, program)
         if is_own_class(type(layer)):
             _adapt(type(layer), program)
         create(layer, *args, **kwargs)
         program.record(cls.__name__, layer.name, given)
+        if cls.__name__ == "Bidirectional":
+            wrapped = args[0] if args else kwargs["layer"]
+            own_functions.keep_in_forward_layer(layer, wrapped, program)
 
     return with_arguments
 

@@ -13,10 +13,14 @@ from unittest import mock
 import numpy as np
 
 from edgeattn.errors import EdgeattnError, UsageError
+from edgeattn.printable import enumerated
+from edgeattn_converters.loading.legacy_program import Program
 
 # Two axes or more, some of length one: functions differ in the axis along which they normalize.
 _SHAPES = ((3, 4), (2, 5, 3), (2, 5, 1), (2, 3, 4, 2))
 _SEED = 20190712
+# Since this version, both layers of a Bidirectional are created from a config.
+_BOTH_FROM_CONFIG = (2, 4)
 
 
 @dataclass(frozen=True)
@@ -109,10 +113,46 @@ def has_own_activation(layer: Any) -> bool:
 
     Keras stores a function of the user by its name, and loads the one that Keras has by that name.
     """
-    return any(
-        name.endswith("activation") and callable(value) and not _is_of_keras(value)
-        for name, value in vars(layer).items()
+    return bool(_own_activations(layer))
+
+
+def keep_in_forward_layer(layer: Any, wrapped: Any, program: Program) -> None:
+    """Give the forward layer of a new Bidirectional the user's activations, if it had them.
+
+    Keras before 2.4 copied ``wrapped`` to the forward layer. Later versions create both layers from
+    a config, as all versions do with the backward layer, so they have Keras' functions.
+    """
+    parts = zip(wrapped._flatten_layers(), layer.forward_layer._flatten_layers(), strict=False)
+    own = [
+        (new, name, value)
+        for old, new in parts
+        for name, value in _own_activations(old)
+        if _is_of_keras(getattr(new, name))  # else the function is registered
+    ]
+    if not own:
+        return
+    names = enumerated(sorted({repr(getattr(new, name).__name__) for new, name, _ in own}))
+    if program.of_tensorflow or program.version >= _BOTH_FROM_CONFIG:
+        program.notes.append(
+            f"{layer.name}: both directions have Keras' {names}, not your function of that name, "
+            "because Bidirectional creates its layers from a config. TensorFlow 1 kept yours in "
+            "the forward layer."
+        )
+        return
+    for new, attribute, function in own:
+        setattr(new, attribute, function)
+    program.notes.append(
+        f"{layer.name}: the forward layer has your {names}, and the backward layer has Keras' "
+        "function of that name, as in Keras before 2.4."
     )
+
+
+def _own_activations(layer: Any) -> list[tuple[str, Any]]:
+    return [
+        (name, value)
+        for name, value in vars(layer).items()
+        if name.endswith("activation") and callable(value) and not _is_of_keras(value)
+    ]
 
 
 def _is_of_keras(function: Any) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import h5py
 import keras
 import numpy as np
 import pytest
@@ -288,7 +289,7 @@ def cell():
 
 
 def wrapped():
-    return over(layers.TimeDistributed(layers.Dense(4, activation=tanh)))
+    return over(layers.TimeDistributed(layer=layers.Dense(4, activation=tanh)))
 
 
 def nested():
@@ -320,6 +321,32 @@ def test_activations_of_a_program_are_its_own(function: str, tmp_path: Path) -> 
     np.testing.assert_allclose(loaded.model(X), model(X), rtol=1e-4, atol=1e-5)
     kept = any("activations of your own" in note for note in loaded.notes)
     assert kept is (function != "of_keras")  # which is rebuilt and repaired
+
+
+@pytest.mark.parametrize("version", ["2.2.4", "2.4.0"])
+def test_directions_of_a_program(version: str, tmp_path: Path) -> None:
+    """Keras before 2.4 copied the forward layer, and created the other one from a config."""
+    build = """
+
+def build():
+    cell = layers.SimpleRNN(4, activation=tanh, name="rnn")
+    return over(layers.Bidirectional(layer=cell, name="both"))
+"""
+    own = functions(PROGRAM)["tanh"] if version == "2.2.4" else "tanh"
+    x = tf_keras.Input((STEPS, FEATURES))
+    both = tf_keras.layers.Bidirectional(tf_keras.layers.SimpleRNN(4, name="rnn"), name="both")
+    both.forward_layer.cell.activation = tf_keras.activations.get(own)
+    model = tf_keras.Model(x, tf_keras.layers.Dense(2)(both(x)))
+    generator = np.random.default_rng(3)
+    model.set_weights([generator.normal(size=value.shape) for value in model.get_weights()])
+    model.save_weights(tmp_path / "w.h5")
+    with h5py.File(tmp_path / "w.h5", "r+") as file:
+        file.attrs["keras_version"] = version.encode()
+    (tmp_path / "program.py").write_text(PROGRAM + build)
+    architecture = f"{tmp_path / 'program.py'}:build"
+    loaded = load_model(audit_file(tmp_path / "w.h5"), architecture=architecture)
+    np.testing.assert_allclose(loaded.model(X), model(X), rtol=1e-4, atol=1e-5)
+    assert any("both: " in note and "Keras' " in note for note in loaded.notes)
 
 
 def test_gelu_of_operations_in_a_program(tmp_path: Path) -> None:
