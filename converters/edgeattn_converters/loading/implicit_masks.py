@@ -35,7 +35,8 @@ def passed() -> Iterator[None]:
         args, kwargs = _with_mask(layer, args, kwargs)
         if isinstance(layer, keras.layers.TimeDistributed):
             masks_over_time.mask_as_in_keras_2(layer)
-        return of_keras(layer, *args, **kwargs)
+        with _kept(layer, args, kwargs):
+            return of_keras(layer, *args, **kwargs)
 
     setattr(call, _MARK, True)
     with mock.patch.object(keras.layers.Layer, "__call__", call):
@@ -82,6 +83,24 @@ def pass_masks(cls: Any) -> None:
     cls.__call__ = call
 
 
+@contextlib.contextmanager
+def _kept(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterator[None]:
+    """Leave the inputs of a MultiHeadAttention their masks, which Keras 3 deletes.
+
+    Other layers may have the same inputs, such as the sum of a residual connection.
+    """
+    import keras
+
+    inputs: list[Any] = []
+    if isinstance(layer, keras.layers.MultiHeadAttention):
+        inputs = list(filter(_is_tensor, keras.tree.flatten((args, kwargs))))
+    masks = [_mask(tensor) for tensor in inputs]
+    yield
+    for tensor, mask in zip(inputs, masks, strict=True):
+        if mask is not None:
+            _set_mask(tensor, mask)
+
+
 def _with_mask(
     layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -119,6 +138,12 @@ def _mask(tensor: Any) -> Any:
     from keras.src.backend import get_keras_mask
 
     return get_keras_mask(tensor)
+
+
+def _set_mask(tensor: Any, mask: Any) -> None:
+    from keras.src.backend import set_keras_mask
+
+    set_keras_mask(tensor, mask)
 
 
 def _is_tensor(value: Any) -> bool:

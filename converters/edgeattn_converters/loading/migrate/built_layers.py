@@ -10,9 +10,16 @@ from edgeattn_converters.loading.legacy_program import SIGMOID_BY_DEFAULT
 from edgeattn_converters.loading.masks_of_classes import may_create_masks
 from edgeattn_converters.loading.migrate.context import Context, era_of
 from edgeattn_converters.loading.migrate.keras2 import HARD_SIGMOID_NOTE
-from edgeattn_converters.loading.migrate.replaced_layers import EMPTY_ROWS, SOFTMAX, replacement
+from edgeattn_converters.loading.migrate.replaced_layers import (
+    EMPTY_ROWS,
+    MERGE_LAYERS,
+    SOFTMAX,
+    replacement,
+)
 from edgeattn_converters.loading.own_classes import is_own_class
 
+# Layers that can pass on masks as in an older Keras after they are built.
+_WITH_FORMER_MASKS = frozenset({"MultiHeadAttention", "Concatenate", *MERGE_LAYERS})
 # Layers have computed the same since this version.
 SAME_AS_CURRENT = (3, 10)
 
@@ -152,10 +159,7 @@ def adapt_inner(layers: Iterable[Any], ctx: Context) -> list[str]:
     """
     import keras
 
-    from edgeattn_converters.loading.migrate.legacy_mask_layers import (
-        LegacyMultiHeadAttention,
-        LegacySoftmax,
-    )
+    from edgeattn_converters.loading.migrate.legacy_mask_layers import LegacySoftmax
     from edgeattn_converters.loading.migrate.registered_objects import hard_sigmoid_keras2
 
     notes = []
@@ -165,11 +169,8 @@ def adapt_inner(layers: Iterable[Any], ctx: Context) -> list[str]:
         class_name = type(layer).__name__
         if any(value is hard_sigmoid_keras2 for value in vars(layer).values()):
             notes.append(HARD_SIGMOID_NOTE)
-        if type(layer) is keras.layers.MultiHeadAttention:
-            replaced = replacement(class_name, {"name": layer.name}, ctx)
-            if replaced is not None:
-                # Its weights are built and named already.
-                layer.__class__, layer.masks = LegacyMultiHeadAttention, replaced[1]["masks"]
+        if class_name in _WITH_FORMER_MASKS and type(layer) is getattr(keras.layers, class_name):
+            _let_masks_be_former(layer, ctx)
         is_softmax = type(layer) is keras.layers.Softmax and id(layer) not in of_attention
         if is_softmax and ctx.version and ctx.version < EMPTY_ROWS:
             layer.__class__ = LegacySoftmax
@@ -178,3 +179,20 @@ def adapt_inner(layers: Iterable[Any], ctx: Context) -> list[str]:
         if gates and changed and ctx.version < changed:
             notes.append(_default_note(layer.name, changed, "your class"))
     return notes
+
+
+def _let_masks_be_former(layer: Any, ctx: Context) -> None:
+    """Let a built layer treat masks as in the Keras of ``ctx``; its weights have names already."""
+    from edgeattn_converters.loading.migrate import legacy_mask_layers
+
+    class_name = type(layer).__name__
+    replaced = replacement(class_name, {"name": layer.name}, ctx)
+    if replaced is None:
+        return
+    if class_name == "MultiHeadAttention":
+        layer.__class__ = legacy_mask_layers.LegacyMultiHeadAttention
+        layer.masks = replaced[1]["masks"]
+    elif class_name == "Concatenate":
+        layer.__class__ = legacy_mask_layers.LegacyConcatenate
+    else:
+        layer.__class__, layer.operation = legacy_mask_layers.LegacyMerge, class_name

@@ -38,7 +38,7 @@ _ARGUMENTS = {
     "MaxoutDense": ("output_dim", "nb_feature", "use_bias"),
     "RandomFourierFeatures": ("output_dim",),
 }
-_MERGE_LAYERS = frozenset({"Add", "Subtract", "Multiply", "Average", "Maximum", "Minimum"})
+MERGE_LAYERS = frozenset({"Add", "Subtract", "Multiply", "Average", "Maximum", "Minimum"})
 
 
 def replacement(
@@ -98,7 +98,7 @@ def _with_former_masks(
         return expressions.REGISTERED, _without_mask(
             config, expressions.operation("add", scaled, offset)
         )
-    if class_name in _MERGE_LAYERS:
+    if class_name in MERGE_LAYERS:
         return MERGE, {"name": name, "operation": class_name, "dtype": config.get("dtype")}
     if class_name == "Concatenate":
         return CONCATENATE, dict(config)

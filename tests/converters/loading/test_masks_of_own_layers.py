@@ -1,0 +1,91 @@
+"""Masks inside layers of the user, in files of tf_keras: layers that share an input, and sums."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edgeattn_converters.loading.audit import audit_file
+from edgeattn_converters.loading.load import load_model
+
+CLASSES = """
+import tensorflow as tf
+from tensorflow.keras import layers
+
+class Residual(layers.Layer):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.attention = layers.MultiHeadAttention(2, 3)
+        self.add = layers.Add()
+        self.norm = layers.LayerNormalization()
+
+    def call(self, x):
+        return self.norm(self.add([x, self.attention(query=x, value=x, key=x)]))
+
+class Twice(layers.Layer):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.attention = layers.MultiHeadAttention(2, 3)
+        self.last = layers.GRU(4)
+
+    def call(self, x):
+        return self.attention(x, x)[:, 0] + self.last(x)
+
+class Sum(layers.Layer):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.add = layers.Add()
+        self.pool = layers.GlobalAveragePooling1D()
+
+    def call(self, x):
+        return self.pool(self.add([x, tf.abs(x)]))
+
+class Product(layers.Layer):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.multiply = layers.Multiply()
+        self.mask = layers.Masking(0.5)
+        self.pool = layers.GlobalAveragePooling1D()
+
+    def call(self, x):
+        return self.pool(self.multiply([x, self.mask(tf.where(x > 0.0, x, 0.5))]))
+"""
+TOKENS = np.array([[3, 1, 4, 0, 0], [1, 5, 2, 6, 5], [7, 0, 0, 0, 0]], "int32")
+OUTPUTS = {
+    "attention beside a sum": ("Residual", "Residual"),
+    "attention before a GRU": ("Twice",),
+    "sum with a tensor without a mask": ("Sum",),
+    "product of two masks": ("Product",),
+}
+
+
+def classes_of_tf_keras() -> dict[str, Any]:
+    program: dict[str, Any] = {}
+    source = CLASSES.replace("from tensorflow.keras import", "from tf_keras import")
+    exec(source, program)
+    return program
+
+
+def set_random(model: Any) -> None:
+    generator = np.random.default_rng(2)
+    model.set_weights([generator.normal(0, 0.7, size=array.shape) for array in model.get_weights()])
+
+
+@pytest.mark.parametrize("name", OUTPUTS)
+def test_classes_in_a_file_of_tf_keras(name: str, tmp_path: Path) -> None:
+    import tf_keras
+
+    classes = classes_of_tf_keras()
+    tokens = tf_keras.Input((5,), dtype="int32")
+    x = tf_keras.layers.Embedding(9, 4, mask_zero=True)(tokens)
+    for layer in OUTPUTS[name]:
+        x = classes[layer]()(x)
+    model = tf_keras.Model(tokens, x)
+    set_random(model)
+    model.save(tmp_path / "m.h5")
+    (tmp_path / "classes.py").write_text(CLASSES)
+    loaded = load_model(audit_file(tmp_path / "m.h5"), custom_objects=tmp_path / "classes.py")
+    np.testing.assert_allclose(loaded.model(TOKENS), model(TOKENS), rtol=1e-4, atol=1e-5)
