@@ -17,7 +17,7 @@ from edgeattn_converters.loading.architecture import function_model
 from edgeattn_converters.loading.audit import ModelFile
 from edgeattn_converters.loading.build import reset_names
 from edgeattn_converters.loading.legacy_program import Program
-from edgeattn_converters.loading.weights import tracking_order
+from edgeattn_converters.loading.weights import attribute_order, tracking_order
 from edgeattn_converters.loading.weights.weights_file import open_weights
 
 # The version that stands for files of Keras 1 that do not contain it.
@@ -55,7 +55,8 @@ def run(file: ModelFile, architecture: str, samples: Mapping[str, Any]) -> Built
     """Build the model of a function.
 
     A file of Keras 1 may not contain its version; then the calls of the function show it. Nor do
-    files of tf_keras 2.16 or later; a function that fails in Keras 3 may be one for tf_keras.
+    files of tf_keras 2.16 or later. The groups in the file may show that it is one, and a function
+    that fails in Keras 3 may be one for tf_keras.
     """
     program = _program(file)
     try:
@@ -63,7 +64,16 @@ def run(file: ModelFile, architecture: str, samples: Mapping[str, Any]) -> Built
     except UsageError as error:
         if not program.may_be_older:
             raise
-        return _run_in_keras_2(file, architecture, samples, error)
+        return _run_in_keras_2(file, architecture, samples, "The program fails in Keras 3", error)
+    if program.may_be_older:
+        with open_weights(file) as weights:
+            of_tf_keras = attribute_order.is_of_tf_keras(weights.source, built.model)
+        if of_tf_keras:
+            return _run_in_keras_2(
+                file, architecture, samples, "Its weights are in groups as in tf_keras"
+            )
+        if of_tf_keras is False:
+            return _run(file, architecture, samples, Program())
     if built.program.version or not built.program.is_keras_1:
         return built
     file = replace(file, keras_version=".".join(map(str, _KERAS_1)))
@@ -77,19 +87,25 @@ def run(file: ModelFile, architecture: str, samples: Mapping[str, Any]) -> Built
 
 
 def _run_in_keras_2(
-    file: ModelFile, architecture: str, samples: Mapping[str, Any], failure: UsageError
+    file: ModelFile,
+    architecture: str,
+    samples: Mapping[str, Any],
+    reason: str,
+    failure: UsageError | None = None,
 ) -> Built:
-    """Build a model that Keras 3 cannot, and so has not saved. Raises ``failure`` if tf_keras
-    could not either."""
+    """Build a model that Keras 3 has not saved, for a ``reason``: tf_keras has.
+
+    Raises ``failure``, of Keras 3, if tf_keras could not build it either.
+    """
     older = replace(file, keras_version=".".join(map(str, _TF_KERAS)))
     try:
         built = _run(older, architecture, samples, Program(_TF_KERAS, of_tensorflow=True))
-    except UsageError:
-        raise failure from None
+    except UsageError as error:
+        raise (failure or error) from None
     built.program.notes.insert(
         0,
-        f"{file.path.name} does not contain its Keras version. The program fails in Keras 3, so "
-        "the model computes as in tf_keras, with its masks.",
+        f"{file.path.name} does not contain its Keras version. {reason}, so the model computes as "
+        "in tf_keras, with its masks.",
     )
     return built
 

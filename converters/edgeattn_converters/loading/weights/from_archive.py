@@ -100,7 +100,7 @@ def layer_groups(group: Any, stored: Config, *, by_name: bool) -> Iterator[tuple
     if layers is None:
         return
     items = [item for item in stored_layers(stored) if not _is_operation(item)]
-    keys = _numbered(unqualified(str(item.get("class_name"))) for item in items)
+    keys = numbered(unqualified(str(item.get("class_name"))) for item in items)
     named = {name: key for key in layers if by_name and (name := _stored_name(layers[key]))}
     for item, key in zip(items, keys, strict=True):
         key = named.get(layer_name(item), key)
@@ -108,7 +108,7 @@ def layer_groups(group: Any, stored: Config, *, by_name: bool) -> Iterator[tuple
             yield item, layers[key]
 
 
-def _numbered(class_names: Iterator[str]) -> Iterator[str]:
+def numbered(class_names: Iterator[str]) -> Iterator[str]:
     """Yield the group names of Keras for objects of these classes: lstm, dense, dense_1."""
     counts: dict[str, int] = {}
     for class_name in class_names:
@@ -201,7 +201,7 @@ def _assign_members(
 ) -> None:
     """Assign the variables of the layers in a container, which may contain other containers."""
     members = list(container.values()) if isinstance(container, dict) else list(container)
-    keys = _numbered(
+    keys = numbered(
         "container" if isinstance(member, list | tuple | dict) else type(own_layer(member)).__name__
         for member in members
     )
