@@ -5,11 +5,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from edgeattn.errors import UsageError
+from edgeattn.errors import EdgeattnError, UsageError
+from edgeattn.printable import enumerated
 from edgeattn_converters.loading import (
     classes_of_keras_2,
     config_inspection,
     implicit_masks,
+    mask_comparison,
     own_layers,
     values_of_build,
 )
@@ -17,6 +19,7 @@ from edgeattn_converters.loading.architecture import function_model
 from edgeattn_converters.loading.audit import ModelFile
 from edgeattn_converters.loading.build import reset_names
 from edgeattn_converters.loading.legacy_program import Program
+from edgeattn_converters.loading.migrate import built_layers
 from edgeattn_converters.loading.weights import attribute_order, tracking_order
 from edgeattn_converters.loading.weights.weights_file import open_weights
 
@@ -74,6 +77,7 @@ def run(file: ModelFile, architecture: str, samples: Mapping[str, Any]) -> Built
             )
         if of_tf_keras is False:
             return _run(file, architecture, samples, Program())
+        _report_masks(built, architecture, samples)
     if built.program.version or not built.program.is_keras_1:
         return built
     file = replace(file, keras_version=".".join(map(str, _KERAS_1)))
@@ -108,6 +112,24 @@ def _run_in_keras_2(
         "in tf_keras, with its masks.",
     )
     return built
+
+
+def _report_masks(built: Built, architecture: str, samples: Mapping[str, Any]) -> None:
+    """Add a note about layers with other masks if tf_keras has saved the file."""
+    if not mask_comparison.may_differ(built.model):
+        return
+    try:
+        older = _run_in_keras_2(built.file, architecture, samples, "")
+        built_layers.adapt(older.model, _TF_KERAS)
+        names = mask_comparison.differing(built.model, older.model, samples)
+    except EdgeattnError:
+        return  # tf_keras has not saved it, or loading reports what is wrong
+    if names:
+        built.program.notes.append(
+            f"{enumerated(names)}: the masks are others in Keras 2 than in Keras 3, because of "
+            "layers of your own. The file does not contain its version. If tf_keras saved it, the "
+            "outputs are wrong: save the weights as .h5, model.save_weights('model.h5')."
+        )
 
 
 def _run(file: ModelFile, architecture: str, samples: Mapping[str, Any], program: Program) -> Built:

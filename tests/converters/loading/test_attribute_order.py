@@ -88,6 +88,14 @@ class OfLayer(layers.Layer):
     def call(self, x):
         return self.inner(x)
 
+class Sum(layers.Layer):
+    def __init__(self):
+        super().__init__()
+        self.add = layers.Add()
+
+    def call(self, x):
+        return self.add([x, 2.0 * x])
+
 class Plain(layers.Layer):
     def __init__(self):
         super().__init__()
@@ -101,9 +109,17 @@ def around(layer):
     dense = layers.Dense(4)
     return keras.Model(x, (Tied(dense) if layer is Tied else layer())(dense(x)))
 
+def of_layers(name):
+    tokens = keras.Input((5,), dtype="int32")
+    x = layers.Embedding(9, 4, mask_zero=True)(tokens)
+    second = globals()[name]()
+    return keras.Model(tokens, layers.GRU(4)(second(globals()[name]()(x))))
+
 def build():
     return Encoder()
 """
+# Layers whose masks differ.
+SECOND = {"Residual": "multi_head_attention and gru", "Sum": "gru"}
 MODELS = ("Early", "Late", "OfModels", "Shared", "Tied", "OfLayer", "Plain")
 TOKENS = np.array([[3, 1, 4, 0, 0], [1, 5, 2, 6, 5], [7, 0, 0, 0, 0]], "int32")
 
@@ -161,3 +177,17 @@ def test_masks_of_a_subclassed_model_are_those_of_what_saved_it(
     )
     np.testing.assert_allclose(loaded.model(TOKENS), model(TOKENS), rtol=1e-4, atol=1e-5)
     assert any("groups as in tf_keras" in note for note in loaded.notes) is (package == "tf_keras")
+
+
+@pytest.mark.parametrize("name", only(("Plain", *SECOND), "Residual"))
+def test_masks_that_depend_on_what_saved_the_file_are_reported(name: str, tmp_path: Path) -> None:
+    model = program_of("tf_keras")["of_layers"](name)
+    saved(model, tmp_path / "m.weights.h5")
+    (tmp_path / "program.py").write_text(f"{PROGRAM}\nmodel = of_layers({name!r})\n")
+    loaded = load_model(
+        audit_file(tmp_path / "m.weights.h5"), architecture=f"{tmp_path / 'program.py'}:model"
+    )
+    error = float(np.abs(loaded.model(TOKENS) - np.asarray(model(TOKENS))).max())
+    reported = [note for note in loaded.notes if "the masks are others in Keras 2" in note]
+    assert (error > 1e-3) is bool(reported) is (name in SECOND)
+    assert not reported or reported[0].startswith(SECOND[name])

@@ -140,6 +140,9 @@ def adapt(
     ctx = Context(3, version, lambda _name: None, {}, lambda _name: [], masked)
     for layer in layers:
         class_name = type(layer).__name__
+        if _has_former_masks(layer):
+            _let_masks_be_former(layer, ctx)
+            continue
         replaced = replacement(class_name, {"name": layer.name}, ctx)
         if replaced is not None and replaced[0] != SOFTMAX:  # in most calls, it has no mask
             notes.append(f"{layer.name}: {class_name} treats masks as in Keras 3, not {text}.")
@@ -147,6 +150,7 @@ def adapt(
         changed = SIGMOID_BY_DEFAULT.get(class_name)
         if gates and changed and version < changed and _is_undecided(layer.name, undecided):
             notes.append(_default_note(layer.name, changed))
+    notes.extend(ctx.notes)
     if has_own:
         notes.append(f"Your own layers compute with the current Keras, not with Keras {text}.")
     return tuple(dict.fromkeys(notes))
@@ -169,7 +173,7 @@ def adapt_inner(layers: Iterable[Any], ctx: Context) -> list[str]:
         class_name = type(layer).__name__
         if any(value is hard_sigmoid_keras2 for value in vars(layer).values()):
             notes.append(HARD_SIGMOID_NOTE)
-        if class_name in _WITH_FORMER_MASKS and type(layer) is getattr(keras.layers, class_name):
+        if _has_former_masks(layer):
             _let_masks_be_former(layer, ctx)
         is_softmax = type(layer) is keras.layers.Softmax and id(layer) not in of_attention
         if is_softmax and ctx.version and ctx.version < EMPTY_ROWS:
@@ -179,6 +183,13 @@ def adapt_inner(layers: Iterable[Any], ctx: Context) -> list[str]:
         if gates and changed and ctx.version < changed:
             notes.append(_default_note(layer.name, changed, "your class"))
     return notes
+
+
+def _has_former_masks(layer: Any) -> bool:
+    import keras
+
+    name = type(layer).__name__
+    return name in _WITH_FORMER_MASKS and type(layer) is getattr(keras.layers, name)
 
 
 def _let_masks_be_former(layer: Any, ctx: Context) -> None:
