@@ -1,5 +1,6 @@
 """The ``--architecture`` option: the model of a file that contains weights only."""
 
+import contextlib
 import json
 import re
 from collections.abc import Mapping
@@ -26,6 +27,7 @@ from edgeattn_converters.loading.legacy_program import Program
 from edgeattn_converters.loading.safety import config_screening
 from edgeattn_converters.loading.safety.allowed_classes import is_keras_module
 from edgeattn_converters.loading.safety.size_limits import FileLimits
+from edgeattn_converters.loading.weights import attribute_order
 
 
 def check_architecture(file: ModelFile, architecture: str | None) -> None:
@@ -77,13 +79,14 @@ def read_architecture(path: Path, weights: ModelFile | None = None) -> Mapping[s
     return config
 
 
-def load_weights(file: ModelFile, model: Any) -> None:
-    """Load a file of weights only with Keras.
+def load_weights(file: ModelFile, model: Any, *, in_reverse: bool = False) -> None:
+    """Load a file of weights only with Keras, which visits attributes ``in_reverse`` for tf_keras.
 
     Raises :class:`UnsupportedModelError` if the weights do not fit the model.
     """
     try:
-        model.load_weights(str(file.path))
+        with attribute_order.reversed_order() if in_reverse else contextlib.nullcontext():
+            model.load_weights(str(file.path))
     except Exception as error:
         raise UnsupportedModelError(
             f"The weights in {file.path.name} do not fit the model of --architecture: "

@@ -37,6 +37,15 @@ class Encoder(keras.Model):
     def call(self, tokens):
         return self.second(self.residual(self.embedding(tokens)))
 
+class Outer(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.encoder = Encoder()
+        self.recurrent = layers.GRU(3)
+
+    def call(self, tokens):
+        return self.recurrent(self.encoder(tokens))
+
 class Early(keras.Model):
     def __init__(self):
         super().__init__()
@@ -115,8 +124,6 @@ def of_layers(name):
     second = globals()[name]()
     return keras.Model(tokens, layers.GRU(4)(second(globals()[name]()(x))))
 
-def build():
-    return Encoder()
 """
 # Layers whose masks differ.
 SECOND = {"Residual": "multi_head_attention and gru", "Sum": "gru"}
@@ -161,14 +168,15 @@ def test_the_order_of_attributes_shows_what_saved_the_file(
         assert is_of_tf_keras(file, current["around"](current[name])) is expected
 
 
+@pytest.mark.parametrize("name", ["Encoder", "Outer"])
 @pytest.mark.parametrize("package", ["keras", "tf_keras"])
 def test_masks_of_a_subclassed_model_are_those_of_what_saved_it(
-    package: str, tmp_path: Path
+    package: str, name: str, tmp_path: Path
 ) -> None:
-    model = program_of(package)["Encoder"]()
+    model = program_of(package)[name]()
     model(TOKENS)
     saved(model, tmp_path / "m.weights.h5")
-    (tmp_path / "program.py").write_text(PROGRAM)
+    (tmp_path / "program.py").write_text(f"{PROGRAM}\ndef build():\n    return {name}()\n")
     np.savez(tmp_path / "tokens.npz", tokens=TOKENS)
     loaded = load_model(
         audit_file(tmp_path / "m.weights.h5"),

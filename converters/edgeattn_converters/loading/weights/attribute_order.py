@@ -5,9 +5,12 @@ all of its layers. Keras 3 visits attributes in alphabetical order, tf_keras sin
 so ``embedding`` has a group of its own in Keras 3 only, and ``output_layer`` in tf_keras only.
 """
 
+import contextlib
+import operator
 from collections import Counter
 from collections.abc import Container, Iterator
 from typing import Any
+from unittest import mock
 
 from edgeattn_converters.loading.custom_objects import in_attribute
 from edgeattn_converters.loading.formats import hdf5
@@ -32,6 +35,20 @@ def is_of_tf_keras(file: Any, model: Any) -> bool | None:
     }
     # Two attributes with the same layer may contradict each other.
     return signs.pop() if len(signs) == 1 else None
+
+
+@contextlib.contextmanager
+def reversed_order() -> Iterator[None]:
+    """Let Keras load weights from the groups of the attributes that tf_keras visits first."""
+    from keras.src.saving import saving_lib
+
+    walk = saving_lib._walk_saveable
+
+    def walk_in_reverse(saveable: Any) -> Iterator[tuple[str, Any]]:
+        return iter(sorted(walk(saveable), key=operator.itemgetter(0), reverse=True))
+
+    with mock.patch.object(saving_lib, "_walk_saveable", walk_in_reverse):
+        yield
 
 
 def _signs(group: Any, model: Any, shared: Container[int]) -> Iterator[bool]:
