@@ -112,7 +112,9 @@ class LayerTable:
         if _is_reference(node):
             node = [node]
         args = [self._argument(item, kwargs) for item in node]
-        return {"args": [args[0] if len(args) == 1 else args], "kwargs": kwargs}
+        # One list in the list is an argument with two axes, such as the constant [[1.0, 2.0]].
+        is_single = len(node) == 1 and _is_reference(node[0])
+        return {"args": [args[0] if is_single else args], "kwargs": kwargs}
 
     def _argument(self, item: Any, kwargs: dict[str, Any]) -> Any:
         if not _is_reference(item):
