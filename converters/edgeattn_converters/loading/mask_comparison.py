@@ -14,8 +14,8 @@ from unittest import mock
 
 import numpy as np
 
+from edgeattn_converters.loading import implicit_masks
 from edgeattn_converters.loading.masks_of_classes import may_create_masks
-from edgeattn_converters.loading.own_classes import is_own_class
 from edgeattn_converters.loading.subclassed import as_functional
 
 # A length for axes that are free.
@@ -23,16 +23,14 @@ _STEPS = 4
 _Masks = dict[str, list[tuple[bool, ...]]]
 
 
-def may_differ(model: Any) -> bool:
-    """Return whether a model has masks, and layers of the user that may pass them on."""
-    layers = list(model._flatten_layers())
-    masked = any(
+def has_masks(model: Any) -> bool:
+    """Return whether a layer of a model may create a mask."""
+    return any(
         getattr(layer, "mask_zero", False)
         or type(layer).__name__ == "Masking"
         or may_create_masks(type(layer))
-        for layer in layers
+        for layer in model._flatten_layers()
     )
-    return masked and any(is_own_class(type(layer)) for layer in layers)
 
 
 def differing(current: Any, older: Any, samples: Mapping[str, Any]) -> list[str]:
@@ -43,7 +41,8 @@ def differing(current: Any, older: Any, samples: Mapping[str, Any]) -> list[str]
     inputs are unknown.
     """
     masks = _masks(current, samples)
-    of_keras_2 = _masks(older, samples)
+    with implicit_masks.passed():
+        of_keras_2 = _masks(older, samples)
     return [name for name, value in of_keras_2.items() if masks.get(name) != value]
 
 

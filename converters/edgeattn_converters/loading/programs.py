@@ -116,7 +116,7 @@ def _run_in_keras_2(
 
 def _report_masks(built: Built, architecture: str, samples: Mapping[str, Any]) -> None:
     """Add a note about layers with other masks if tf_keras has saved the file."""
-    if not mask_comparison.may_differ(built.model):
+    if not mask_comparison.has_masks(built.model):
         return
     try:
         older = _run_in_keras_2(built.file, architecture, samples, "")
@@ -124,11 +124,12 @@ def _report_masks(built: Built, architecture: str, samples: Mapping[str, Any]) -
         names = mask_comparison.differing(built.model, older.model, samples)
     except EdgeattnError:
         return  # tf_keras has not saved it, or loading reports what is wrong
+    names = [name for name in names if not any(f"{name}:" in n for n in built.program.notes)]
     if names:
         built.program.notes.append(
-            f"{enumerated(names)}: the masks are others in Keras 2 than in Keras 3, because of "
-            "layers of your own. The file does not contain its version. If tf_keras saved it, the "
-            "outputs are wrong: save the weights as .h5, model.save_weights('model.h5')."
+            f"{enumerated(names)}: the masks are others in Keras 2 than in Keras 3. The file does "
+            "not contain its version. If tf_keras saved it, the outputs are wrong: "
+            "save the weights as .h5, model.save_weights('model.h5')."
         )
 
 

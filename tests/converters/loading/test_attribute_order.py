@@ -105,6 +105,12 @@ class Sum(layers.Layer):
     def call(self, x):
         return self.add([x, 2.0 * x])
 
+def Twice():
+    def twice(x):
+        y = layers.Add()([x, layers.MultiHeadAttention(2, 3)(x, x)])
+        return layers.MultiHeadAttention(2, 3)(x, y)
+    return twice
+
 class Plain(layers.Layer):
     def __init__(self):
         super().__init__()
@@ -126,7 +132,7 @@ def of_layers(name):
 
 """
 # Layers whose masks differ.
-SECOND = {"Residual": "multi_head_attention and gru", "Sum": "gru"}
+SECOND = {"Residual": "multi_head_attention and gru", "Sum": "gru", "Twice": "multi_head"}
 MODELS = ("Early", "Late", "OfModels", "Shared", "Tied", "OfLayer", "Plain")
 TOKENS = np.array([[3, 1, 4, 0, 0], [1, 5, 2, 6, 5], [7, 0, 0, 0, 0]], "int32")
 
