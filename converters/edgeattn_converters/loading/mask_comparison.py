@@ -14,6 +14,7 @@ from unittest import mock
 
 import numpy as np
 
+from edgeattn.errors import UnsupportedModelError
 from edgeattn_converters.loading import implicit_masks
 from edgeattn_converters.loading.masks_of_classes import may_create_masks
 from edgeattn_converters.loading.subclassed import as_functional
@@ -38,7 +39,7 @@ def differing(current: Any, older: Any, samples: Mapping[str, Any]) -> list[str]
 
     ``current`` computes as in Keras 3, ``older`` is built by the same program as in Keras 2.
     ``samples`` are inputs by name. Raises :class:`UnsupportedModelError` if the shapes of the
-    inputs are unknown.
+    inputs are unknown or a model fails.
     """
     masks = _masks(current, samples)
     with implicit_masks.passed():
@@ -51,7 +52,10 @@ def _masks(model: Any, samples: Mapping[str, Any]) -> _Masks:
 
     functional = as_functional(model, samples, None, allow_free_time=True)
     with _recorded() as masks:
-        functional(keras.tree.map_structure(_example, functional._inputs_struct))
+        try:
+            functional(keras.tree.map_structure(_example, functional._inputs_struct))
+        except Exception as error:  # such as a kernel that is longer than the sequence
+            raise UnsupportedModelError(f"The model fails for zeros: {error}") from error
     return masks
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from edgeattn.errors import EdgeattnError, UsageError
+from edgeattn.errors import UnsupportedModelError, UsageError
 from edgeattn.printable import enumerated
 from edgeattn_converters.loading import (
     classes_of_keras_2,
@@ -118,17 +118,20 @@ def _report_masks(built: Built, architecture: str, samples: Mapping[str, Any]) -
     """Add a note about layers with other masks if tf_keras has saved the file."""
     if not mask_comparison.has_masks(built.model):
         return
+    verb = "are"
     try:
         older = _run_in_keras_2(built.file, architecture, samples, "")
         built_layers.adapt(older.model, _TF_KERAS)
         names = mask_comparison.differing(built.model, older.model, samples)
-    except EdgeattnError:
-        return  # tf_keras has not saved it, or loading reports what is wrong
+    except UsageError:
+        return  # tf_keras has not saved it
+    except UnsupportedModelError:
+        names, verb = ["all layers with masks"], "may be"
     names = [name for name in names if not any(f"{name}:" in n for n in built.program.notes)]
     if names:
         built.program.notes.append(
-            f"{enumerated(names)}: the masks are others in Keras 2 than in Keras 3. The file does "
-            "not contain its version. If tf_keras saved it, the outputs are wrong: "
+            f"{enumerated(names)}: the masks {verb} others in Keras 2 than in Keras 3. The file "
+            f"does not contain its version. If tf_keras saved it, the outputs {verb} wrong: "
             "save the weights as .h5, model.save_weights('model.h5')."
         )
 
