@@ -51,7 +51,7 @@ from edgeattn.targets.replies import parse_checks, parse_device, parse_identity,
 from edgeattn.tensors import TensorSpec
 from edgeattn.version import __version__
 from edgeattn_converters.loading.audit import as_damaged
-from edgeattn_converters.loading.formats import hdf5, keras_archive, saved_model
+from edgeattn_converters.loading.formats import json_config, keras_archive, saved_model
 from edgeattn_converters.loading.lambdas import bytecode, recognition
 from edgeattn_converters.loading.lambdas.expressions import NotRecognizedError
 from edgeattn_converters.loading.safety import config_screening
@@ -310,7 +310,7 @@ def read_replies(data: bytes) -> bool:
 def read_keras_config(data: bytes) -> bool:
     """The configuration of a model, up to the decision whether it may be loaded."""
     with _refused_by(UnsupportedModelError, UnsafeModelError) as read, as_damaged(Path("m.h5")):
-        config = hdf5.parse_config(data.decode("utf-8", "replace"), FileLimits("m.h5"))
+        config = json_config.parse_config(data.decode("utf-8", "replace"), FileLimits("m.h5"))
         config_screening.screen(config, hint="", trusted=False)
     return bool(read)
 

@@ -101,7 +101,8 @@ def _run_in_keras_2(
 
     Raises ``failure``, of Keras 3, if tf_keras could not build it either.
     """
-    older = replace(file, keras_version=".".join(map(str, _TF_KERAS)))
+    # The files of all these versions are the same.
+    older = replace(file, keras_version=f"{'.'.join(map(str, _TF_KERAS))} or later")
     try:
         built = _run(older, architecture, samples, Program(_TF_KERAS, of_tensorflow=True))
     except UsageError as error:
