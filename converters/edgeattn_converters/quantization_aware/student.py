@@ -84,7 +84,8 @@ class Student:
             result = self._model(pack(self._model, tuple(inputs)), training=False)
             outputs = dict(named_outputs(self._model, result, [spec.name for spec in specs]))
             lengths = sequence_lengths(specs, tensors)
-            found = {item.name: item.weights for item in collect_maps(lengths)}
+            collected = collect_maps(lengths, list(outputs.values()))
+            found = {item.name: item.weights for item in collected}
         return outputs | {name: found[name] for name in maps if name in found}
 
     def _mapping(self) -> list[tuple[Any, Any]]:

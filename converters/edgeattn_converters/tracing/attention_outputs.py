@@ -15,6 +15,7 @@ from edgeattn_converters.lowering.masking import mask_arguments
 from edgeattn_converters.lowering.plain_layers import lower_signature
 from edgeattn_converters.lowering.rnn.recurrence import is_keras_class
 from edgeattn_converters.tracing.dataflow import find_weighted_sums
+from edgeattn_converters.tracing.origins import needed_for
 from edgeattn_converters.tracing.softmax_search import (
     NO_PRODUCT,
     is_of_mask,
@@ -55,8 +56,8 @@ class AttentionMap:
     query: Any = None
 
 
-# The maps, from the sequence lengths of a model's inputs.
-CollectMaps = Callable[[Sequence[int]], list[AttentionMap]]
+# The maps, from the sequence lengths of a model's inputs, and its outputs.
+CollectMaps = Callable[[Sequence[int], Sequence[Any]], list[AttentionMap]]
 
 
 @contextlib.contextmanager
@@ -64,20 +65,28 @@ def maps_of(model: Any) -> Iterator[CollectMaps]:
     """A context whose function returns the maps of the last call of ``model`` within it."""
     import tensorflow as tf
 
-    recorded: list[tuple[str, _Weights, Any]] = []
+    recorded: list[tuple[str, _Weights, Any, Any]] = []
     excluded = [layer.name for layer in all_layers(model) if is_attention(layer)]
     # Their softmaxes are activations, also in loops.
     excluded += [
         layer.cell.name for layer in all_layers(model) if is_keras_class(layer, *_CONVOLUTIONS)
     ]
 
-    def record(layer: Any, weights: _Weights, query: Any) -> None:
+    def record(layer: Any, weights: _Weights, query: Any, result: Any) -> None:
         if not (hasattr(weights.tensor, "op") and is_of_mask(weights.tensor.op)):
-            recorded.append((layer.name, weights, query))
+            recorded.append((layer.name, weights, query, result))
 
-    def collect(lengths: Sequence[int]) -> list[AttentionMap]:
-        detected = softmaxes(tf.compat.v1.get_default_graph(), calls, excluded, lengths)
-        layers = [*(layer for layer, _, _ in recorded), *(item.layer for item in detected)]
+    def collect(lengths: Sequence[int], outputs: Sequence[Any]) -> list[AttentionMap]:
+        graph = tf.compat.v1.get_default_graph()
+        needed = needed_for([tensor for tensor in outputs if hasattr(tensor, "op")])
+        detected = softmaxes(graph, calls, excluded, lengths, needed)
+        # The first step of a loop that Keras computes outside it for its shapes has no map.
+        used = [
+            item
+            for item in recorded
+            if any(_is_needed(tensor, graph, needed) for tensor in (item[1].tensor, item[3]))
+        ]
+        layers = [*(layer for layer, *_ in used), *(item.layer for item in detected)]
         names = iter(unique([f"{PREFIX}{layer}" for layer in layers]))
         known = [
             AttentionMap(
@@ -87,7 +96,7 @@ def maps_of(model: Any) -> Iterator[CollectMaps]:
                 data=_weighted_data(weights, lengths),
                 query=query,
             )
-            for layer, weights, query in recorded
+            for layer, weights, query, _ in used
         ]
         return known + [
             AttentionMap(
@@ -143,6 +152,11 @@ class _Weights:
         others = sizes[: -2 * self.axes]
         queries = math.prod(sizes[-2 * self.axes : -self.axes])
         return tf.reshape(self.tensor, [-1, *others, queries, math.prod(sizes[-self.axes :])])
+
+
+def _is_needed(tensor: Any, graph: Any, needed: Collection[str]) -> bool:
+    """Whether outputs depend on a tensor; true for those of other graphs, as in loops."""
+    return not hasattr(tensor, "op") or tensor.graph is not graph or tensor.op.name in needed
 
 
 def _weighted_data(weights: _Weights, lengths: Sequence[int]) -> tuple[Any, ...]:
@@ -295,7 +309,7 @@ def _exposing(layer: Any, record: Callable[..., None]) -> Callable[..., Any] | N
         requested = default if requested is None else requested
         if _is_ours(layer) or requested or not mask_arguments(kwargs):
             result, weights = original(*args, **{**kwargs, option: True})
-            record(layer, _weights(layer, weights), _query(layer, args, kwargs))
+            record(layer, _weights(layer, weights), _query(layer, args, kwargs), result)
             return (result, weights) if requested else result
         # Keras computes different outputs with scores and without if a query is padding, so the
         # output is computed without and the scores separately. A call removes the masks from its
@@ -306,7 +320,7 @@ def _exposing(layer: Any, record: Callable[..., None]) -> Callable[..., Any] | N
         for tensor, mask in zip(tensors, masks, strict=True):
             tensor._keras_mask = mask
         weights = original(*args, **{**kwargs, option: True})[1]
-        record(layer, _weights(layer, weights), _query(layer, args, kwargs))
+        record(layer, _weights(layer, weights), _query(layer, args, kwargs), result)
         return result
 
     return call

@@ -35,6 +35,18 @@ def depends_on(tensor: Any, source: Any) -> bool:
     return any(operation is source.op for operation in operations_behind(tensor, _SHAPES))
 
 
+def needed_for(tensors: Sequence[Any]) -> set[str]:
+    """The names of the operations on whose values, and not only shapes, ``tensors`` depend."""
+    needed: set[str] = set()
+    waiting = [tensor.op for tensor in tensors]
+    while waiting:
+        operation = waiting.pop()
+        if operation.name not in needed and operation.type not in _SHAPES:
+            needed.add(operation.name)
+            waiting.extend(source.op for source in operation.inputs)
+    return needed
+
+
 def is_mask(tensor: Any, *, of_integers: bool = False) -> bool:
     """Whether a tensor is computed from booleans, or from integers if ``of_integers``."""
 

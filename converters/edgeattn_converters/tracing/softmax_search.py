@@ -8,7 +8,7 @@ import contextlib
 import functools
 import math
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,6 +18,7 @@ from edgeattn_converters.lowering.call_replacement import all_layers, with_attri
 from edgeattn_converters.lowering.rnn.recurrence import is_recurrent
 from edgeattn_converters.tracing.axes import Axes
 from edgeattn_converters.tracing.dataflow import WeightedSum, find_weighted_sums
+from edgeattn_converters.tracing.loop_maps import stacked_weights
 from edgeattn_converters.tracing.softmax_forms import softmax_of
 
 NO_PRODUCT = "its weights multiply no data"
@@ -137,11 +138,18 @@ def _graph() -> Any:
 
 
 def softmaxes(
-    graph: Any, calls: Sequence[Call], excluded: Sequence[str] = (), lengths: Sequence[int] = ()
+    graph: Any,
+    calls: Sequence[Call],
+    excluded: Sequence[str] = (),
+    lengths: Sequence[int] = (),
+    needed: Collection[str] | None = None,
 ) -> list[Softmax]:
     """Every softmax of ``graph`` in order, except those in recurrent and ``excluded`` layers.
 
-    Those in the bodies of loops are added if they are attention beyond doubt.
+    ``needed`` names the operations that compute the outputs; others are left out, such as the first
+    step of a loop, which ``keras.backend.rnn`` computes once more to know shapes. Those in the
+    bodies of loops are added if the loop returns them for all steps, or if they are attention
+    beyond doubt.
     """
     result: list[Softmax] = []
     known: set[tuple[str, Axes]] = set()
@@ -149,6 +157,8 @@ def softmaxes(
     for number, operation in enumerate(graph.get_operations()):
         softmax = softmax_of(operation)
         if softmax is None or is_of_mask(operation):
+            continue
+        if needed is not None and operation.name not in needed:
             continue
         around = _around(number, own_calls)
         if any(call.recurrent or call.name in excluded for call in around):
@@ -183,13 +193,41 @@ def _in_loops(
     for number, loop in enumerate(graph.get_operations()):
         if loop.type not in LOOPS or is_of_mask(loop):
             continue
-        inside = tuple(call.name for call in _around(number, calls))
+        around = _around(number, calls)
+        inside = tuple(call.name for call in around)
         body = function_graph(loop, "body")
         with body.as_default():
-            for item in softmaxes(body, (), (), lengths):
-                if item.doubt is None and not _is_inside(item.weights.op.name, excluded):
-                    layer = inside[0] if inside else item.layer
-                    yield replace(item, layer=layer, inside=(*item.inside, *inside))
+            found = softmaxes(body, (), (), lengths)
+        for item in found:
+            if _is_inside(item.weights.op.name, excluded):
+                continue
+            layer = inside[0] if inside else item.layer
+            named = replace(item, layer=layer, inside=(*item.inside, *inside))
+            # Files have recurrent layers in other forms, without this loop.
+            recurrent = any(call.recurrent for call in around)
+            whole = [] if recurrent else list(_of_all_steps(loop, body, named, lengths))
+            if whole:
+                yield from whole
+            elif item.doubt is None:
+                yield named
+
+
+def _of_all_steps(loop: Any, body: Any, item: Softmax, lengths: Sequence[int]) -> Iterator[Softmax]:
+    """The weights of all steps of a loop as one map, if the loop returns them."""
+    if item.weights.graph is not body:
+        return
+    for stacked in stacked_weights(loop, body, item.weights, item.axes):
+        if item.doubt is None:
+            if stacked.unchanged:
+                weighted = WeightedSum(None, stacked.map, stacked.axes)
+                yield replace(item, weights=stacked.map, axes=stacked.axes, weighted_sum=weighted)
+            continue
+        whole = replace(item, weights=stacked.map, axes=stacked.axes, weighted_sum=None)
+        sums = find_weighted_sums(stacked.map, [stacked.axes], lengths, stacked.stack)
+        if not sums:
+            yield whole
+        for found in sums:
+            yield replace(whole, weights=found.weights, axes=found.axes, weighted_sum=found)
 
 
 def is_of_mask(operation: Any) -> bool:

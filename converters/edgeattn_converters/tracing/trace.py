@@ -278,7 +278,7 @@ def _concrete(
     def function(*tensors: Any) -> list[Any]:
         graph = tf.compat.v1.get_default_graph()
         context: contextlib.AbstractContextManager[CollectMaps] = (
-            contextlib.nullcontext(lambda _: []) if expose == [] else maps_of(model)
+            contextlib.nullcontext(lambda *_: []) if expose == [] else maps_of(model)
         )
         with context as collect_maps:
             with contextlib.ExitStack() as stack:
@@ -292,7 +292,7 @@ def _concrete(
                     stack.enter_context(sums_by_shape())
                 result = call(model, tensors)
             outputs = dict(named_outputs(model, result, [spec.name for spec in inputs]))
-            found = collect_maps(sequence_lengths(inputs, tensors))
+            found = collect_maps(sequence_lengths(inputs, tensors), list(outputs.values()))
             exposed = [item for item in found if expose is None or item.name in expose]
         names[:] = list(outputs)
         # A layer inside a loop computes its weights in the loop's graph, which they cannot leave.
