@@ -5,7 +5,7 @@ import inspect
 import math
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from edgeattn.errors import EdgeattnError, UnsafeModelError, UnsupportedModelError
@@ -109,7 +109,7 @@ def build_sublayers(model: Any) -> None:
         arguments = nodes[0].arguments
         try:
             named = _accepted_by(layer, arguments.kwargs) | _masks(layer, arguments)
-            compute_output_spec(layer.call, *arguments.args, **named)
+            compute_output_spec(_without_result(layer.call), *arguments.args, **named)
         except Exception as error:
             # With a free axis the call may fail, and with its length not.
             if any(None in tensor.shape[1:] for tensor in nodes[0].input_tensors):
@@ -120,6 +120,15 @@ def build_sublayers(model: Any) -> None:
                 f"{root_cause(error)}",
                 hint=f"Change {name} so that it runs in {_KERAS_3}",
             ) from error
+
+
+def _without_result(call: Callable[..., Any]) -> Callable[..., None]:
+    """Return a call whose result may have a shape that TensorFlow does not know while tracing."""
+
+    def called(*args: Any, **kwargs: Any) -> None:
+        call(*args, **kwargs)
+
+    return called
 
 
 def _masks(layer: Any, arguments: Any) -> dict[str, Any]:

@@ -183,6 +183,19 @@ class Weighed(keras.layers.Layer):
         return {**super().get_config(), "units": self.units}
 
 
+class Decayed(keras.layers.Layer):
+    # TensorFlow does not know the shape of its result while tracing.
+
+    def call(self, inputs):
+        decay = keras.ops.full_like(inputs, 0.5)
+        return keras.ops.associative_scan(
+            lambda a, b: (a[0] * b[0], b[0] * a[1] + b[1]), (decay, inputs), axis=1
+        )[1]
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+
 class Twice(keras.layers.Layer):
     def __init__(self, inner, **kwargs):
         super().__init__(**kwargs)
@@ -344,6 +357,17 @@ def test_overridden_output_shape(suffix: str, own: Any, tmp_path: Path) -> None:
     model.save(tmp_path / f"m{suffix}")
     loaded = load_model(audit_file(tmp_path / f"m{suffix}"), custom_objects=file)
     np.testing.assert_allclose(loaded.model(X), model(X), rtol=1e-5, atol=1e-6)
+
+
+def test_result_of_a_shape_that_is_unknown_while_tracing(own: Any, tmp_path: Path) -> None:
+    file, classes = own
+    inputs = keras.Input((STEPS, FEATURES))
+    keras.Model(inputs, classes["Decayed"]()(inputs)).save(tmp_path / "m.keras")
+    loaded = load_model(audit_file(tmp_path / "m.keras"), custom_objects=file)
+    expected = np.zeros_like(X)
+    for step in range(STEPS):
+        expected[:, step] = X[:, step] + 0.5 * expected[:, step - 1] * (step > 0)
+    np.testing.assert_allclose(loaded.model(X), expected, rtol=1e-5, atol=1e-6)
 
 
 SHARING: dict[str, Callable[[Any, Any, Any], Any]] = {

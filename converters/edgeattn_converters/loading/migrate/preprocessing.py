@@ -141,7 +141,9 @@ def require_removed(model: Any) -> None:
             continue
         behind = "keras.Model(layer.output, model.output), and all other inputs it needs"
         if layer in model.layers:
-            behind = f"keras.Model(model.get_layer({layer.name!r}).output, model.output)"
+            inputs = ", ".join([f"model.get_layer({layer.name!r}).output", *_others(model, layer)])
+            inputs = f"[{inputs}]" if "," in inputs else inputs
+            behind = f"keras.Model({inputs}, model.output)"
         without = f"save the model without it: {behind}. The program on the device then"
         hint = f"Call it on an Input of its own, or {without} looks up the values."
         if type(layer).__name__ == "HashedCrossing":
@@ -157,3 +159,20 @@ def require_removed(model: Any) -> None:
             "with several inputs or at an output.",
             hint=hint,
         )
+
+
+def _others(model: Any, layer: Any) -> list[str]:
+    """The inputs of a model that its outputs need beside the output of a layer, as expressions."""
+    import keras
+
+    known = {id(tensor) for tensor in keras.tree.flatten(layer.output)}
+    needed: set[int] = set()
+    tensors = list(model.outputs)
+    while tensors:
+        tensor = tensors.pop()
+        if id(tensor) in known | needed:
+            continue
+        needed.add(id(tensor))
+        operation, call, _ = tensor._keras_history
+        tensors.extend(operation._inbound_nodes[call].input_tensors)
+    return [f"model.inputs[{i}]" for i, item in enumerate(model.inputs) if id(item) in needed]
