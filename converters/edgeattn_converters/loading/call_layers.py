@@ -136,7 +136,7 @@ def _expression(value: Any, tensors: list[Any]) -> Expression:
         array = np.asarray(value)
         # Axes and sizes; other arrays have a type that numbers do not keep.
         if array.dtype.kind == "i" and array.ndim <= 1:
-            return expressions.constant(array.tolist())
+            return expressions.tensor_of(expressions.constant(array.tolist()))
     return expressions.constant(value)
 
 

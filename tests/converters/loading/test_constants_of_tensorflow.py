@@ -1,4 +1,4 @@
-"""Functions of TensorFlow with constants as first arguments, saved by tf_keras."""
+"""Functions of TensorFlow with constants or lists as first arguments, saved by tf_keras."""
 
 from __future__ import annotations
 
@@ -11,12 +11,20 @@ import pytest
 import tensorflow as tf
 import tf_keras
 
+from edgeattn.errors import UnsafeModelError, UnsupportedModelError
 from edgeattn_converters.loading.audit import audit_file
 from edgeattn_converters.loading.load import load_model
 
 
 def _samples(x: Any) -> Any:
     return tf.shape(x)[0]
+
+
+ROWS = [[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]
+
+
+def _ids(x: Any) -> Any:
+    return tf.cast(x > 0, "int32")
 
 
 CALLS: Mapping[str, Callable[[Any], Any]] = {
@@ -37,7 +45,23 @@ CALLS: Mapping[str, Callable[[Any], Any]] = {
         tf.tile([[-1.0, 0.0, 1.0]], [_samples(x), 1]), x[:, 0]
     ),
     "stack of lists": lambda x: tf.stack([[x[:, 0], x[:, 1]]], 0),
-    "gather of two rows": lambda x: tf.gather([[1.0, 2.0], [3.0, 4.0]], tf.cast(x > 0, "int32")),
+    "sum of one tensor": lambda x: tf.reduce_sum([x], 0),
+    "gather of two rows": lambda x: tf.gather([[1.0, 2.0], [3.0, 4.0]], _ids(x)),
+    "stack of one": lambda x: tf.stack([x], 1),
+    "add_n of one": lambda x: tf.add_n([x]),
+    "global norm of one": lambda x: tf.linalg.global_norm([x]),
+    "identity_n of one": lambda x: tf.identity_n([x])[0],
+    "transpose of one": lambda x: tf.transpose([x]),
+    "expand_dims of one": lambda x: tf.expand_dims([x], 0),
+    "table as array": lambda x: tf.nn.embedding_lookup(np.array(ROWS, "float32"), _ids(x)),
+    "table as tensor": lambda x: tf.nn.embedding_lookup(tf.constant(ROWS), _ids(x), max_norm=2.0),
+    "list of one table": lambda x: tf.nn.embedding_lookup([ROWS], _ids(x)),
+    "list of one tensor": lambda x: tf.nn.embedding_lookup(params=[tf.constant(ROWS)], ids=_ids(x)),
+    "table in a Lambda": tf_keras.layers.Lambda(
+        lambda x: tf.nn.embedding_lookup(
+            tf.constant([[1.0, 2.0], [3.0, 4.0]]), tf.cast(x > 0, tf.int32)
+        )
+    ),
 }
 
 
@@ -54,3 +78,44 @@ def test_constants_keep_their_axes(call: Callable[[Any], Any], tmp_path: Path) -
     # assert_allclose alone would accept results that broadcast.
     assert actual.shape == expected.shape
     np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-5)
+
+
+TABLES: Mapping[str, Callable[[Any], Any]] = {
+    "list": lambda x: tf.nn.embedding_lookup(ROWS, _ids(x)),
+    "tuple": lambda x: tf.nn.embedding_lookup(tuple(map(tuple, ROWS)), _ids(x)),
+    "list by keyword": lambda x: tf.nn.embedding_lookup(params=ROWS, ids=_ids(x), max_norm=1.0),
+    "list of tensors": lambda x: tf.nn.embedding_lookup([x[0], x[1]], _ids(x)),
+    "list in a Lambda": tf_keras.layers.Lambda(
+        lambda x: tf.nn.embedding_lookup([[1.0, 2.0], [3.0, 4.0]], tf.cast(x > 0, tf.int32))
+    ),
+}
+
+
+@pytest.mark.parametrize("call", TABLES.values(), ids=list(TABLES))
+def test_several_tables_are_refused(call: Callable[[Any], Any], tmp_path: Path) -> None:
+    """TensorFlow takes a list as several tables and a tuple as one, and their files are equal."""
+    inputs = tf_keras.Input((6, 4))
+    model = tf_keras.Model(inputs, call(inputs))
+    path = tmp_path / "model.h5"
+    model.save(path)
+    with pytest.raises((UnsafeModelError, UnsupportedModelError), match="a list or a tuple"):
+        load_model(audit_file(path))
+
+
+def test_files_of_lists_and_tuples_are_equal() -> None:
+    configs, shapes = [], []
+    for name in ("list", "tuple"):
+        inputs = tf_keras.Input((6, 4), name="x")
+        model = tf_keras.Model(inputs, TABLES[name](inputs))
+        [*_, lookup] = model.get_config()["layers"]
+        configs.append([_constants(lookup["inbound_nodes"])])
+        shapes.append(model.output_shape)
+    assert configs[0] == configs[1]
+    assert shapes == [(None, 6, 4), (None, 6, 4, 2)]
+    assert configs[0] == [[[[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]]]
+
+
+def _constants(node: Any) -> Any:
+    """The values of the constants of a stored call, as lists."""
+    is_constant = isinstance(node[0], str)
+    return node[2] if is_constant else [_constants(part) for part in node]

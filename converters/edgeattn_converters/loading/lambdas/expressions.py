@@ -78,7 +78,7 @@ def function(
     if path.endswith(".floatx") and not arguments:
         return {"const": "float32"}
     if path.endswith((".constant", ".convert_to_tensor")) and len(arguments) == 1 and not named:
-        return arguments[0]
+        return tensor_of(arguments[0])
     if path == "slice" and not named:
         start = [] if len(arguments) > 1 else [{"const": None}]
         return {"slice": [*start, *arguments, {"const": None}][:3]}
@@ -114,7 +114,37 @@ def tensorflow_call(
     window = named.get("window_fn", {}).get("const")
     if isinstance(window, str) and window not in tensorflow_functions.WINDOWS:
         raise NotRecognizedError(f"its window_fn {window!r} is not stored in the file")
+    if name.endswith("nn.embedding_lookup"):
+        arguments, named = _with_one_table(arguments, named)
     return {"tensorflow": name, "args": list(arguments), "named": dict(named)}
+
+
+def tensor_of(expression: Expression) -> Expression:
+    """Return the expression, marked as one tensor if it is a list of numbers or of lists."""
+    return {**expression, "tensor": True} if "tuple" in expression else expression
+
+
+def _with_one_table(
+    arguments: Sequence[Expression], named: Mapping[str, Expression]
+) -> tuple[list[Expression], dict[str, Expression]]:
+    """Return the arguments of ``tf.nn.embedding_lookup`` with its table as the first.
+
+    Raises :class:`NotRecognizedError` for a list or tuple: its elements are tables if it is a list
+    and rows if it is a tuple, and a file does not distinguish the two.
+    """
+    others = {key: value for key, value in named.items() if key != "params"}
+    given = [named["params"], *arguments] if "params" in named else arguments
+    if not given:
+        raise NotRecognizedError("it has no table")
+    [table, *positional] = given
+    if "tuple" not in table or "tensor" in table:
+        return [table, *positional], others
+    if len(table["tuple"]) != 1:
+        raise NotRecognizedError(
+            "its table is a list or a tuple, which the file does not distinguish: TensorFlow reads "
+            "the elements of a list as several tables, those of a tuple as rows of one"
+        )
+    return [table["tuple"][0], *positional], others
 
 
 def _bind(

@@ -136,7 +136,7 @@ def call(path: str, arguments: Sequence[Any], named: Mapping[str, Any]) -> Any:
         named = {**named, "window_fn": getattr(tf.signal, named["window_fn"])}
     values = [_as_list(value) for value in arguments]
     if path.endswith(_WITH_TABLE):
-        # A list would be one of tables.
+        # Lists of several tables are refused before; TensorFlow would take a list as one.
         values[0] = tf.convert_to_tensor(values[0])
     named = {
         key: tf.as_dtype(value) if key in _DTYPES and isinstance(value, str) else value

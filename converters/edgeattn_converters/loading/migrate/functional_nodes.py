@@ -54,13 +54,15 @@ class LayerTable:
             names[name] = rename(name)
         return cls(names, models, major)
 
-    def calls(self, stored: Sequence[Any]) -> list[dict[str, Any]]:
+    def calls(self, item: Config) -> list[dict[str, Any]]:
         """Return the calls of one layer, each as ``{"args": [...], "kwargs": {...}}``."""
+        # Keras 2 stores the first argument of functions as it is, that of other layers as a list.
+        is_function = item.get("class_name") == "TFOpLambda"
         calls = [
             self._keras3_call(node)
             if isinstance(node, Mapping) and "args" in node
-            else self._keras2_call(node)
-            for node in stored
+            else self._keras2_call(node, is_function=is_function)
+            for node in item.get("inbound_nodes") or []
         ]
         return [call for call in calls if call["args"] or call["kwargs"]]
 
@@ -96,7 +98,7 @@ class LayerTable:
             return tensor(self._name(name), index, position, like=value["config"])
         return {key: self._renamed(item) for key, item in value.items()}
 
-    def _keras2_call(self, node: Any) -> dict[str, Any]:
+    def _keras2_call(self, node: Any, *, is_function: bool) -> dict[str, Any]:
         """Convert a call of Keras 1 or 2: a list of references, each with keyword arguments."""
         kwargs: dict[str, Any] = {}
         if isinstance(node, Mapping):
@@ -110,10 +112,13 @@ class LayerTable:
                 hint=_SAVE_AGAIN,
             )
         if _is_reference(node):
-            node = [node]
+            argument = self._argument(node, kwargs)
+            is_constant = is_function and isinstance(argument, list)
+            return {"args": [constant_tensor(argument) if is_constant else argument],
+                    "kwargs": kwargs}  # fmt: skip
         args = [self._argument(item, kwargs) for item in node]
         # One list in the list is an argument with two axes, such as the constant [[1.0, 2.0]].
-        is_single = len(node) == 1 and _is_reference(node[0])
+        is_single = len(node) == 1 and _is_reference(node[0]) and not is_function
         return {"args": [args[0] if is_single else args], "kwargs": kwargs}
 
     def _argument(self, item: Any, kwargs: dict[str, Any]) -> Any:
@@ -191,6 +196,11 @@ def tensor(name: str, index: int, position: int, *, like: Config | None = None) 
         "config": {"shape": source.get("shape"), "dtype": source.get("dtype"),
                    "keras_history": [name, index, position]},
     }  # fmt: skip
+
+
+def constant_tensor(value: Any) -> dict[str, Any]:
+    """Return an array or a tensor that was an argument: a list would be several tensors."""
+    return {"class_name": "__tensor__", "config": {"value": value}}
 
 
 def is_tensor(value: Any) -> bool:

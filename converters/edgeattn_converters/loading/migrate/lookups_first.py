@@ -240,7 +240,7 @@ def _is_move(expression: Config) -> bool:
 
 def _depends_on_values(expression: Any) -> bool:
     if isinstance(expression, Mapping):
-        computes = not expression.keys() <= {"const", "tuple", "slice", "ellipsis"}
+        computes = not expression.keys() <= {"const", "tuple", "tensor", "slice", "ellipsis"}
         return computes or any(map(_depends_on_values, expression.values()))
     return isinstance(expression, list) and any(map(_depends_on_values, expression))
 

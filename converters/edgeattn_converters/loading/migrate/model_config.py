@@ -100,9 +100,7 @@ def _functional(stored: Config, ctx: Context) -> dict[str, Any]:
     table = functional_nodes.LayerTable.of(
         config["layers"], rename=rename, models=models, major=ctx.major
     )
-    stored_calls = [
-        (item, table.calls(item.get("inbound_nodes") or [])) for item in config["layers"]
-    ]
+    stored_calls = [(item, table.calls(item)) for item in config["layers"]]
     names = [rename(layer_name(item)) for item in config["layers"]]
     outputs = table.endpoints(config["output_layers"])
     stored_calls = tensorflow_layers.without_losses(stored_calls, names, outputs)

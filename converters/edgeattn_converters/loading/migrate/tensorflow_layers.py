@@ -214,6 +214,8 @@ def _value(value: Any, tensors: list[Any], shapes: ShapeCalls) -> Expression:
     if isinstance(value, Mapping) and set(value) == {"start", "stop", "step"}:
         parts = ("start", "stop", "step")
         return {"slice": [_value(value[key], tensors, shapes) for key in parts]}
+    if isinstance(value, Mapping) and value.get("class_name") == "__tensor__":
+        return expressions.tensor_of(_value(value["config"]["value"], tensors, shapes))
     if isinstance(value, Mapping):
         inner = value.get("config") or value.get("items") or value.get("value")
         if value.get("class_name") == "__tuple__" and isinstance(inner, list):
