@@ -52,7 +52,6 @@ OF_SHAPES: Mapping[str, Callable[[Any], Any]] = {
     "rank": lambda i: i.x * tf.cast(tf.rank(i.x), tf.float32),
     "size": lambda i: i.x / tf.cast(tf.size(i.x[0]), tf.float32),
     "shape_n": lambda i: i.x * tf.cast(tf.shape_n([i.x, i.y])[0][1], tf.float32),
-    "meshgrid": lambda i: tf.meshgrid(i.x[0, 0], i.x[0, :, 0])[0] + i.x,
     "tile by a shape": lambda i: tf.tile(i.x[:, :1], [1, tf.shape(i.x)[1], 1]) + i.x,
     "switch": lambda i: tf.tile(
         i.x[:, :1], tf.where(tf.shape(i.x) > tf.shape(i.x[:, :1]), tf.shape(i.x), [1, 1, 1])

@@ -102,6 +102,18 @@ def test_several_tables_are_refused(call: Callable[[Any], Any], tmp_path: Path) 
         load_model(audit_file(path))
 
 
+def test_a_grid_of_which_the_file_has_one_tensor_is_refused(tmp_path: Path) -> None:
+    """tf_keras loads the file and computes a grid of one axis."""
+    inputs = tf_keras.Input((6, 4))
+    model = tf_keras.Model(inputs, tf.meshgrid(inputs[0, 0], inputs[0, :, 0])[0])
+    path = tmp_path / "model.h5"
+    model.save(path)
+    assert model.output_shape == (6, 4)
+    assert tf_keras.models.load_model(path).output_shape == (4,)
+    with pytest.raises(UnsupportedModelError, match="only the first of its tensors"):
+        load_model(audit_file(path))
+
+
 def test_files_of_lists_and_tuples_are_equal() -> None:
     configs, shapes = [], []
     for name in ("list", "tuple"):

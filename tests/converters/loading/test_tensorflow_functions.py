@@ -28,6 +28,7 @@ from edgeattn_converters.loading.load import load_model
 # tf_keras has them in Lambda layers only.
 IN_LAMBDAS = {
     "einsum",
+    "meshgrid",
     *(f"signal.{kind}{axes}" for kind in ("rfft", "irfft") for axes in ("", "2d", "3d")),
 }
 # Names that other versions of tf.keras store, and what they are in NumPy.
@@ -182,6 +183,7 @@ def test_other_names_in_lambda_layers(tmp_path: Path) -> None:
         layers.Lambda(lambda x: tf.einsum("bij,bkj->bik", x, x))(inputs),
         layers.Lambda(lambda t: tf.einsum("...ij,...kj->...ik", t[0], t[1]))([inputs, inputs]),
         layers.Lambda(lambda x: tf.linalg.einsum("bij->bji", x))(inputs),
+        layers.Lambda(lambda x: tf.meshgrid(x[0, 0], x[0, :, 0])[1])(inputs),
         layers.Lambda(lambda x: tf.linalg.norm(x, axis=-1, keepdims=True))(inputs),
         layers.Lambda(lambda x: tf.nn.top_k(x, 2)[0])(inputs),
         layers.Lambda(lambda x: tf.add_n([x, tf.sinh(x), tf.atan2(x, x + 3.0)]))(inputs),

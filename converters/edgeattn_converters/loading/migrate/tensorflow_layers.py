@@ -22,7 +22,7 @@ from edgeattn_converters.loading.migrate.lambda_layers import expression_layer
 _CLASSES = frozenset({"TFOpLambda", "SlicingOpLambda", "TensorFlowOpLayer"})
 # Keras 2 stored only the first argument of functions such as ``tf.einsum``, the equation.
 _WITHOUT_TENSORS = (
-    "Neither Keras 2 nor tf_keras can load such a file. Build the model again in the program that "
+    "Keras 2 and tf_keras cannot restore them either. Build the model again in the program that "
     "saved it, load the weights, and save a folder: model.load_weights(FILE); model.save('model'). "
     "Then convert the folder, which contains the graph."
 )
@@ -177,6 +177,9 @@ def _call_expression(
     A call that computes with shapes calls TensorFlow itself, which accepts tuples as tensors.
     """
     path = _path(config)
+    if path.endswith("meshgrid"):
+        # Keras 2 stores no further ones, and loads a call of one tensor with another result.
+        raise _MissingTensorsError("the file contains only the first of its tensors")
     if not path:
         first = call["args"][0]
         values = first if isinstance(first, list) else [first]
