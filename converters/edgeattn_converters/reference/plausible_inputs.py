@@ -231,7 +231,10 @@ def _one_hot(generator: np.random.Generator, shape: tuple[int, ...]) -> Array:
     """One-hot vectors along the last axis; zeros and ones if it has a single feature."""
     if not shape or shape[-1] == 1:
         return generator.integers(0, 2, size=shape)
-    return np.eye(shape[-1])[generator.integers(0, shape[-1], size=shape[:-1])]
+    places = generator.integers(0, shape[-1], size=shape[:-1])
+    values = np.zeros(shape)
+    np.put_along_axis(values, places[..., None], 1.0, axis=-1)
+    return values
 
 
 def _sparse(generator: np.random.Generator, shape: tuple[int, ...]) -> Array:
