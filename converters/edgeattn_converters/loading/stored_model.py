@@ -40,6 +40,7 @@ from edgeattn_converters.loading.migrate import (
 )
 from edgeattn_converters.loading.migrate.context import Context, missing_error
 from edgeattn_converters.loading.unsaved_variables import unsaved_notes
+from edgeattn_converters.loading.weights.assignment import MISMATCH
 from edgeattn_converters.loading.weights.weights_file import WeightsFile, open_weights
 
 
@@ -66,7 +67,7 @@ def load_stored(file: ModelFile, stored: Config, request: LoadRequest) -> Loaded
             try:
                 weights.assign(model, stored, major=ctx.era, backend=file.backend)
             except UnsupportedModelError as error:
-                raise subclassed.explained(model, error) from error
+                raise _explained(model, error, request) from error
 
             def rebuild() -> Any:
                 reset_names()
@@ -96,6 +97,21 @@ def load_stored(file: ModelFile, stored: Config, request: LoadRequest) -> Loaded
         if weights.is_listed:
             ctx.notes.extend(compare_with_signature(file, stored, model, request.time_steps))
     return LoadedModel(file, model, tuple(ctx.notes), tuple(ctx.stateful), removed)
+
+
+def _explained(
+    model: Any, error: UnsupportedModelError, request: LoadRequest
+) -> UnsupportedModelError:
+    """Return an error about weights with its cause, if that is known."""
+    error = subclassed.explained(model, error)
+    if error.hint != MISMATCH or request.time_steps is None:
+        return error
+    # Dense behind Flatten has a weight for every step.
+    return UnsupportedModelError(
+        error.message,
+        hint="Pass the number of steps with which the model was saved: --time-steps N. If it is "
+        "the number that you passed, save the model again: weights and architecture do not match.",
+    )
 
 
 def _build(

@@ -11,6 +11,7 @@ import h5py
 import keras
 import numpy as np
 import pytest
+import tf_keras
 from keras import layers
 
 from edgeattn.bundle.model_digest import digest
@@ -357,6 +358,27 @@ def test_free_time_axis_gets_its_length(tmp_path: Path) -> None:
     loaded = load_model(audit_file(path), time_steps=STEPS)
     assert loaded.model.inputs[0].shape == (None, STEPS, FEATURES)
     assert_same_outputs(loaded, model, random_input(2, STEPS, FEATURES))
+
+
+def test_another_number_of_steps_than_that_of_the_weights(tmp_path: Path) -> None:
+    model = tf_keras.Sequential(
+        [tf_keras.layers.Conv1D(4, 2), tf_keras.layers.Flatten(), tf_keras.layers.Dense(2)]
+    )
+    model.build((None, STEPS, FEATURES))
+    path = tmp_path / "m.h5"
+    model.save(path)
+    with h5py.File(path, "a") as file:  # as older versions save it
+        config = json.loads(file.attrs["model_config"])
+        config["config"]["layers"] = config["config"]["layers"][1:]
+        for layer in config["config"]["layers"]:
+            layer.pop("build_config", None)
+            layer["config"].pop("batch_input_shape", None)
+        file.attrs["model_config"] = json.dumps(config)
+    with pytest.raises(UnsupportedModelError, match="has weights of shape") as error:
+        load_model(audit_file(path), time_steps=STEPS + 1)
+    assert "--time-steps N" in str(error.value.hint)
+    x = random_input(2, STEPS, FEATURES)
+    assert_same_outputs(load_model(audit_file(path), time_steps=STEPS), model, x)
 
 
 def test_other_free_axes_get_their_sizes(tmp_path: Path) -> None:
