@@ -22,6 +22,11 @@ if TYPE_CHECKING:
     from edgeattn_converters import Conversion
 
 
+def _saved_by(version: str | None) -> str:
+    """A graph without layers may be of TensorFlow alone."""
+    return "without a Keras version" if version is None else f"saved by Keras {version}"
+
+
 def conversion_lines(conversion: Conversion, *, verbose: bool) -> Iterator[str]:
     from edgeattn.api.convert import recommendation_of
     from edgeattn.bundle.dequantized import NOT_COVERED, dequantized_note
@@ -30,8 +35,7 @@ def conversion_lines(conversion: Conversion, *, verbose: bool) -> Iterator[str]:
     model, reference, reports = manifest.model, manifest.reference, conversion.report.artifacts
     yield (
         f"{model['file']}: {counted(model['parameters'], 'parameter')}, "
-        f"{output.size(model['bytes'])}, "
-        f"saved by Keras {model['keras_version'] or 'of an unknown version'}"
+        f"{output.size(model['bytes'])}, {_saved_by(model['keras_version'])}"
     )
     yield from (styled_line(f"note: {note}") for note in model["notes"])
     yield from ("", _table(conversion), "")

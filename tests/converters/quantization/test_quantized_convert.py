@@ -175,6 +175,9 @@ def test_schemes_that_a_format_cannot_achieve(recurrence_alone: Path, tmp_path: 
     assert result.exit_code == 0
     table = "\n".join(conversion_lines(result, verbose=False))
     assert re.search(r"not achieved +onnx +int8 ", table)
+    assert f"saved by Keras {keras.__version__}" in table.splitlines()[0]
+    result.bundle.manifest.model["keras_version"] = None  # as of a graph of TensorFlow
+    assert next(conversion_lines(result, verbose=False)).endswith(", without a Keras version")
 
 
 def test_a_scheme_requested_by_name_must_be_achieved(
