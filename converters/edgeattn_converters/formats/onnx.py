@@ -14,7 +14,12 @@ from edgeattn.tensors import Specs, Tensors
 from edgeattn_converters.formats import ConvertedFile
 from edgeattn_converters.formats.missing_operators import advice, with_layers
 from edgeattn_converters.graphs.onnx_file import convert_opset, free_dimensions
-from edgeattn_converters.lowering import missing_operations, narrow_integers, whole_numbers
+from edgeattn_converters.lowering import (
+    missing_operations,
+    narrow_integers,
+    scatter_handlers,
+    whole_numbers,
+)
 from edgeattn_converters.lowering.attention import lower_attention, lower_keras_attention
 from edgeattn_converters.lowering.call_replacement import Lowering, all_layers, lowered
 from edgeattn_converters.lowering.complex_numbers import complex_as_pairs
@@ -239,7 +244,11 @@ def _to_onnx(traced: Traced, placeholders: Placeholders, opset: int) -> Any:
         written = tfonnx.process_tf_graph(
             graph,
             opset=opset,
-            custom_op_handlers={**operation_handlers(), **placeholders.handlers()},
+            custom_op_handlers={
+                **operation_handlers(),
+                **placeholders.handlers(),
+                **scatter_handlers.handlers(opset),
+            },
             input_names=inputs,
             output_names=outputs,
         )
