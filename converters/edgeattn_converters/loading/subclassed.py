@@ -6,7 +6,8 @@ Keras stores the shapes with which such a model was built; samples have shapes a
 import ast
 import inspect
 import textwrap
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ from edgeattn_converters.loading.fixed_time_axis import TimeSteps, length_of, wi
 _DTYPES = ("float32", "int32")
 # The array of labels in a file of samples.
 LABELS = "y"
+# The keys and indices that lead to one input in nested dicts and lists.
+InputPath = tuple[str | int, ...]
 NO_SHAPE = "Pass samples, which have the shapes of the inputs, to convert: --samples FILE.npz"
 
 
@@ -56,16 +59,59 @@ def with_build_config(stored: Config, samples: Mapping[str, Any]) -> Config:
 
 
 def _free_batch(shape: Any) -> Any:
-    """Return a shape, or the shapes in a list or dict, with a free batch axis."""
-    if isinstance(shape, Mapping):
-        return {key: _free_batch(item) for key, item in shape.items()}
-    if not _is_shape(shape):
-        return [_free_batch(item) for item in shape]
-    return [None, *shape[1:]]
+    """Return a shape, or the shapes in lists and dicts, with a free batch axis."""
+    return _mapped(lambda axes, _: [None, *axes[1:]], shape)
 
 
 def _is_shape(value: Any) -> bool:
-    return all(size is None or isinstance(size, int) for size in value)
+    return not isinstance(value, Mapping) and all(
+        size is None or isinstance(size, int) for size in value
+    )
+
+
+def _mapped(function: Callable[[Any, InputPath], Any], shape: Any, path: InputPath = ()) -> Any:
+    """Return the structure of ``shape`` with ``function(axes, path)`` in place of each shape."""
+    if isinstance(shape, Mapping):
+        return {key: _mapped(function, item, (*path, key)) for key, item in shape.items()}
+    if not _is_shape(shape):
+        return [_mapped(function, item, (*path, k)) for k, item in enumerate(shape)]
+    return function(shape, path)
+
+
+def _paths(shape: Any) -> list[InputPath]:
+    paths: list[InputPath] = []
+    _mapped(lambda _, path: paths.append(path), shape)
+    return paths
+
+
+def _names(shape: Any) -> dict[InputPath, str]:
+    """Return the name of each input: its innermost key, or all keys if two inputs have this one.
+
+    Keras accepts no slash in names. Raises :class:`UnsupportedModelError` if two are still equal.
+    """
+    short = {path: _joined(_from_last_key(path)) for path in _paths(shape)}
+    count = Counter(short.values())
+    names = {path: name if count[name] == 1 else _joined(path) for path, name in short.items()}
+    equal = [name for name, number in Counter(names.values()).items() if number > 1]
+    if equal:
+        raise UnsupportedModelError(
+            f"Two inputs in nested dicts or lists would both have the name {equal[0]!r}.",
+            hint="Rename the keys of the inputs, or pass the inputs in a flat dict, and save the "
+            "model again.",
+        )
+    return names
+
+
+def _from_last_key(path: InputPath) -> InputPath:
+    last = max((k for k, part in enumerate(path) if isinstance(part, str)), default=0)
+    return path[last:]
+
+
+def _joined(path: InputPath) -> str:
+    if not path:
+        return "inputs"
+    parts = path if isinstance(path[0], str) else ("input", *path)
+    return "_".join(map(str, parts))
 
 
 def as_functional(
@@ -231,15 +277,16 @@ def explained(model: Any, error: UnsupportedModelError) -> UnsupportedModelError
 
 
 def _with_time_steps(shape: Any, time_steps: TimeSteps | None) -> Any:
-    if isinstance(shape, Mapping):
-        return {
-            key: _with_time_steps(item, length_of(time_steps, key)) for key, item in shape.items()
-        }
-    if not _is_shape(shape):
-        return [_with_time_steps(item, time_steps) for item in shape]
-    if isinstance(time_steps, Mapping) and len(time_steps) == 1:
-        time_steps = next(iter(time_steps.values()))  # the only input, whatever its name
-    return with_sizes(shape, length_of(time_steps, None))
+    names = _names(shape)
+
+    def with_steps(axes: Any, path: InputPath) -> Any:
+        has_key = any(isinstance(part, str) for part in path)
+        if not has_key and isinstance(time_steps, Mapping) and len(time_steps) == 1:
+            # the only input, whatever its name
+            return with_sizes(axes, next(iter(time_steps.values())))
+        return with_sizes(axes, length_of(time_steps, names[path] if has_key else None))
+
+    return _mapped(with_steps, shape)
 
 
 def _is_free(shape: Any) -> bool:
@@ -276,9 +323,8 @@ def _inputs(shape: Any, known: Mapping[str, str], dtype: str) -> Any:
         kind = "float32" if kind.startswith("float") else kind
         return keras.Input(batch_shape=tuple(axes), dtype=kind, name=name)
 
-    if isinstance(shape, Mapping):
-        return {key: tensor(axes, key) for key, axes in shape.items()}
-    if _is_shape(shape):
-        return tensor(shape, next(iter(known)) if len(known) == 1 else "inputs")
-    names = list(known) if len(known) == len(shape) else [f"input_{k}" for k in range(len(shape))]
-    return [tensor(axes, name) for axes, name in zip(shape, names, strict=True)]
+    names = _names(shape)
+    if not isinstance(shape, Mapping) and all(len(path) <= 1 for path in names):
+        # One input, or a flat list: the samples are in its order.
+        names = dict(zip(names, known, strict=True)) if len(known) == len(names) else names
+    return _mapped(lambda axes, path: tensor(axes, names[path]), shape)

@@ -263,6 +263,9 @@ def _replaced(endpoints: Any, inputs_of: Callable[[str], list[str]]) -> Any:
     if isinstance(endpoints, Mapping):
         result: dict[str, Any] = {}
         for key, item in endpoints.items():
+            if not is_endpoint(item):
+                result[key] = _replaced(item, inputs_of)
+                continue
             names = inputs_of(item[0])
             result |= {key if len(names) == 1 else name: [name, *item[1:]] for name in names}
         return result
