@@ -8,7 +8,7 @@ passes it to layers with one tensor only, also instead of None.
 import contextlib
 import functools
 import inspect
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 from unittest import mock
 
@@ -16,12 +16,15 @@ from edgeattn_converters.loading.keras_tensors import is_keras_tensor, keras_ten
 from edgeattn_converters.loading.own_classes import is_own_class
 
 _MARK = "_passes_masks_as_in_keras_2"
+# Of the calls of classes of the user that are running.
+_own_calls: list[None] = []
 
 
 @contextlib.contextmanager
 def passed() -> Iterator[None]:
     """Call layers with the masks of Keras 2."""
     import keras
+    from keras.src.models import functional
 
     from edgeattn_converters.loading import masks_over_time
 
@@ -39,8 +42,26 @@ def passed() -> Iterator[None]:
             return of_keras(layer, *args, **kwargs)
 
     setattr(call, _MARK, True)
-    with mock.patch.object(keras.layers.Layer, "__call__", call):
+    with (
+        mock.patch.object(keras.layers.Layer, "__call__", call),
+        mock.patch.object(functional, "operation_fn", _repeated(functional.operation_fn)),
+    ):
         yield
+
+
+def _repeated(of_keras: Callable[..., Any]) -> Callable[..., Any]:
+    """How a functional model repeats a call, without the masks that its inputs did not have when
+    it was built: they may have masks now."""
+
+    def operation_fn(operation: Any, **context: Any) -> Any:
+        call = of_keras(operation, **context)
+        return lambda *args, **kwargs: call(*args, **_without_none(kwargs))
+
+    return operation_fn
+
+
+def _without_none(kwargs: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in kwargs.items() if key != "mask" or value is not None}
 
 
 @contextlib.contextmanager
@@ -74,10 +95,16 @@ def pass_masks(cls: Any) -> None:
         return
 
     def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
-        with passed():
-            if own is not None:
-                return own(layer, *args, **kwargs)
-            return super(cls, layer).__call__(*args, **kwargs)
+        if not _own_calls:
+            kwargs = _without_none(kwargs)  # of a functional model, see _repeated
+        _own_calls.append(None)
+        try:
+            with passed():
+                if own is not None:
+                    return own(layer, *args, **kwargs)
+                return super(cls, layer).__call__(*args, **kwargs)
+        finally:
+            _own_calls.pop()
 
     setattr(call, _MARK, True)
     cls.__call__ = call

@@ -52,6 +52,21 @@ class Product(layers.Layer):
 
     def call(self, x):
         return self.pool(self.multiply([x, self.mask(tf.where(x > 0.0, x, 0.5))]))
+
+class Pool(layers.Layer):
+    def call(self, x, mask=None):
+        weights = tf.ones_like(x[..., :1]) if mask is None else tf.cast(mask, x.dtype)[..., None]
+        return tf.reduce_sum(x * weights, axis=1)
+
+class Models(layers.Layer):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        x, y = layers.Input((5, 4)), layers.Input((5, 4))
+        self.last = tf.keras.Model(x, layers.GRU(4)(x))
+        self.pool = tf.keras.Model(y, Pool()(y))
+
+    def call(self, x):
+        return self.last(x) + self.pool(x)
 """
 TOKENS = np.array([[3, 1, 4, 0, 0], [1, 5, 2, 6, 5], [7, 0, 0, 0, 0]], "int32")
 OUTPUTS = {
@@ -59,12 +74,14 @@ OUTPUTS = {
     "attention before a GRU": ("Twice",),
     "sum with a tensor without a mask": ("Sum",),
     "product of two masks": ("Product",),
+    "models inside a class": ("Models",),
 }
 
 
 def classes_of_tf_keras() -> dict[str, Any]:
     program: dict[str, Any] = {}
     source = CLASSES.replace("from tensorflow.keras import", "from tf_keras import")
+    source = f"import tf_keras\n{source.replace('tf.keras.', 'tf_keras.')}"
     exec(source, program)
     return program
 
@@ -84,6 +101,22 @@ def test_classes_in_a_file_of_tf_keras(name: str, tmp_path: Path) -> None:
     for layer in OUTPUTS[name]:
         x = classes[layer]()(x)
     model = tf_keras.Model(tokens, x)
+    set_random(model)
+    model.save(tmp_path / "m.h5")
+    (tmp_path / "classes.py").write_text(CLASSES)
+    loaded = load_model(audit_file(tmp_path / "m.h5"), custom_objects=tmp_path / "classes.py")
+    np.testing.assert_allclose(loaded.model(TOKENS), model(TOKENS), rtol=1e-4, atol=1e-5)
+
+
+def test_a_class_in_a_model_that_was_built_without_masks(tmp_path: Path) -> None:
+    """The nested model is called with masks that its own Input does not have."""
+    import tf_keras
+
+    pool = classes_of_tf_keras()["Pool"]
+    tokens, x = tf_keras.Input((5,), dtype="int32"), tf_keras.Input((5, 4))
+    nested = tf_keras.Model(x, tf_keras.layers.Dense(2)(pool()(x)))
+    words = tf_keras.layers.Embedding(9, 4, mask_zero=True)(tokens)
+    model = tf_keras.Model(tokens, nested(words))
     set_random(model)
     model.save(tmp_path / "m.h5")
     (tmp_path / "classes.py").write_text(CLASSES)
