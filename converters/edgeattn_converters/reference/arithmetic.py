@@ -16,8 +16,8 @@ from typing import Any
 
 from edgeattn.tensors import Tensors
 from edgeattn_converters.graphs.operation_creation import Creation, created_by
-from edgeattn_converters.reference.traced_values import traced_values
-from edgeattn_converters.tracing.trace import Interface, trace
+from edgeattn_converters.reference.traced_values import changed_function
+from edgeattn_converters.tracing.trace import Interface
 
 # Operations whose results are rounded.
 _ROUNDED = frozenset(
@@ -46,20 +46,9 @@ def rounded_function(
     import tensorflow as tf
 
     seed = tf.Variable(0, dtype=tf.int32, trainable=False)
-    traced = trace(
-        model,
-        interface,
-        batch=None,
-        attention=attention,
-        freeze=False,
-        lowering=lambda: _rounded_results(seed),
+    return changed_function(
+        model, interface, seed, _rounded_results, attention=attention, alone=alone
     )
-
-    def run(inputs: Tensors, number: int) -> Tensors:
-        seed.assign(number)
-        return traced_values(traced, inputs, 1 if alone else None)
-
-    return run
 
 
 @contextlib.contextmanager

@@ -11,8 +11,8 @@ from typing import Any
 
 from edgeattn.tensors import Tensors
 from edgeattn_converters.graphs.operation_creation import Creation, created_by
-from edgeattn_converters.reference.traced_values import traced_values
-from edgeattn_converters.tracing.trace import Interface, trace
+from edgeattn_converters.reference.traced_values import changed_function
+from edgeattn_converters.tracing.trace import Interface
 
 _AVERAGES = frozenset({"Mean", "Sum"})
 
@@ -27,20 +27,9 @@ def shifted_means(
     import tensorflow as tf
 
     share = tf.Variable(0.0, trainable=False)
-    traced = trace(
-        model,
-        interface,
-        batch=None,
-        attention=attention,
-        freeze=False,
-        lowering=lambda: _changed_averages(share),
+    return changed_function(
+        model, interface, share, _changed_averages, attention=attention, alone=alone
     )
-
-    def run(inputs: Tensors, value: float) -> Tensors:
-        share.assign(value)
-        return traced_values(traced, inputs, 1 if alone else None)
-
-    return run
 
 
 @contextlib.contextmanager

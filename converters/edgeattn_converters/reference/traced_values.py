@@ -1,7 +1,8 @@
 """Values of a traced model, and whether those of a sample depend on the others of its batch."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -9,7 +10,7 @@ from edgeattn.errors import UnsupportedModelError
 from edgeattn.metrics.limits import LIMITS
 from edgeattn.printable import counted
 from edgeattn.tensors import Array, Tensors
-from edgeattn_converters.tracing.trace import Traced
+from edgeattn_converters.tracing.trace import Interface, Traced, trace
 
 # Rows in the batch, and how many of them are computed alone too.
 _ROWS, _ALONE = 16, 4
@@ -30,6 +31,36 @@ def traced_values(traced: Traced, inputs: Tensors, batch_size: int | None = None
     if len(parts) == 1:
         return dict(zip(names, parts[0], strict=True))
     return {name: np.concatenate([part[k] for part in parts]) for k, name in enumerate(names)}
+
+
+def changed_function(
+    model: Any,
+    interface: Interface,
+    change: Any,
+    changed: Callable[[Any], contextlib.AbstractContextManager[None]],
+    *,
+    attention: bool,
+    alone: bool,
+) -> Callable[[Tensors, float], Tensors]:
+    """Outputs and maps of a model from inputs and a value of the variable ``change``.
+
+    Within the context ``changed(change)``, operations are created that depend on the variable. If
+    ``alone``, no sample is in a batch with others.
+    """
+    traced = trace(
+        model,
+        interface,
+        batch=None,
+        attention=attention,
+        freeze=False,
+        lowering=lambda: changed(change),
+    )
+
+    def run(inputs: Tensors, value: float) -> Tensors:
+        change.assign(value)
+        return traced_values(traced, inputs, 1 if alone else None)
+
+    return run
 
 
 def _parts(traced: Traced, inputs: Tensors, batch_size: int) -> Iterator[list[Array]]:
