@@ -65,12 +65,17 @@ CALLS: Mapping[str, Callable[[Any], Any]] = {
 }
 
 
-@pytest.mark.parametrize("call", CALLS.values(), ids=list(CALLS))
-def test_constants_keep_their_axes(call: Callable[[Any], Any], tmp_path: Path) -> None:
+def _saved(call: Callable[[Any], Any], folder: Path) -> tuple[Any, Path]:
     inputs = tf_keras.Input((6, 4))
     model = tf_keras.Model(inputs, call(inputs))
-    path = tmp_path / "model.h5"
+    path = folder / "model.h5"
     model.save(path)
+    return model, path
+
+
+@pytest.mark.parametrize("call", CALLS.values(), ids=list(CALLS))
+def test_constants_keep_their_axes(call: Callable[[Any], Any], tmp_path: Path) -> None:
+    model, path = _saved(call, tmp_path)
     x = np.random.default_rng(0).normal(size=(3, 6, 4)).astype("float32")
     expected = np.asarray(model(x))
     actual = np.asarray(load_model(audit_file(path)).model(x))
@@ -94,20 +99,14 @@ TABLES: Mapping[str, Callable[[Any], Any]] = {
 @pytest.mark.parametrize("call", TABLES.values(), ids=list(TABLES))
 def test_several_tables_are_refused(call: Callable[[Any], Any], tmp_path: Path) -> None:
     """TensorFlow takes a list as several tables and a tuple as one, and their files are equal."""
-    inputs = tf_keras.Input((6, 4))
-    model = tf_keras.Model(inputs, call(inputs))
-    path = tmp_path / "model.h5"
-    model.save(path)
+    _, path = _saved(call, tmp_path)
     with pytest.raises((UnsafeModelError, UnsupportedModelError), match="a list or a tuple"):
         load_model(audit_file(path))
 
 
 def test_a_grid_of_which_the_file_has_one_tensor_is_refused(tmp_path: Path) -> None:
     """tf_keras loads the file and computes a grid of one axis."""
-    inputs = tf_keras.Input((6, 4))
-    model = tf_keras.Model(inputs, tf.meshgrid(inputs[0, 0], inputs[0, :, 0])[0])
-    path = tmp_path / "model.h5"
-    model.save(path)
+    model, path = _saved(lambda x: tf.meshgrid(x[0, 0], x[0, :, 0])[0], tmp_path)
     assert model.output_shape == (6, 4)
     assert tf_keras.models.load_model(path).output_shape == (4,)
     with pytest.raises(UnsupportedModelError, match="only the first of its tensors"):
