@@ -37,14 +37,9 @@ def depends_on(tensor: Any, source: Any) -> bool:
 
 def needed_for(tensors: Sequence[Any]) -> set[str]:
     """The names of the operations on whose values, and not only shapes, ``tensors`` depend."""
-    needed: set[str] = set()
-    waiting = [tensor.op for tensor in tensors]
-    while waiting:
-        operation = waiting.pop()
-        if operation.name not in needed and operation.type not in _SHAPES:
-            needed.add(operation.name)
-            waiting.extend(source.op for source in operation.inputs)
-    return needed
+    return {
+        operation.name for tensor in tensors for operation in operations_behind(tensor, _SHAPES)
+    }
 
 
 def is_mask(tensor: Any, *, of_integers: bool = False) -> bool:
