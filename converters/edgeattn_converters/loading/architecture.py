@@ -95,6 +95,17 @@ def load_weights(file: ModelFile, model: Any, *, in_reverse: bool = False) -> No
         ) from error
 
 
+def fits_in_reverse_only(file: ModelFile, model: Any) -> bool:
+    """Return whether the weights fit a built model as tf_keras stores them only; assigns them."""
+    for in_reverse in (False, True):
+        try:
+            load_weights(file, model, in_reverse=in_reverse)
+        except UnsupportedModelError:
+            continue
+        return in_reverse
+    return False
+
+
 def _reason(error: Exception) -> str:
     """Return the first of the reasons that Keras gives, without the list of all objects."""
     text = " ".join(str(error).split()) or type(error).__name__

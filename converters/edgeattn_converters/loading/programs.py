@@ -15,9 +15,9 @@ from edgeattn_converters.loading import (
     own_layers,
     values_of_build,
 )
-from edgeattn_converters.loading.architecture import function_model
+from edgeattn_converters.loading.architecture import fits_in_reverse_only, function_model
 from edgeattn_converters.loading.audit import ModelFile
-from edgeattn_converters.loading.build import reset_names
+from edgeattn_converters.loading.build import build_sublayers, reset_names
 from edgeattn_converters.loading.legacy_program import Program
 from edgeattn_converters.loading.migrate import built_layers
 from edgeattn_converters.loading.weights import attribute_order, tracking_order
@@ -71,6 +71,9 @@ def run(file: ModelFile, architecture: str, samples: Mapping[str, Any]) -> Built
     if program.may_be_older:
         with open_weights(file) as weights:
             of_tf_keras = attribute_order.is_of_tf_keras(weights.source, built.model)
+        if of_tf_keras is None:
+            build_sublayers(built.model)
+            of_tf_keras = fits_in_reverse_only(file, built.model) or None
         if of_tf_keras:
             return _run_in_keras_2(
                 file, architecture, samples, "Its weights are in groups as in tf_keras"

@@ -111,6 +111,15 @@ def Twice():
         return layers.MultiHeadAttention(2, 3)(x, y)
     return twice
 
+class Alias(layers.Layer):
+    def __init__(self):
+        super().__init__()
+        self.stack = keras.Sequential([layers.GRU(4, return_sequences=True)])
+        self.first = self.stack
+
+    def call(self, x):
+        return self.stack(x)
+
 class Plain(layers.Layer):
     def __init__(self):
         super().__init__()
@@ -210,6 +219,20 @@ def test_masks_that_depend_on_what_saved_the_file_are_reported(name: str, tmp_pa
     reported = [note for note in loaded.notes if "the masks are others in Keras 2" in note]
     assert (error > 1e-3) is bool(reported) is (name in SECOND)
     assert not reported or reported[0].startswith(SECOND[name])
+
+
+@pytest.mark.parametrize("package", only(("keras", "tf_keras"), "tf_keras"))
+def test_a_layer_with_two_attributes_loads_from_the_one_that_its_keras_stores(
+    package: str, tmp_path: Path
+) -> None:
+    model = program_of(package)["of_layers"]("Alias")
+    saved(model, tmp_path / "m.weights.h5")
+    (tmp_path / "program.py").write_text(f"{PROGRAM}\nmodel = of_layers('Alias')\n")
+    loaded = load_model(
+        audit_file(tmp_path / "m.weights.h5"), architecture=f"{tmp_path / 'program.py'}:model"
+    )
+    np.testing.assert_allclose(loaded.model(TOKENS), model(TOKENS), rtol=1e-4, atol=1e-5)
+    assert any("groups as in tf_keras" in note for note in loaded.notes) is (package == "tf_keras")
 
 
 def test_masks_that_cannot_be_compared_are_reported(tmp_path: Path) -> None:
