@@ -1,7 +1,10 @@
 """Signatures of SavedModels with constants instead of variables, and the order of their inputs."""
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from typing import Any
+
+CASE = ("Case", "StatelessCase")
 
 
 def frozen(function: Any) -> Any:
@@ -9,8 +12,21 @@ def frozen(function: Any) -> Any:
     import tensorflow as tf
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-    with tf.init_scope():  # reads the values of variables
+    with tf.init_scope(), _kept_switches():  # reads the values of variables
         return convert_variables_to_constants_v2(function, lower_control_flow=False)
+
+
+@contextlib.contextmanager
+def _kept_switches() -> Iterator[None]:
+    """Keep operations that select one of several branches; TensorFlow keeps only If and While."""
+    from tensorflow.python.framework import convert_to_constants
+
+    original = convert_to_constants._CONTROL_FLOW_OPS
+    convert_to_constants._CONTROL_FLOW_OPS = original | {*CASE}
+    try:
+        yield
+    finally:
+        convert_to_constants._CONTROL_FLOW_OPS = original
 
 
 def arguments_in_order(function: Any, constant: Any, inputs: Mapping[str, Any]) -> list[Any]:

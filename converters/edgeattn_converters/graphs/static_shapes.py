@@ -6,8 +6,9 @@ operations are added once more to the graph that is traced now, whose inputs hav
 TensorFlow then infers the others.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from edgeattn.tensors import Array
@@ -18,7 +19,7 @@ from edgeattn_converters.graphs.known_sizes import (
     shape_after_reshape,
     static_sizes,
 )
-from edgeattn_converters.graphs.signatures import arguments_in_order, frozen
+from edgeattn_converters.graphs.signatures import CASE, arguments_in_order, frozen
 
 LOOPS = ("While", "StatelessWhile")
 _IF = ("If", "StatelessIf")
@@ -94,6 +95,8 @@ class Replay:
         inputs = [self._made(value) for value in inputs]
         if kind in _IF:
             return self._condition(operation, inputs)
+        if kind in CASE:
+            return self._switch(operation, inputs)
         if kind in ("Identity", "StopGradient") and inputs[0].dtype.name == "variant":
             return inputs
         folded = folded_sizes(operation, inputs)
@@ -168,7 +171,7 @@ class Replay:
             lambda *arguments: self._repeat(body, made, arguments, constants),
             made,
         )
-        results = list(results) if isinstance(results, list | tuple) else [results]
+        results = _in_list(results)
         self._know_lists(made, results)
         return results
 
@@ -217,14 +220,27 @@ class Replay:
     def _condition(self, operation: Any, inputs: list[Any]) -> Sequence[Any]:
         import tensorflow as tf
 
-        predicate, *arguments = inputs
-        branches = [function_graph(operation, name) for name in ("then_branch", "else_branch")]
-        then, otherwise = (
-            lambda graph=graph: self.outputs(graph, graph.inputs, arguments, graph.outputs)
-            for graph in branches
-        )
-        results = tf.cond(predicate, then, otherwise)
-        return list(results) if isinstance(results, list | tuple) else [results]
+        names = [operation.get_attr(name).name for name in ("then_branch", "else_branch")]
+        return _in_list(tf.cond(inputs[0], *self._branches(operation, names, inputs[1:])))
+
+    def _switch(self, operation: Any, inputs: list[Any]) -> Sequence[Any]:
+        import tensorflow as tf
+
+        names = [function.name for function in operation.get_attr("branches")]
+        return _in_list(tf.switch_case(inputs[0], self._branches(operation, names, inputs[1:])))
+
+    def _branches(
+        self, operation: Any, names: Sequence[str], arguments: Sequence[Any]
+    ) -> list[Callable[[], list[Any]]]:
+        """Functions that add the functions ``names`` of a condition, called with ``arguments``."""
+        graphs = [_graph_of_function(operation, name) for name in names]
+        return [
+            partial(self.outputs, graph, graph.inputs, arguments, graph.outputs) for graph in graphs
+        ]
+
+
+def _in_list(results: Any) -> list[Any]:
+    return list(results) if isinstance(results, list | tuple) else [results]
 
 
 def _unchanged_constants(body: Any, operands: Sequence[Any]) -> dict[int, Array]:
@@ -247,9 +263,12 @@ def _unchanged_constants(body: Any, operands: Sequence[Any]) -> dict[int, Array]
 
 def function_graph(operation: Any, attribute: str) -> Any:
     """The graph of a function that an operation calls."""
+    return _graph_of_function(operation, operation.get_attr(attribute).name)
+
+
+def _graph_of_function(operation: Any, name: str) -> Any:
     from tensorflow.python.framework.function_def_to_graph import function_def_to_graph
 
-    name = operation.get_attr(attribute).name
     definition = operation.graph._get_function(name).cached_definition
     with operation.graph.as_default():  # where the functions are found that it calls
         return function_def_to_graph(definition, include_library_functions=True)

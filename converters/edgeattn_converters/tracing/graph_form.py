@@ -1,7 +1,7 @@
 """How Keras and TensorFlow write a model down as a graph, while converters trace it."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -50,6 +50,35 @@ def known_branches() -> Iterator[None]:
         yield
     finally:
         conditions.cond = original
+
+
+@contextlib.contextmanager
+def switches_as_conditions() -> Iterator[None]:
+    """Trace ``keras.ops.switch`` and ``tf.switch_case`` as conditions inside each other.
+
+    Neither TFLite nor ONNX has an operator that selects one of several branches.
+    """
+    import tensorflow as tf
+    from tensorflow.python.ops import cond_v2
+
+    original = cond_v2.indexed_case
+
+    def indexed_case(branch_index: Any, branch_fns: Sequence[Any], **_: Any) -> Any:
+        index = tf.convert_to_tensor(branch_index)
+        *before, last = branch_fns  # TensorFlow takes the last branch for any other index, too
+
+        def from_branch(k: int) -> Any:
+            if k == len(before):
+                return last()
+            return tf.cond(tf.equal(index, k), before[k], lambda: from_branch(k + 1))
+
+        return from_branch(0)
+
+    cond_v2.indexed_case = indexed_case
+    try:
+        yield
+    finally:
+        cond_v2.indexed_case = original
 
 
 @contextlib.contextmanager

@@ -28,6 +28,7 @@ from edgeattn_converters.tracing.graph_form import (
     reshapes_of_free_batches,
     sorted_top_k,
     sums_by_shape,
+    switches_as_conditions,
 )
 from edgeattn_converters.tracing.keras_call import call, declared_shapes, named_outputs
 from edgeattn_converters.tracing.specs import has_known_axes, input_specs, output_spec
@@ -283,6 +284,7 @@ def _concrete(
         with context as collect_maps:
             with contextlib.ExitStack() as stack:
                 stack.enter_context(known_branches())
+                stack.enter_context(switches_as_conditions())
                 stack.enter_context(averages_of_known_shape())
                 stack.enter_context(no_argpartition())
                 stack.enter_context(reshapes_of_free_batches())
