@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from edgeattn.tensors import Tensors
-from edgeattn_converters.graphs.operation_creation import Creation, created_by
+from edgeattn_converters.graphs.operation_creation import Creation, created_by, is_copy
 from edgeattn_converters.reference.traced_values import changed_function
 from edgeattn_converters.tracing.trace import Interface
 
@@ -79,7 +79,9 @@ def _rounded_results(seed: Any) -> Iterator[None]:
     ) -> Any:
         nonlocal inside
         operation = create(graph, kind, inputs, *args, **kwargs)
-        if inside or kind not in _ROUNDED or operation.outputs[0].dtype != tf.float32:
+        if inside or is_copy(kwargs) or kind not in _ROUNDED:
+            return operation
+        if operation.outputs[0].dtype != tf.float32:
             return operation
 
         def again(others: list[Any]) -> Any:

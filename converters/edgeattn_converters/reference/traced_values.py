@@ -10,6 +10,8 @@ from edgeattn.errors import UnsupportedModelError
 from edgeattn.metrics.limits import LIMITS
 from edgeattn.printable import counted
 from edgeattn.tensors import Array, Tensors
+from edgeattn_converters.lowering.call_replacement import replaced_calls
+from edgeattn_converters.lowering.plain_layers import lower_signature
 from edgeattn_converters.tracing.trace import Interface, Traced, trace
 
 # Rows in the batch, and how many of them are computed alone too.
@@ -47,13 +49,15 @@ def changed_function(
     Within the context ``changed(change)``, operations are created that depend on the variable. If
     ``alone``, no sample is in a batch with others.
     """
+
+    @contextlib.contextmanager
+    def lowering() -> Iterator[None]:
+        # The operations of a SavedModel are otherwise in a function, and not created again.
+        with replaced_calls(model, lower_signature), changed(change):
+            yield
+
     traced = trace(
-        model,
-        interface,
-        batch=None,
-        attention=attention,
-        freeze=False,
-        lowering=lambda: changed(change),
+        model, interface, batch=None, attention=attention, freeze=False, lowering=lowering
     )
 
     def run(inputs: Tensors, value: float) -> Tensors:

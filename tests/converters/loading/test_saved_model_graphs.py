@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,9 @@ from edgeattn_converters.formats import onnx, tflite
 from edgeattn_converters.loading.audit import audit_file
 from edgeattn_converters.loading.load import load_model
 from edgeattn_converters.recipes import recipe_for
+from edgeattn_converters.reference.arithmetic import rounded_function
 from edgeattn_converters.reference.keras_outputs import keras_function, predict
+from edgeattn_converters.reference.shifted_means import shifted_means
 from edgeattn_converters.tracing.trace import interface_of
 
 STEPS, FEATURES = 5, 3
@@ -423,6 +426,37 @@ def test_plain_tensorflow(tmp_path: Path) -> None:
     outputs = loaded.model({"x": np.eye(3, dtype="float32")})
     np.testing.assert_allclose(outputs["first"], [[1], [2], [3]])
     np.testing.assert_allclose(outputs["second"], [[4], [5], [6]])
+
+
+class Attending(tf.Module):
+    """Sums over the steps of attention, or of the input alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.w = tf.Variable(np.random.default_rng(9).normal(size=(3, 2)).astype("float32"))
+        self.spec = tf.TensorSpec((None, STEPS, FEATURES), name="x")
+
+    def outputs(self, x: Any, *, attend: bool) -> Any:
+        if attend:
+            x = tf.nn.softmax(tf.matmul(x, x, transpose_b=True)) @ x
+        return {"y": tf.reduce_sum(x @ self.w, 1)}
+
+
+@pytest.mark.parametrize("attend", [True, False])
+def test_changed_operations_of_a_graph(attend: bool, tmp_path: Path) -> None:
+    """How far averages and rounding move the outputs of a graph is measured inside it."""
+    module = Attending()
+    module.serve = tf.function(
+        partial(module.outputs, attend=attend), input_signature=[module.spec], autograph=False
+    )
+    model = load_model(audit_file(save(module, tmp_path / "m"))).model
+    interface = interface_of(model)
+    assert len(interface.attention) == attend
+    expected = module.outputs(tf.constant(X), attend=attend)["y"].numpy()
+    larger = shifted_means(model, interface, attention=True)({"x": X}, 0.5)["y"]
+    np.testing.assert_allclose(larger, 1.5 * expected, atol=1e-5)
+    moved = rounded_function(model, interface, attention=True)({"x": X}, 1)["y"] - expected
+    assert 1e-8 < np.abs(moved).max() < 1e-4
 
 
 class ChannelsFirst(Affine):
