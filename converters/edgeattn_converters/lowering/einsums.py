@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from edgeattn_converters.lowering.composed_operations import with_named_axes
+from edgeattn_converters.lowering.constant_operands import is_constant
 
 _Attributes = Mapping[str, Any]
 
@@ -49,6 +50,8 @@ def einsum(*operands: Any, attributes: _Attributes) -> Any:
     one_is_vector = free[0] < free[1] or free[1] < free[0]
     if len(contracted) > 1 and one_is_vector and None not in sizes:
         tensors, simple = _with_joined_axes(tensors, simple, contracted)
+    if len(simple[0]) == 1 and not is_constant(tensors[1], set()):
+        tensors, simple = tensors[::-1], simple[::-1]  # see lowering.vectors
     return None if simple == letters else tf.einsum(f"{','.join(simple)}->{result}", *tensors)
 
 

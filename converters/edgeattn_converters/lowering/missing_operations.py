@@ -25,6 +25,7 @@ from edgeattn_converters.lowering import (
     known_sizes,
     matrices,
     scans,
+    vectors,
 )
 from edgeattn_converters.lowering import composed_operations as composed
 from edgeattn_converters.lowering import reciprocal_roots as roots
@@ -194,10 +195,10 @@ _ROUNDINGS: Mapping[str, _Replacement] = {
     "FakeQuantWithMinMaxVarsPerChannel": fake_quantization.of_tensors,
 }
 _WITH_ATTRIBUTES = frozenset(
-    {*_SEARCHES, *_INTERPOLATIONS, *_VOLUMES, *_SOLUTIONS, *_ROUNDINGS, "Any", "Cast",
-     "CropAndResize", "Cumprod", "CumulativeLogsumexp", "DenseBincount", "Einsum",
-     "ExtractImagePatches", "ImageProjectiveTransformV3", "Mean", "OneHot", "Prod", "StridedSlice",
-     "Sum"}
+    {*_SEARCHES, *_INTERPOLATIONS, *_VOLUMES, *_SOLUTIONS, *_ROUNDINGS, "Any",
+     "BatchMatMulV2", "Cast", "CropAndResize", "Cumprod", "CumulativeLogsumexp", "DenseBincount",
+     "Einsum", "ExtractImagePatches", "ImageProjectiveTransformV3", "MatMul", "Mean", "OneHot",
+     "Prod", "StridedSlice", "Sum"}
 )  # fmt: skip
 Replacements = Mapping[str, _Replacement]
 _BOTH: Replacements = {
@@ -241,6 +242,7 @@ TFLITE: Replacements = {
     "Atan": _atan,
     "Atan2": angles.atan2_for_tflite,
     "Atanh": _atanh,
+    "BatchMatMulV2": vectors.product_of_row,
     "BitwiseAnd": composed.bitwise_and,
     "BitwiseOr": composed.bitwise_or,
     "ClipByValue": composed.clip,
@@ -248,6 +250,7 @@ TFLITE: Replacements = {
     "CropAndResize": crops.crop_and_resize,
     "Einsum": einsums.einsum,
     "LeftShift": composed.left_shift,
+    "MatMul": vectors.product_of_row,
     "MatrixDeterminant": matrices.determinant,
     "MatrixDiagPartV3": diagonals.part,
     "Sinh": _sinh,
