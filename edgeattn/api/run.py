@@ -104,6 +104,7 @@ def run(
     :class:`ArtifactError` if the runtime fails.
     """
     from edgeattn.inference.run import RunOptions, check_target, run_samples, write_outputs
+    from edgeattn.samples.stored_inputs import explaining_stored_inputs
 
     check_positive(threads=threads)
     selection = artifact_selection(formats, schemes)
@@ -115,7 +116,10 @@ def run(
     of_length = fitting_bundle(path, source, selection, other_lengths=True)
     checked = opened(bundle if of_length == path else of_length, require_signature)
     target = optional_path(output)
-    _check_arrays(checked.select(selection.formats, selection.schemes), source, ignore)
+    with explaining_stored_inputs(
+        source, checked.manifest.stored_inputs, front_end=checked.manifest.frontend is not None
+    ):
+        _check_arrays(checked.select(selection.formats, selection.schemes), source, ignore)
     if target is not None:
         check_target(target, force=force)
     result = run_samples(

@@ -21,6 +21,7 @@ from edgeattn.printable import counted
 from edgeattn.samples.files import SampleFile, Samples, open_samples
 from edgeattn.samples.fingerprints import hashes_of, row_hashes
 from edgeattn.samples.labels import LabelSummary, check_labels, label_arrays
+from edgeattn.samples.stored_inputs import explaining_stored_inputs
 from edgeattn.tensors import Array
 
 if TYPE_CHECKING:
@@ -126,10 +127,13 @@ def open_dataset(
     """
     outputs = main_outputs(bundle.manifest.artifacts[0])
     # Any artifact will do: samples have the shapes of the model, not those of a TFLite batch.
-    file, artifact = open_fitting(
-        lambda specs: open_samples(path, specs, outputs=outputs, ignore=ignore),
-        artifacts or bundle.manifest.artifacts[:1],
-    )
+    with explaining_stored_inputs(
+        path, bundle.manifest.stored_inputs, front_end=bundle.manifest.frontend is not None
+    ):
+        file, artifact = open_fitting(
+            lambda specs: open_samples(path, specs, outputs=outputs, ignore=ignore),
+            artifacts or bundle.manifest.artifacts[:1],
+        )
     stamp = _stamp(path)
     arrays = label_arrays((*file.labels, *file.unused), outputs)
     for output, name in arrays.items():

@@ -15,6 +15,7 @@ import zipfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -26,10 +27,15 @@ from edgeattn.samples.labels import TARGETS, unused_arrays
 from edgeattn.samples.states import sample_inputs, with_initial_states
 from edgeattn.tensors import Array, Tensors, TensorSpec
 
-RAW_TEXT = (
-    "Raw text is prepared by the front end: pass it with --raw-samples or --raw-calibration to "
-    "convert, with --raw-data to validate and tune, and as lines to run: --input FILE.txt --stream"
-)
+
+def ways_of_raw(kind: Literal["text", "values"]) -> str:
+    """How a user passes text, or values of several inputs, to the front end."""
+    are, them, suffix = ("is", "it", "txt") if kind == "text" else ("are", "them", "jsonl")
+    return (
+        f"Raw {kind} {are} prepared by the front end: pass {them} with --raw-samples or "
+        "--raw-calibration to convert, with --raw-data to validate and tune, and as lines to run: "
+        f"--input FILE.{suffix} --stream"
+    )
 
 
 @dataclass(frozen=True)
@@ -207,7 +213,7 @@ def _open_npz(
         if is_text and spec.dtype != "string":
             raise SampleError(
                 f"{path}: the array for input {spec.name!r} is text; it takes {spec.dtype}.",
-                hint=RAW_TEXT,
+                hint=ways_of_raw("text"),
             )
     return SampleFile(
         path,
@@ -227,12 +233,12 @@ def _array_name(
     if len(required) == 1 and "x" in members:
         return "x"
     expected = ", ".join(repr(item.name) for item in required)
-    alternative = " or 'x'" if len(required) == 1 else ""
+    alternative = " or 'x'" if len(required) == 1 and spec.name != "x" else ""
     is_text = any(npy_array(path, member).dtype.kind in "US" for member in members.values())
     raise SampleError(
         f"{path} has no array for input {spec.name!r}; its arrays: "
         f"{', '.join(map(repr, members)) or 'none'}.",
-        hint=RAW_TEXT if is_text else f"Name the arrays {expected}{alternative}.",
+        hint=ways_of_raw("text") if is_text else f"Name the arrays {expected}{alternative}.",
     )
 
 

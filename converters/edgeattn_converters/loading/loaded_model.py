@@ -40,7 +40,4 @@ class LoadedModel:
     @property
     def stored_inputs(self) -> dict[str, str]:
         """By the name of an input in place of removed layers, the input ahead of these."""
-        return {
-            name: str(removed.input_layer["config"]["name"])
-            for name, removed in self.preprocessing.items()
-        }
+        return {name: removed.stored_name for name, removed in self.preprocessing.items()}

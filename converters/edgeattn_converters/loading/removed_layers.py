@@ -7,6 +7,7 @@ from typing import Any
 
 from edgeattn.errors import UsageError
 from edgeattn.frontend.description import Step, parse_step
+from edgeattn.samples.stored_inputs import replaced_inputs
 from edgeattn_converters.loading.audit import ModelFile
 from edgeattn_converters.loading.config_inspection import Config, is_model, layer_name
 from edgeattn_converters.loading.migrate.context import safe_name
@@ -53,6 +54,11 @@ class RemovedLayers:
     tables: tuple[Table, ...] | None
     reason: str | None = None
 
+    @property
+    def stored_name(self) -> str:
+        """The name of the input of the stored model."""
+        return str(self.input_layer["config"]["name"])
+
     def steps(self) -> tuple[Step, ...]:
         """The steps; none if a layer has none."""
         return tuple(
@@ -86,7 +92,10 @@ def with_tables(
 
 
 def explained(notes: Sequence[str], removed: Mapping[str, RemovedLayers]) -> list[str]:
-    """``notes``, with what becomes of each removed layer."""
+    """``notes``, with what becomes of each removed layer, and which inputs replace which.
+
+    A single input in place of another one is clear without it.
+    """
     outcomes = {
         f"{layer.path[-1]}: removed ": (
             "The front end of the bundle does that."
@@ -96,10 +105,13 @@ def explained(notes: Sequence[str], removed: Mapping[str, RemovedLayers]) -> lis
         for item in removed.values()
         for layer in item.layers
     }
-    return [
+    with_outcomes = [
         next((f"{note} {text}" for start, text in outcomes.items() if note.startswith(start)), note)
         for note in notes
     ]
+    stored = {name: item.stored_name for name, item in removed.items()}
+    names = replaced_inputs(stored) if len(stored) > 1 else ""
+    return [*with_outcomes, *([names] if names else ())]
 
 
 def _table(layer: Config, vocabulary: list[str] | None, idf_weights: Sequence[float]) -> Table:

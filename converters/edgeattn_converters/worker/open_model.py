@@ -11,6 +11,7 @@ from edgeattn import progress
 from edgeattn.errors import EdgeattnError, SampleError
 from edgeattn.samples import files as sample_files
 from edgeattn.samples.states import sample_inputs
+from edgeattn.samples.stored_inputs import replaced_inputs
 from edgeattn_converters.loading.audit import ModelFile, audit_file
 from edgeattn_converters.loading.load import load_model, load_with_free_time
 from edgeattn_converters.loading.loaded_model import LoadedModel
@@ -106,9 +107,10 @@ def explaining_removed_layers(opened: OpenModel) -> Iterator[None]:
         if not removed:
             raise
         inputs = ", ".join(map(str, sample_inputs(opened.interface.inputs)))
+        names = replaced_inputs(opened.loaded.stored_inputs)
         hint = (
             f"Pass raw inputs with --raw-samples, or what these layers returned for the inputs "
-            f"{inputs}. {' '.join(removed)}"
+            f"{inputs}. {' '.join((*removed, *([f'{names}.'] if names else ())))}"
         )
         raise SampleError(error.message, hint=hint) from error
 

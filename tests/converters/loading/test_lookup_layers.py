@@ -265,6 +265,8 @@ def test_one_stored_input_of_several_lookups_and_of_other_layers(tmp_path: Path)
         assert renamed is not None
         assert renamed.is_raw
         assert set(renamed.arrays) == names
+        if build is two_lookups:
+            assert loaded.notes[-1] == "'hashed' and 'known' are in place of the input 'word'"
 
 
 def texts_of_any_length() -> Any:
