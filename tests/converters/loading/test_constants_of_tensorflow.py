@@ -23,6 +23,11 @@ def _samples(x: Any) -> Any:
 ROWS = [[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]
 
 
+def _positions(x: Any) -> Any:
+    """A slice that ends at a tensor, which is saved as a call of ``tf.strided_slice``."""
+    return tf.constant([[[float(i + j) for j in range(4)] for i in range(9)]])[:, : tf.shape(x)[1]]
+
+
 def _ids(x: Any) -> Any:
     return tf.cast(x > 0, "int32")
 
@@ -47,6 +52,16 @@ CALLS: Mapping[str, Callable[[Any], Any]] = {
     "stack of lists": lambda x: tf.stack([[x[:, 0], x[:, 1]]], 0),
     "sum of one tensor": lambda x: tf.reduce_sum([x], 0),
     "gather of two rows": lambda x: tf.gather([[1.0, 2.0], [3.0, 4.0]], _ids(x)),
+    "part of a constant": lambda x: x + _positions(x),
+    "parts of two constants": lambda x: (
+        x * _positions(x) + tf.constant(ROWS)[:, tf.newaxis][: _samples(x), :, :1]
+    ),
+    "element of a constant": lambda x: tf.constant(ROWS)[_samples(x) - 1],
+    "concat of lists": lambda x: tf.concat([[x[0, 0, 0]], [1.0, 2.0]], 0),
+    "stack of lists and rows": lambda x: tf.stack(
+        [[[1.0, x[0, 0, 0]], [1.0, 2.0]], [[1.0, 2.0], [3.0, 4.0]]], 1
+    ),
+    "tensor of a list": lambda x: tf.convert_to_tensor([[x[0, 0, 0], 1.0], [0.0, 1.0]]),
     "stack of one": lambda x: tf.stack([x], 1),
     "add_n of one": lambda x: tf.add_n([x]),
     "global norm of one": lambda x: tf.linalg.global_norm([x]),

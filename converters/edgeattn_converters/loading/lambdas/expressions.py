@@ -110,13 +110,17 @@ def backend_call(
 def tensorflow_call(
     name: str, arguments: Sequence[Expression], named: Mapping[str, Expression]
 ) -> Expression:
-    """A call of a function of TensorFlow itself, which must be known."""
+    """A call of a function of TensorFlow itself, which must be known.
+
+    The name of its node is left out: a slice of a constant has one that no second node may have.
+    """
+    named = {key: value for key, value in named.items() if key != "name"}
     window = named.get("window_fn", {}).get("const")
     if isinstance(window, str) and window not in tensorflow_functions.WINDOWS:
         raise NotRecognizedError(f"its window_fn {window!r} is not stored in the file")
     if name.endswith("nn.embedding_lookup"):
         arguments, named = _with_one_table(arguments, named)
-    return {"tensorflow": name, "args": list(arguments), "named": dict(named)}
+    return {"tensorflow": name, "args": list(arguments), "named": named}
 
 
 def tensor_of(expression: Expression) -> Expression:

@@ -1,7 +1,7 @@
 """Evaluation of expressions with ``keras.ops``."""
 
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import keras
@@ -123,13 +123,26 @@ def _split(x: Any, parts: Any, axis: int) -> Any:
 
 def _tensors(values: Any) -> Any:
     """Tensors and constants, which the file contains as nested tuples, of one type."""
-    dtypes = [value.dtype for value in values if hasattr(value, "dtype")]
-    if not dtypes or len(dtypes) == len(values):
+    dtype = next((value.dtype for value in _leaves(values) if hasattr(value, "dtype")), None)
+    if dtype is None or all(hasattr(value, "dtype") for value in values):
         return values
-    return [
-        value if hasattr(value, "dtype") else ops.convert_to_tensor(value, dtype=dtypes[0])
-        for value in values
-    ]
+    return [_tensor(value, dtype) for value in values]
+
+
+def _tensor(value: Any, dtype: Any) -> Any:
+    if hasattr(value, "dtype"):
+        return value
+    if any(hasattr(part, "dtype") for part in _leaves(value)):
+        return ops.stack([_tensor(part, dtype) for part in value])
+    return ops.convert_to_tensor(value, dtype=dtype)
+
+
+def _leaves(value: Any) -> Iterator[Any]:
+    if isinstance(value, list | tuple):
+        for part in value:
+            yield from _leaves(part)
+    else:
+        yield value
 
 
 # Operations with the name and the arguments of a function in keras.ops.

@@ -156,6 +156,8 @@ def _all_calls(
         if not any(_layers_of(dict(call))):
             raise _MissingTensorsError("the file does not contain its tensors")
         expression = _call_expression(config, call, tensors, shapes)
+        if "tuple" in expression:  # tf.convert_to_tensor of a list, which is a shape elsewhere
+            expression = expressions.operation("stack", expression, expressions.constant(0))
         if expression not in distinct:
             distinct.append(expression)
         inputs.append(tensors)
