@@ -18,7 +18,7 @@ from edgeattn_converters.reference.keras_outputs import (
     keras_function,
 )
 from edgeattn_converters.reference.rounded_weights import rounded_weights
-from edgeattn_converters.reference.saturation import shifted_function
+from edgeattn_converters.reference.saturation import computes_hues, shifted_function
 from edgeattn_converters.reference.shifted_means import shifted_means
 from edgeattn_converters.reference.usable_rows import Changes, usable_rows
 from edgeattn_converters.tracing.tokens import TokenLimits
@@ -147,6 +147,37 @@ def test_extremes_with_positions_among_saturated_values_are_left_out(kind: str) 
     np.testing.assert_array_equal(np.sort(usable.all), [0, 1, 2])
 
 
+class Hues(keras.layers.Layer):  # type: ignore[misc]
+    def call(self, x: Any) -> Any:
+        return keras.ops.image.rgb_to_hsv(x)
+
+
+@pytest.mark.parametrize("hues", [keras.ops.image.rgb_to_hsv, Hues()])
+def test_extremes_with_the_hue_of_saturated_colors_are_left_out(hues: Any) -> None:
+    """Of three sigmoids near 1 that differ by 3e-6, a rounding of 6e-8 moves the hue by 0.003."""
+    signal = keras.Input((1, 1, 3), name="signal")
+    colors = keras.layers.Activation("sigmoid")(signal)
+    model = keras.Model(signal, keras.layers.Identity(name="y")(hues(colors)))
+    interface = interface_of(model)
+    run = keras_function(model, interface, attention=False)
+    assert computes_hues(run.traced.function)
+    shifted = shifted_function(model, interface, hues=True)
+    assert shifted is not None
+    rows = [[0.5, 1, -2], [1, 2, 3], [14, -5, 13], [13.8, 31.9, 12.7], [-3, 0, 9], [0, 0, 0]]
+    inputs = {"signal": np.array(rows, np.float32)[:, None, None]}
+    properties, counts = InputProperties({}, {}), (2, 2)
+    usable = usable_rows(
+        run,
+        inputs,
+        run(inputs),
+        counts,
+        properties,
+        real=False,
+        changes=Changes(activations=shifted),
+    )
+    np.testing.assert_array_equal(np.sort(usable.all), [0, 1, 2, 4, 5])
+
+
 def test_attention_without_masks_is_not_traced_again() -> None:
     states = keras.Input((3, 2), name="states")
     model = keras.Model(states, keras.layers.Attention()([states, states]))
@@ -157,6 +188,8 @@ def test_models_without_a_division_are_not_traced_again() -> None:
     signal = keras.Input((3, 2), name="signal")
     model = keras.Model(signal, keras.layers.LSTM(2)(signal))
     assert shifted_function(model, interface_of(model)) is None
+    traced = keras_function(model, interface_of(model), attention=False).traced
+    assert not computes_hues(traced.function)
 
 
 def with_maps(signal: np.ndarray, error: float) -> KerasOutputs:

@@ -22,6 +22,7 @@ from edgeattn_converters import calibration
 from edgeattn_converters.loading.fixed_time_axis import Size
 from edgeattn_converters.reference.edge_cases import SEED, InputProperties, edge_cases
 from edgeattn_converters.reference.keras_outputs import (
+    KerasFunction,
     KerasOutputs,
     by_row_on_failure,
     check_unchanged,
@@ -31,7 +32,7 @@ from edgeattn_converters.reference.keras_outputs import (
 from edgeattn_converters.reference.other_lengths import other_lengths
 from edgeattn_converters.reference.plausible_inputs import padding_values, plausible_inputs
 from edgeattn_converters.reference.rounded_weights import rounded_weights
-from edgeattn_converters.reference.saturation import shifted_function
+from edgeattn_converters.reference.saturation import computes_hues, shifted_function
 from edgeattn_converters.reference.shifted_means import shifted_means
 from edgeattn_converters.reference.size_limit import (
     bytes_of_row,
@@ -170,7 +171,7 @@ def write(
         counts,
         properties,
         real=real,
-        changes=_changes(model, interface, attention=attention, alone=run.alone),
+        changes=_changes(run),
     )
     rows = within_limit(usable, (*inputs.values(), *values.all.values()))
     selected = {name: array[rows.all] for name, array in inputs.items()}
@@ -227,16 +228,18 @@ def write(
     }
 
 
-def _changes(model: Any, interface: Interface, *, attention: bool, alone: bool) -> Changes:
-    """What is changed in ``model`` to find unstable rows.
+def _changes(run: KerasFunction) -> Changes:
+    """What is changed in the model to find unstable rows.
 
     Averages are traced only if there are rows of zeros to compute.
     """
+    model, interface, alone = run.model, run.interface, run.alone
     averages = functools.cache(
-        lambda: shifted_means(model, interface, attention=attention, alone=alone)
+        lambda: shifted_means(model, interface, attention=bool(run.traced.attention), alone=alone)
     )
+    hues = computes_hues(run.traced.function)
     return Changes(
-        activations=shifted_function(model, interface, alone=alone),
+        activations=shifted_function(model, interface, alone=alone, hues=hues),
         weights=lambda precisions, seed: rounded_weights(model, precisions, seed),
         averages=lambda rows, share: averages()(rows, share),
     )

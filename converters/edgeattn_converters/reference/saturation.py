@@ -2,9 +2,9 @@
 
 Runtimes compute a sigmoid with an absolute error of about the rounding of 1, so that a saturated
 one is 1e-8 in one and 0 in another. A model that divides by it, takes its logarithm, or returns
-the position of the largest of several saturated ones, has no defined result there. Neither has
-attention without a key that is not masked: Keras subtracts 1e9 from all scores, which rounds them
-to multiples of 64.
+the position of the largest of several saturated ones, has no defined result there. Neither has the
+hue of a color whose parts differ by a few such roundings, nor attention without a key that is not
+masked: Keras subtracts 1e9 from all scores, which rounds them to multiples of 64.
 """
 
 import contextlib
@@ -12,8 +12,13 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from edgeattn.tensors import Tensors
-from edgeattn_converters.graphs.operation_creation import Creation, created_by
-from edgeattn_converters.lowering.call_replacement import all_layers, with_attributes
+from edgeattn_converters.graphs.operation_creation import Creation, created_by, is_copy
+from edgeattn_converters.lowering.call_replacement import (
+    all_layers,
+    replaced_calls,
+    with_attributes,
+)
+from edgeattn_converters.lowering.plain_layers import lower_signature
 from edgeattn_converters.lowering.rnn.recurrence import is_keras_class
 from edgeattn_converters.reference.keras_outputs import KerasOutputs, by_row_on_failure
 from edgeattn_converters.reference.traced_values import traced_values
@@ -24,17 +29,25 @@ _STEEP = frozenset({"Divide", "TrueDivide", "Reciprocal", "Power", "Log", "Rsqrt
 # Their results are positions, which change if several values are rounded to the same one.
 _ORDERED = frozenset({"Argmax", "Argmin", "Argsort", "TopK"})
 ROUNDING = 2.0**-23
+_HUE = "RGBToHSV"  # of TensorFlow
+
+
+def computes_hues(function: Any) -> bool:
+    """Whether a concrete function computes the hue of colors."""
+    definition = function.graph.as_graph_def()
+    parts = (definition.node, *(item.node_def for item in definition.library.function))
+    return any(node.op == _HUE for nodes in parts for node in nodes)
 
 
 def shifted_function(
-    model: Any, interface: Interface, *, alone: bool = False
+    model: Any, interface: Interface, *, alone: bool = False, hues: bool = False
 ) -> Callable[[Tensors], KerasOutputs] | None:
     """What Keras computes if bounded activations are larger by the rounding of 1, and if scores of
     which all are masked are equal. If the model returns positions, activations are rounded to
-    multiples of that instead.
+    multiples of that instead, as are colors if it computes ``hues``.
 
-    None for models without an operation that is steep near zero, positions or masks of scores. If
-    ``alone``, no sample is in a batch with others.
+    None for models without hues, an operation that is steep near zero, positions or masks of
+    scores. If ``alone``, no sample is in a batch with others.
     """
     models = [item for item in model._flatten_layers() if hasattr(item, "operations")]
     kinds = {type(operation).__name__ for item in models for operation in item.operations}
@@ -44,19 +57,27 @@ def shifted_function(
     @contextlib.contextmanager
     def changed() -> Iterator[None]:
         with contextlib.ExitStack() as stack:
+            # The operations of a SavedModel are otherwise in a function, and not created again.
+            stack.enter_context(replaced_calls(model, lower_signature))
             if change is not None:
                 stack.enter_context(_changed_activations(change))
+            if hues:
+                stack.enter_context(_rounded_colors())
             for layer in all_layers(model):
                 if is_keras_class(layer, "Attention", "AdditiveAttention"):
                     stack.enter_context(_equal_scores(layer, masked))
             yield
 
-    if change is None and not any(
-        is_keras_class(layer, "Attention", "AdditiveAttention") for layer in all_layers(model)
+    if (
+        change is None
+        and not hues
+        and not any(
+            is_keras_class(layer, "Attention", "AdditiveAttention") for layer in all_layers(model)
+        )
     ):
         return None
     traced = trace(model, interface, batch=None, attention=False, freeze=False, lowering=changed)
-    if change is None and not masked:
+    if change is None and not hues and not masked:
         return None
 
     def run(inputs: Tensors) -> KerasOutputs:
@@ -103,6 +124,21 @@ def _changed_activations(change: Callable[[Any], Any]) -> Iterator[None]:
     def creation(create: Creation, graph: Any, kind: str, *args: Any, **kwargs: Any) -> Any:
         operation = create(graph, kind, *args, **kwargs)
         return change(operation.outputs[0]).op if kind in _BOUNDED else operation
+
+    with created_by(creation):
+        yield
+
+
+@contextlib.contextmanager
+def _rounded_colors() -> Iterator[None]:
+    import tensorflow as tf
+
+    def creation(
+        create: Creation, graph: Any, kind: str, inputs: Any, *args: Any, **kwargs: Any
+    ) -> Any:
+        if kind == _HUE and not is_copy(kwargs) and inputs[0].dtype == tf.float32:
+            inputs = [_rounded(inputs[0])]
+        return create(graph, kind, inputs, *args, **kwargs)
 
     with created_by(creation):
         yield
