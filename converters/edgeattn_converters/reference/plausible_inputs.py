@@ -48,10 +48,11 @@ def plausible_inputs(
 ) -> dict[str, Array]:
     """:data:`ROWS` rows of inputs by name, half of them padded if the model masks; states are zero.
 
-    Inputs of an embedding are tokens of its vocabulary, and other integers are classes or bits.
+    Inputs of an embedding are tokens of its vocabulary, those that select a branch take each, and
+    other integers are classes or bits.
     """
     vocabulary, padding = interface.vocabulary, padding_values(model, interface)
-    layers = first_layers(model, interface)
+    layers, branches = first_layers(model, interface), dict(interface.branches)
     inputs = {}
     for spec in interface.inputs:
         shape = (ROWS, *(axis or 1 for axis in spec.shape[1:]))
@@ -65,6 +66,10 @@ def plausible_inputs(
             if not limits.known.all():
                 others = _values(spec, shape, layers[spec.name], generator)
                 values = np.where(limits.known, values, others)
+        elif spec.name in branches:
+            positions = np.arange(ROWS).reshape(-1, *[1] * (len(shape) - 1))
+            first = generator.integers(0, branches[spec.name], size=shape[1:])
+            values = (positions + first) % branches[spec.name]
         else:
             values = _values(spec, shape, layers[spec.name], generator)
         values = np.asarray(values, spec.dtype)

@@ -53,18 +53,21 @@ def known_branches() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def switches_as_conditions() -> Iterator[None]:
+def switches_as_conditions() -> Iterator[list[tuple[Any, int]]]:
     """Trace ``keras.ops.switch`` and ``tf.switch_case`` as conditions inside each other.
 
-    Neither TFLite nor ONNX has an operator that selects one of several branches.
+    Neither TFLite nor ONNX has an operator that selects one of several branches. Yields the indices
+    with the number of their branches.
     """
     import tensorflow as tf
     from tensorflow.python.ops import cond_v2
 
     original = cond_v2.indexed_case
+    switches: list[tuple[Any, int]] = []
 
     def indexed_case(branch_index: Any, branch_fns: Sequence[Any], **_: Any) -> Any:
         index = tf.convert_to_tensor(branch_index)
+        switches.append((index, len(branch_fns)))
         *before, last = branch_fns  # TensorFlow takes the last branch for any other index, too
 
         def from_branch(k: int) -> Any:
@@ -76,7 +79,7 @@ def switches_as_conditions() -> Iterator[None]:
 
     cond_v2.indexed_case = indexed_case
     try:
-        yield
+        yield switches
     finally:
         cond_v2.indexed_case = original
 

@@ -20,6 +20,7 @@ from edgeattn_converters.tracing.attention_outputs import (
     MapSelection,
     maps_of,
 )
+from edgeattn_converters.tracing.branches import branch_counts
 from edgeattn_converters.tracing.graph_form import (
     averages_of_known_shape,
     inlined,
@@ -48,7 +49,8 @@ class Interface:
     ``mixes_samples`` says that outputs of a sample depend on the others of its batch; it is known
     after the reference was computed. ``batch`` is the number of samples of a batch if the model
     accepts no other, as exported graphs may. ``half`` is which of float16 and bfloat16 parts of the
-    model compute in; :func:`trace` computes these parts in float32.
+    model compute in; :func:`trace` computes these parts in float32. ``branches`` are names of
+    inputs that select one of so many branches.
     """
 
     inputs: Specs
@@ -60,6 +62,7 @@ class Interface:
     mixes_samples: bool = False
     batch: int | None = None
     half: tuple[str, ...] = ()
+    branches: tuple[tuple[str, int], ...] = ()
 
     @property
     def all_outputs(self) -> Specs:
@@ -95,13 +98,15 @@ class Traced:
 class _Concrete:
     """A concrete function whose outputs are those of a model, by ``names``, and then ``maps``.
 
-    ``in_loops`` are maps that it cannot return, because they are inside a loop.
+    ``in_loops`` are maps that it cannot return, because they are inside a loop. ``switches`` are
+    indices with the number of branches of which they select one.
     """
 
     function: Any
     names: Sequence[str]
     maps: Sequence[AttentionMap]
     in_loops: Sequence[AttentionMap]
+    switches: Sequence[tuple[Any, int]]
 
 
 def interface_of(
@@ -133,6 +138,7 @@ def interface_of(
     exported, doubtful = selection.select(map_specs, traced.in_loops, without_batch)
     whole = _without_calls(traced.function)
     tokens = token_limits(whole.graph, whole.inputs[: len(inputs)])
+    branches = branch_counts(traced.switches, traced.function.inputs[: len(inputs)])
     names = {spec.name for spec in exported}
     return Interface(
         inputs,
@@ -146,6 +152,7 @@ def interface_of(
         tuple(attended_inputs(traced.maps, names, inputs, traced.function)),
         batch=batch,
         half=half_inside(traced.function),
+        branches=tuple((inputs[k].name, count) for k, count in branches.items()),
     )
 
 
@@ -275,6 +282,7 @@ def _concrete(
     names: list[str] = []
     maps: list[AttentionMap] = []
     in_loops: list[AttentionMap] = []
+    switches: list[tuple[Any, int]] = []
 
     def function(*tensors: Any) -> list[Any]:
         graph = tf.compat.v1.get_default_graph()
@@ -284,7 +292,7 @@ def _concrete(
         with context as collect_maps:
             with contextlib.ExitStack() as stack:
                 stack.enter_context(known_branches())
-                stack.enter_context(switches_as_conditions())
+                found_switches = stack.enter_context(switches_as_conditions())
                 stack.enter_context(averages_of_known_shape())
                 stack.enter_context(no_argpartition())
                 stack.enter_context(reshapes_of_free_batches())
@@ -297,6 +305,7 @@ def _concrete(
             found = collect_maps(sequence_lengths(inputs, tensors), list(outputs.values()))
             exposed = [item for item in found if expose is None or item.name in expose]
         names[:] = list(outputs)
+        switches[:] = found_switches
         # A layer inside a loop computes its weights in the loop's graph, which they cannot leave.
         maps[:] = [item for item in exposed if item.weights.graph is graph]
         in_loops[:] = [item for item in exposed if item.weights.graph is not graph]
@@ -324,4 +333,4 @@ def _concrete(
         for index, spec in enumerate(inputs)
     ]
     concrete = tf.function(function, input_signature=signature, autograph=False)
-    return _Concrete(concrete.get_concrete_function(), names, maps, in_loops)
+    return _Concrete(concrete.get_concrete_function(), names, maps, in_loops, switches)

@@ -16,6 +16,7 @@ from edgeattn_converters.formats import onnx, tflite
 from edgeattn_converters.loading.audit import audit_file
 from edgeattn_converters.loading.load import load_model
 from edgeattn_converters.recipes import recipe_for
+from edgeattn_converters.reference.plausible_inputs import plausible_inputs
 from edgeattn_converters.tracing.trace import interface_of
 
 X = np.array([[1.0, 2.0, 3.0]], np.float32)
@@ -73,6 +74,8 @@ def test_switches(source: Any, tmp_path: Path) -> None:
     model = source(tmp_path)
     interface = interface_of(model)
     assert {spec.name for spec in interface.outputs} == set(EXPECTED)
+    generated = plausible_inputs(model, interface, np.random.default_rng(0))["index"]
+    assert set(generated.tolist()) == {0, 1, 2}
     for name, module in (("tflite", tflite), ("onnx", onnx)):
         path = tmp_path / f"m.{name}"
         result = module.convert(model, interface, recipe_for("float32"), path)
