@@ -66,12 +66,47 @@ SEPARATE: dict[str, Callable[[Any], Any]] = {
         ops.repeat(ops.sum(h, axis=-1, keepdims=True), 3, axis=-1) * 0.1
     ),
     "random": Noise(),
+    "condition_on_each": lambda h: ops.where(ops.mean(h, (1, 2), keepdims=True) > 0, 2.0 * h, -h),
 }
 
 
-def changes(model: Any) -> dict[str, float]:
+def changes(model: Any, samples: np.ndarray[Any, Any] | None = None) -> dict[str, float]:
     traced = trace(model, interface_of(model), batch=None, attention=False, freeze=False)
-    return changes_by_neighbors(traced, {"x": inputs(1)})
+    return changes_by_neighbors(traced, {"x": inputs(1) if samples is None else samples})
+
+
+def until_halted(x: Any) -> Any:
+    """Steps towards a fixed point until the slowest sample of the batch has reached it."""
+
+    def step(z: Any, change: Any) -> Any:
+        after = ops.tanh(0.9 * z + x)
+        return after, ops.max(ops.abs(after - z))
+
+    start = (ops.zeros_like(x), ops.ones(()))
+    return ops.while_loop(lambda z, change: change > 0.1, step, start)[0]
+
+
+# Conditions on the values of a batch.
+CONDITIONS: dict[str, Callable[[Any], Any]] = {
+    "cond": lambda x: ops.cond(ops.mean(x) > 0, lambda: 2.0 * x, lambda: -x),
+    "where": lambda x: ops.where(ops.mean(x) > 0, 2.0 * x, -x),
+    "while_loop": until_halted,
+}
+
+
+@pytest.mark.parametrize("kind", only(CONDITIONS, "cond"))
+def test_a_condition_that_differs_for_one_sample_alone_is_recognized(kind: str) -> None:
+    x = keras.Input((2,), name="x")
+    model = keras.Model(x, layers.Lambda(CONDITIONS[kind], output_shape=(2,), name="y")(x))
+    samples = np.ones((40, 2), "float32")
+    # The mean of this one is negative, or its first step is smaller than the limit.
+    samples[37] = 0.05 if kind == "while_loop" else (-1.0, -2.0)
+    difference = model.predict(samples, verbose=0) - model.predict(samples, 1, verbose=0)
+    changed = np.abs(difference).max(axis=1)
+    assert np.flatnonzero(changed > 1e-6).tolist() == [37]
+    assert changes(model, samples) == pytest.approx({"y": changed[37]})
+    if kind != "while_loop":
+        assert changed[37] == 6.0  # 2 * -2 in the batch, 2 alone
 
 
 # The shape of each begins with a free axis, as that of one row for each sample.

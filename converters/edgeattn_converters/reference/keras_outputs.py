@@ -11,7 +11,7 @@ import numpy as np
 from edgeattn.errors import EdgeattnError, UnsupportedModelError
 from edgeattn.metrics.limits import LIMITS
 from edgeattn.tensors import Array, Tensors
-from edgeattn_converters.reference.traced_values import traced_values
+from edgeattn_converters.reference.traced_values import BATCH_SIZE, traced_values
 from edgeattn_converters.tracing.graph_form import (
     averages_of_known_shape,
     reshapes_of_free_batches,
@@ -20,8 +20,6 @@ from edgeattn_converters.tracing.graph_form import (
 from edgeattn_converters.tracing.keras_call import pack, values_by_name
 from edgeattn_converters.tracing.trace import Interface, Traced, trace
 
-# That of Keras itself.
-BATCH_SIZE = 32
 # TensorFlow names the only format that it computes on a CPU.
 _CHANNELS_LAST_ONLY = re.compile(r"\bND?HWC\b")
 

@@ -14,8 +14,14 @@ from edgeattn_converters.lowering.call_replacement import replaced_calls
 from edgeattn_converters.lowering.plain_layers import lower_signature
 from edgeattn_converters.tracing.trace import Interface, Traced, trace
 
-# Rows in the batch, and how many of them are computed alone too.
+# Samples of a batch in ``model.predict``, that of Keras itself.
+BATCH_SIZE = 32
+# Rows in the first batch, and how many of them are computed alone too.
 _ROWS, _ALONE = 16, 4
+# The largest number of rows that are all computed alone, which takes a call for each.
+_MAX_ROWS = 256
+# The largest number of changed rows in a batch that are computed with copies of themselves.
+_MAX_COPIED = 16
 # Copies of a sample that differ by this many times the limit of float32 files do not by rounding.
 _AMPLIFIED = 100.0
 
@@ -99,27 +105,75 @@ def check_rows(traced: Traced, inputs: Tensors) -> None:
 def changes_by_neighbors(traced: Traced, inputs: Tensors) -> dict[str, float]:
     """How far outputs of a sample in a batch differ from those alone, by name; empty if in none.
 
-    Rounding in another order and random numbers at inference are no such difference.
+    Rounding in another order and random numbers at inference are no such difference. A condition on
+    values of the batch, as in ``cond`` and ``where``, changes only rows for which it has another
+    result alone, so all rows are computed alone if a few show no difference.
     """
+    first = {name: array[:_ROWS] for name, array in inputs.items()}
+    return _changes_of_some(traced, first) or _changes_of_all(traced, inputs)
+
+
+def _changes_of_some(traced: Traced, batch: Tensors) -> dict[str, float]:
     import tensorflow as tf
 
-    batch = {name: array[:_ROWS] for name, array in inputs.items()}
     count = len(next(iter(batch.values())))
     rows = sorted({int(row) for row in np.linspace(0, count - 1, _ALONE)}) if count > 1 else []
     try:
         together = traced_values(traced, batch)
-        alone = [_values(traced, batch, [row])[0] for row in rows]
-        changes: dict[str, float] = {}
-        for row, values in zip(rows, alone, strict=True):
-            for name, value in values.items():
-                change = _change(value, together[name][row])
-                changes[name] = max(change, changes.get(name, 0.0))
-        changes = {name: change for name, change in changes.items() if change}
+        changes = _largest([_changes_of_row(traced, batch, together, row) for row in rows])
         if not changes or not _are_equal(together, traced_values(traced, batch)):
             return {}
         return changes if _is_mixed(traced, batch, rows) else {}
     except tf.errors.OpError:
         return {}  # Keras cannot compute some rows, which is reported for them
+
+
+def _changes_of_all(traced: Traced, inputs: Tensors) -> dict[str, float]:
+    """The changes in the batches of ``model.predict``."""
+    import tensorflow as tf
+
+    count = min(len(next(iter(inputs.values()))), _MAX_ROWS)
+    changes = []
+    for start in range(0, count, BATCH_SIZE):
+        rows = slice(start, min(start + BATCH_SIZE, count))
+        batch = {name: array[rows] for name, array in inputs.items()}
+        with contextlib.suppress(tf.errors.OpError):  # as above
+            changes.append(_changes_of_batch(traced, batch))
+    return _largest(changes)
+
+
+def _changes_of_batch(traced: Traced, batch: Tensors) -> dict[str, float]:
+    """The changes of rows that copies of themselves instead of the other samples change, too.
+
+    At the same position of a batch of the same size, rounding is the same.
+    """
+    count = len(next(iter(batch.values())))
+    together = traced_values(traced, batch)
+    by_row = {row: _changes_of_row(traced, batch, together, row) for row in range(count)}
+    changed = [row for row, changes in by_row.items() if changes][:_MAX_COPIED]
+    if not changed or not _are_equal(together, traced_values(traced, batch)):
+        return {}
+    mixed = []
+    for row in changed:
+        copy = _values(traced, batch, [row] * count)[row]
+        if not _are_equal({name: value[row] for name, value in together.items()}, copy):
+            mixed.append(by_row[row])
+    return _largest(mixed)
+
+
+def _changes_of_row(
+    traced: Traced, batch: Tensors, together: Tensors, row: int
+) -> dict[str, float]:
+    """The changes of those values of ``row`` that differ alone."""
+    alone = _values(traced, batch, [row])[0]
+    changes = {name: _change(value, together[name][row]) for name, value in alone.items()}
+    return {name: change for name, change in changes.items() if change}
+
+
+def _largest(changes: Sequence[dict[str, float]]) -> dict[str, float]:
+    """The largest change of each name."""
+    names = dict.fromkeys(name for each in changes for name in each)
+    return {name: max(each.get(name, 0.0) for each in changes) for name in names}
 
 
 def _is_mixed(traced: Traced, batch: Tensors, rows: Sequence[int]) -> bool:
