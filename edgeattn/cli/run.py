@@ -102,7 +102,7 @@ def command(
     Each answer is printed as a line of JSON: the label, its score and the attention maps.
     """
     from edgeattn.api.run import run
-    from edgeattn.inference.run import RunOptions
+    from edgeattn.inference.run import RunOptions, stream_raw
 
     run_options = RunOptions(
         **vars(selection),
@@ -120,7 +120,10 @@ def command(
             raise UsageError("--ignore has no effect on a stream.", hint="Omit --ignore.")
         opened = options.open_bundle(bundle, require_signature)
         with _opened(source) as file:
-            results = _results(opened, file, run_options, stream=stream, pcm=pcm)
+            if stream:
+                results = stream_raw(opened, file, run_options, pcm=pcm, suffix=source.suffix)
+            else:
+                results = _outputs(opened, file, run_options)
             return _emit_results(results, stop_on_error=stop_on_error)
     if stop_on_error:
         raise UsageError(
@@ -160,15 +163,12 @@ def _opened(source: Path) -> Iterator[io.BufferedReader]:
         raise UsageError(f"{source} is a folder, not a file.") from error
 
 
-def _results(
-    bundle: Bundle, source: io.BufferedReader, run_options: RunOptions, *, stream: bool, pcm: bool
+def _outputs(
+    bundle: Bundle, source: io.BufferedReader, run_options: RunOptions
 ) -> Iterator[dict[str, Any] | EdgeattnError]:
-    """The answers to raw input, or the outputs for samples."""
-    from edgeattn.inference.run import stream_bundle, stream_raw
+    """The outputs for samples."""
+    from edgeattn.inference.run import stream_bundle
 
-    if stream:
-        yield from stream_raw(bundle, source, run_options, pcm=pcm)
-        return
     for result in stream_bundle(bundle, source, run_options):
         if isinstance(result, EdgeattnError):
             yield result

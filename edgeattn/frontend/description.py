@@ -77,8 +77,13 @@ class FrontEnd:
     stored_inputs: Mapping[str, str] = field(default_factory=dict)
 
     def by_input(self, values: Mapping[str, Any], names: Sequence[str]) -> Mapping[str, Any]:
-        """``values`` by the inputs ``names``; those under names of stored inputs are renamed."""
+        """``values`` by the inputs ``names``; those under names of stored inputs are renamed.
+
+        So is ``x``, if there is one input.
+        """
         stored = self.stored_inputs
+        if len(names) == 1 and not {names[0], stored.get(names[0])} & values.keys():
+            values = {names[0] if name == "x" else name: value for name, value in values.items()}
         renamed = {
             name: values[stored[name]]
             for name in names

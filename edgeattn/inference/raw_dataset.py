@@ -38,9 +38,8 @@ def write_prepared(path: Path, front_end: FrontEnd, inputs: Specs, target: Path)
     if path.suffix.lower() == ".npz":
         arrays = front_end.by_input(read_npz(path), names)
         samples = samples_of_arrays(path, arrays, names)
-        inputs_in_file = ["x"] if len(names) == 1 and names[0] not in arrays else names
         # An array that is no label is refused when the dataset is opened.
-        labels = {name: array for name, array in arrays.items() if name not in inputs_in_file}
+        labels = {name: array for name, array in arrays.items() if name not in names}
     elif path.suffix.lower() == ".jsonl":
         samples, labels = _read_lines(path, front_end, names)
     else:
@@ -71,8 +70,6 @@ def _read_lines(
                 raise line
             position = f"{path.name}, line {number}"
             sample = dict(front_end.by_input(_parse(position, line), names))
-            if len(names) == 1 and "x" in sample:
-                sample.setdefault(names[0], sample.pop("x"))
             for name in names:
                 if name not in sample:
                     raise SampleError(f"{position}: the sample has no input {name!r}.")

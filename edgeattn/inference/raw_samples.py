@@ -27,13 +27,13 @@ def read_raw_samples(path: Path, front_end: FrontEnd, specs: Specs) -> list[Samp
 
     ``.npz`` has an array for each input, or ``x`` for the only one, with the sample axis first, and
     ``.npy`` has that of the only input; labels ``y`` and ``y/OUTPUT`` have no effect. Other files
-    are read as streams, see :func:`~edgeattn.inference.raw_stream.read_raw`. Raises
-    :class:`SampleError`, also for other arrays.
+    are read as streams, see :func:`~edgeattn.inference.raw_stream.read_raw`; labels have no effect
+    in these. Raises :class:`SampleError`, also for other arrays.
     """
     if not path.is_file():
         raise SampleError(
             f"No such file of samples: {path}",
-            hint="Pass a .txt, .csv, .wav, .npz or .npy file of raw samples.",
+            hint="Pass a .txt, .csv, .jsonl, .wav, .npz or .npy file of raw samples.",
         )
     suffix = path.suffix.lower()
     if suffix in (".npz", ".npy"):
@@ -41,7 +41,7 @@ def read_raw_samples(path: Path, front_end: FrontEnd, specs: Specs) -> list[Samp
     samples: list[Sample] = []
     buffer = None if front_end.window is None else WindowBuffer(front_end.window)
     with path.open("rb") as file:
-        for value in read_raw(file, front_end, specs):
+        for value in read_raw(file, front_end, specs, suffix=suffix):
             if isinstance(value, SampleError):
                 raise SampleError(
                     f"{path.name}: {value.message}",
@@ -71,11 +71,11 @@ def read_raw_samples(path: Path, front_end: FrontEnd, specs: Specs) -> list[Samp
 
 
 def _of_arrays(path: Path, front_end: FrontEnd, names: Sequence[str]) -> list[Sample]:
-    if path.suffix.lower() == ".npy":
-        return samples_of_arrays(path, {"x": np.load(path, allow_pickle=False)}, names)
-    arrays = front_end.by_input(read_npz(path), names)
+    is_npy = path.suffix.lower() == ".npy"
+    stored = {"x": np.load(path, allow_pickle=False)} if is_npy else read_npz(path)
+    arrays = front_end.by_input(stored, names)
     samples = samples_of_arrays(path, arrays, names)
-    used = {*names, TARGETS} if len(names) > 1 or names[0] in arrays else {"x", TARGETS}
+    used = {*names, TARGETS}
     unused = [key for key in arrays if key not in used and not key.startswith(f"{TARGETS}/")]
     if unused:
         raise SampleError(
@@ -88,8 +88,6 @@ def _of_arrays(path: Path, front_end: FrontEnd, names: Sequence[str]) -> list[Sa
 
 def samples_of_arrays(path: Path, arrays: Tensors, names: Sequence[str]) -> list[Sample]:
     """The raw samples of the inputs ``names`` in the arrays of the file ``path``."""
-    if len(names) == 1 and names[0] not in arrays and "x" in arrays:
-        arrays = {names[0]: arrays["x"]}
     missing = [name for name in names if name not in arrays]
     if missing:
         raise SampleError(

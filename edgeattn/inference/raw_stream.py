@@ -7,12 +7,14 @@ import itertools
 import json
 import wave
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from edgeattn.errors import SampleError
 from edgeattn.frontend.description import FrontEnd
+from edgeattn.frontend.windows import Window
 from edgeattn.inference.decimal_rows import decimal_rows
 from edgeattn.inference.stream import MALFORMED, MAX_LINE, line_blocks, malformed_line, numbered
 from edgeattn.printable import counted
@@ -22,54 +24,92 @@ from edgeattn.tensors import Array, Specs
 # Frames of sound that are read at once: of a file, and of a pipe, which waits for as many.
 FILE_BLOCK, PIPE_BLOCK = 2**15, 1024
 FULL_SCALE = np.float32(32768)
+# Files whose lines are JSON; lines of others may be text that looks like JSON.
+_JSON_FILES = (".jsonl", ".ndjson", ".json")
 
 
 def read_raw(
-    source: io.BufferedReader, front_end: FrontEnd, inputs: Specs, *, pcm: bool = False
+    source: io.BufferedReader,
+    front_end: FrontEnd,
+    inputs: Specs,
+    *,
+    pcm: bool = False,
+    suffix: str = "",
 ) -> Iterator[Any]:
     """The raw values in ``source``, or the :class:`SampleError` of one that cannot be read.
 
     Text has one value per line: a text if the model takes text, otherwise numbers separated by
-    commas or spaces, or JSON; an object by input name if the model has several inputs. An empty
-    field, ``nan`` or ``null`` is a missing number. Sound is a ``.wav`` file or, with ``pcm``,
-    16-bit little-endian values without a header. Consecutive readings may be rows of one array.
-    Raises :class:`SampleError` for a ``.wav`` file of another rate or width.
+    commas or spaces, or JSON; an object by input name if the model has several inputs. With the
+    ``suffix`` of a file of JSON, such as ``.jsonl``, each line is JSON: a value, or an object by
+    input name, or with ``x`` for the only input. An empty field, ``nan`` or ``null`` is a missing
+    number. Sound is a ``.wav`` file or, with ``pcm``, 16-bit little-endian values without a header.
+    Consecutive readings may be rows of one array. Raises :class:`SampleError` for a ``.wav`` file
+    of another rate or width, and for a ``suffix`` of a file that has no such lines.
     """
-    return itertools.chain.from_iterable(read_raw_blocks(source, front_end, inputs, pcm=pcm))
+    blocks = read_raw_blocks(source, front_end, inputs, pcm=pcm, suffix=suffix)
+    return itertools.chain.from_iterable(blocks)
 
 
 def read_raw_blocks(
-    source: io.BufferedReader, front_end: FrontEnd, inputs: Specs, *, pcm: bool = False
+    source: io.BufferedReader,
+    front_end: FrontEnd,
+    inputs: Specs,
+    *,
+    pcm: bool = False,
+    suffix: str = "",
 ) -> Iterator[list[Any]]:
     """As :func:`read_raw`: lists of the values that arrived together, at once."""
     if pcm:
         return ([block] for block in _blocks(source.read1, _channels(front_end)))
     if source.peek(4)[:4] == b"RIFF":
         return ([block] for block in _read_wav(source, front_end))
-    return _read_lines(source, front_end, [spec.name for spec in sample_inputs(inputs)])
+    return _read_lines(source, _line_parser(front_end, inputs, suffix.lower()))
 
 
-def _read_lines(
-    source: io.BufferedReader, front_end: FrontEnd, names: list[str]
-) -> Iterator[list[Any]]:
+@dataclass(frozen=True)
+class _LineParser:
+    """How a line becomes a value. ``window`` is that of readings, which may be read together."""
+
+    as_text: bool
+    several: bool
+    is_json: bool
+    window: Window | None
+
+
+def _line_parser(front_end: FrontEnd, inputs: Specs, suffix: str) -> _LineParser:
+    names = [spec.name for spec in sample_inputs(inputs)]
     several = len(names) > 1
     as_text = not several and front_end.takes_text(names[0])
-    window = None if as_text or several else front_end.window
+    if suffix in (".npz", ".npy"):
+        raise SampleError(
+            f"A {suffix} file has arrays instead of lines.",
+            hint="Write the raw samples to a .jsonl file, one per line.",
+        )
+    if as_text and suffix in (".csv", ".tsv"):
+        raise SampleError(
+            f"A {suffix} file has columns, and the model takes one text per line.",
+            hint="Write the texts to a .txt file, one per line, or to a .jsonl file as JSON.",
+        )
+    return _LineParser(as_text, several, suffix in _JSON_FILES, front_end.window)
+
+
+def _read_lines(source: io.BufferedReader, parser: _LineParser) -> Iterator[list[Any]]:
     number = 1
+    window = None if parser.as_text or parser.several or parser.is_json else parser.window
     for lines in line_blocks(source):
         # The first line of a block may have arrived in parts.
         readings = None
         if window is not None and len(lines[0]) < MAX_LINE:
             readings = _readings(lines, window.columns)
         if readings is None:
-            yield list(_values(numbered(lines, number), as_text=as_text, several=several))
+            yield list(_values(numbered(lines, number), parser))
         else:
             yield [readings]
         number += len(lines)
 
 
 def _readings(lines: list[bytes], columns: int | None) -> Array | None:
-    """The readings that :func:`_parse` returns for each line; None unless it takes all of them."""
+    """The readings that :func:`_numbers` returns for lines; None unless it takes all of them."""
     if columns is None:
         rows = decimal_rows(lines, 1)
         return None if rows is None else rows[:, 0]
@@ -77,34 +117,39 @@ def _readings(lines: list[bytes], columns: int | None) -> Array | None:
     return None if columns == 1 else decimal_rows(lines, columns)
 
 
-def _values(
-    lines: Iterable[tuple[int, str | SampleError]], *, as_text: bool, several: bool
-) -> Iterator[Any]:
+def _values(lines: Iterable[tuple[int, str | SampleError]], parser: _LineParser) -> Iterator[Any]:
     """The values of lines, or their errors."""
     for number, line in lines:
         if isinstance(line, SampleError):
             yield line
         elif not line.strip():
             yield malformed_line(number, "it is empty")
-        elif as_text:
+        elif parser.as_text and not parser.is_json:
             yield line
         else:
+            line = line.strip()
+            is_json = parser.is_json or parser.several or line[0] in "[{"
             try:
-                yield _parse(line, several)
+                yield _of_json(json.loads(line), parser) if is_json else _numbers(line)
             except MALFORMED as error:
                 # The names of columns may come first.
-                is_json = several or line.lstrip()[0] in "[{"
                 if number > 1 or is_json or _has_number(line):
                     yield malformed_line(number, error)
 
 
-def _parse(line: str, several: bool) -> Any:
-    line = line.strip()
-    if several or line[0] in "[{":
-        value = json.loads(line)
-        if several and not isinstance(value, dict):
-            raise ValueError("it is not a JSON object of inputs by name")
-        return value if isinstance(value, dict) else np.asarray(value, "float64")
+def _of_json(value: Any, parser: _LineParser) -> Any:
+    if isinstance(value, dict):
+        if parser.window is not None:
+            raise ValueError("it is an object, and the model takes readings, which form windows")
+        return value
+    if parser.several:
+        raise ValueError("it is not a JSON object of inputs by name")
+    if parser.as_text:
+        return value
+    return np.asarray(value, "float64")
+
+
+def _numbers(line: str) -> Any:
     fields = line.split(",") if "," in line else line.split()
     values = [float(field) if field.strip() else np.nan for field in fields]
     return np.asarray(values if len(values) > 1 or "," in line else values[0])

@@ -194,12 +194,14 @@ def stream_raw(
     options: RunOptions = RunOptions(),
     *,
     pcm: bool = False,
+    suffix: str = "",
 ) -> Iterator[dict[str, Any] | EdgeattnError]:
     """The answers to raw input in ``source``, see :func:`~edgeattn.inference.raw_stream.read_raw`.
 
-    Raises :class:`BundleError` if the bundle has no front end, :class:`SampleError` if sound does
-    not fit it, and :class:`ArtifactError` if the runtime crashes. Other errors are returned in
-    place of an answer, also that of a stream that ends without any.
+    ``suffix`` is that of the file. Raises :class:`BundleError` if the bundle has no front end,
+    :class:`SampleError` if the file or its sound does not fit it, and :class:`ArtifactError` if the
+    runtime crashes. Other errors are returned in place of an answer, also that of a stream that
+    ends without any.
     """
     opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
     front_end = opened.front_end()
@@ -224,7 +226,7 @@ def stream_raw(
 
         batch = 1 if options.carry_states else BATCH
         model = RawModel(front_end, artifact.inputs, artifact.attention, run, batch=batch)
-        blocks = read_raw_blocks(source, front_end, artifact.inputs, pcm=pcm)
+        blocks = read_raw_blocks(source, front_end, artifact.inputs, pcm=pcm, suffix=suffix)
         try:
             answered = False
             for answer in model.answers_to_blocks(blocks):

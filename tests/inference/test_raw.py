@@ -256,6 +256,64 @@ def test_lines_of_text():
     assert (good, type(error)) == ("a", SampleError)
 
 
+@pytest.mark.parametrize(
+    ("front_end", "line", "value"),
+    [
+        # As a line of text, braces and quotes would be words and characters.
+        (COUNTS, '"a \\u00e9"', "a é"),
+        (COUNTS, ' {"x": "a", "y": 1}', {"x": "a", "y": 1}),
+        (COUNTS, '["a", "b"]', ["a", "b"]),
+        (FrontEnd(), "[1, null]", [1, np.nan]),
+        (FrontEnd(), "2.5", 2.5),
+    ],
+)
+def test_lines_of_a_file_of_json(front_end, line, value):
+    for suffix in (".jsonl", ".JSON", ".ndjson"):
+        (got,) = raw(front_end, line.encode(), suffix=suffix)
+        np.testing.assert_equal(got.tolist() if isinstance(got, np.ndarray) else got, value)
+
+
+@pytest.mark.parametrize(
+    ("front_end", "line"),
+    [
+        (COUNTS, "a b"),
+        (COUNTS, '"a" "b"'),
+        (FrontEnd(), "names"),
+        (FrontEnd(), "1,2,3"),
+        (WINDOWS, "01"),
+        (WINDOWS, '{"x": 1}'),
+    ],
+)
+def test_lines_of_a_file_of_json_that_do_not_fit(front_end, line):
+    (error,) = raw(front_end, line.encode(), suffix=".jsonl")
+    assert "Line 1 of the stream cannot be read" in error.message
+
+
+@pytest.mark.parametrize("front_end", [COUNTS, FrontEnd()])
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".npz", ".npy"])
+def test_files_without_lines_of_raw_values(front_end, suffix):
+    """A line with a text and its label is not the text. Numbers have columns."""
+    if front_end == COUNTS or suffix[:2] == ".n":
+        with pytest.raises(SampleError, match=rf"A {suffix} file has"):
+            raw(front_end, b"text,label\n1,2\n", suffix=suffix)
+    else:
+        (value,) = raw(front_end, b"text,label\n1,2\n", suffix=suffix)
+        assert value.tolist() == [1, 2]
+
+
+def test_run_stream_of_a_file_of_json(bundle, edgeattn, tmp_path):
+    add_front_end(bundle, COUNTS)
+    lines = '["a", "c", "a"]\n{"x": ["a", "c", "a"], "y": 1}\n{"z": ["a"]}\na c a\n'
+    (tmp_path / "a.jsonl").write_text(lines)
+    result = edgeattn("run", bundle.path, "--input", "a.jsonl", "--stream")
+    *answers, name, text = [json.loads(line) for line in result.out.splitlines()]
+    # Counts of unknown words, of "a" and of "b".
+    assert answers == [{"value": dense(np.float32([[1, 2, 0]]))[0].tolist()}] * 2
+    assert "The sample has no input 'x'" in name["error"]["message"]
+    assert "Line 4 of the stream cannot be read" in text["error"]["message"]
+    assert result.code == 2
+
+
 def test_several_inputs():
     specs = (*NUMBERS, TensorSpec("z", (None, 1), "float32"))
     first, error = raw(FrontEnd(), b'{"x": [1, 2, 3], "z": "a"}\n[1]\n', specs)

@@ -59,6 +59,16 @@ def test_names_of_the_stored_inputs(tmp_path):
     assert [item["words"].tolist() for item in samples] == [["b", "a"]]
 
 
+def test_a_file_of_json_has_the_same_raw_samples_with_and_without_labels(tmp_path):
+    lines = ('["b", "a"]', '{"x": ["b", "a"], "y": 1}', '{"sentence": ["b", "a"]}')
+    (tmp_path / "data.jsonl").write_text("\n".join([*lines, '{"words": ["b", "a"]}']))
+    samples = read_raw_samples(tmp_path / "data.jsonl", STORED, TEXT)
+    assert [sample["words"] for sample in samples] == [["b", "a"]] * 4
+    (tmp_path / "data.csv").write_text("text,label\nb,1\n")
+    with pytest.raises(SampleError, match=r"A \.csv file has columns"):
+        read_raw_samples(tmp_path / "data.csv", STORED, TEXT)
+
+
 def test_one_stored_input_of_several_inputs():
     front_end = FrontEnd(stored_inputs={"one": "word", "two": "word"})
     renamed = front_end.by_input({"word": "dog", "code": 3, "y": 1}, ["one", "two", "code"])
