@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from edgeattn.metrics.verdict import (
+    FAIL,
     FEW_SAMPLES,
     NOT_PROVEN,
     PRECISION,
@@ -15,7 +16,6 @@ from edgeattn.metrics.verdict import (
 )
 
 if TYPE_CHECKING:
-    from edgeattn.metrics.limits import Check
     from edgeattn.validation.report import ArtifactReport
 
 
@@ -36,6 +36,15 @@ def conversion_summary(reports: Sequence[ArtifactReport]) -> Iterator[str]:
         labels = [item.artifact.label for item in run if item.conversion == result]
         if labels:
             parts.append(f"{title}: {', '.join(labels)}.")
+    beyond = [
+        item.artifact.label
+        for item in run
+        if item.conversion == RIGHT and item.verdict == FAIL and not item.broken
+    ]
+    if beyond:
+        parts.append(
+            f"Right, but beyond the limits: {', '.join(beyond)} (rounding explains the errors)."
+        )
     yield " ".join(parts)
 
 
@@ -44,6 +53,7 @@ def cost_lines(report: ArtifactReport) -> Iterator[str]:
     from edgeattn.validation.rounding import WEIGHTS, limit_name
 
     coarse = {check.key for reason, check in report.open_limits if reason == PRECISION}
+    failed = {check.key for check in report.failed}
     for check in report.explained:
         cost = report.rounding.get(check.output or "", {}).get(check.metric)
         weights = WEIGHTS.get(report.artifact.scheme)
@@ -53,8 +63,13 @@ def cost_lines(report: ArtifactReport) -> Iterator[str]:
             f"{report.artifact.label}: {right}{check.name} is {check.value:.3g} "
             f"(usual limit {check.relation} {check.limit:.3g})"
         )
+        # That of a failed check is in the line on its failure.
+        detail = check.detail if check.key not in failed else None
+        if detail:
+            line += f": {detail}"
         if cost is not None:
-            line += f", and {rounding} alone gives {cost:.3g}"
+            rounding = f". {rounding.capitalize()}" if detail else f", and {rounding}"
+            line += f"{rounding} alone gives {cost:.3g}"
         if check.key in coarse:
             line += (
                 ". Choose a more precise scheme, or decide with --limit "
@@ -70,28 +85,7 @@ def failure_lines(report: ArtifactReport) -> list[str]:
     lines += [f"{label}: {check.comparison}" for check in report.failed]
     # A line on the cost of the precision says more about the others.
     open_limits = [(reason, check) for reason, check in report.open_limits if reason != PRECISION]
-    lines += [f"{label}: {reason}. {check.comparison}" for reason, check in open_limits]
-    return [*lines, *_edge_case_lines(report, (*report.failed, *(item[1] for item in open_limits)))]
-
-
-def _edge_case_lines(report: ArtifactReport, missed: Sequence[Check]) -> Iterator[str]:
-    """The error with the edge cases, if it is larger than the one in the table, of the samples."""
-    errors = {
-        (check.output, check.metric): check.value
-        for check in report.checks
-        if check.stage == "numbers" and check.data is None
-    }
-    outputs = {
-        check.output: None for check in missed if check.stage == "numbers" and not check.data
-    }
-    for output in outputs:
-        of_samples = errors.get((output, "samples_max_abs_error"))
-        of_all = errors.get((output, "max_abs_error"))
-        if of_samples is not None and of_all is not None and of_all > of_samples:
-            yield (
-                f"{report.artifact.label}: in the reference, the max abs error of {output} is "
-                f"{of_samples:.2g} on the samples and {of_all:.2g} with the edge cases"
-            )
+    return [*lines, *(f"{label}: {reason}. {check.comparison}" for reason, check in open_limits)]
 
 
 def settling_command(arguments: str, reports: Sequence[ArtifactReport]) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from edgeattn.cli import output
@@ -13,6 +14,7 @@ from edgeattn.cli.artifact_lines import (
     settling_command,
 )
 from edgeattn.cli.terminal import styled_line
+from edgeattn.metrics.verdict import FAIL, RIGHT
 from edgeattn.printable import Text, counted
 from edgeattn.schemes import EXPERIMENTAL
 
@@ -178,10 +180,15 @@ def _integer_operators(artifact: Artifact) -> str:
 
 
 def _advice(report: ArtifactReport) -> Iterator[str]:
-    """At most one line: why an artifact does not pass, or how to change what was converted."""
+    """Why an artifact does not pass, or how to change what was converted, in a line.
+
+    One that fails although it is converted right has a second line, on what rounding alone gives.
+    """
     artifact = report.artifact
     if lines := failure_lines(report):
         yield lines[0]
+        if (report.conversion, report.verdict) == (RIGHT, FAIL):
+            yield from islice(cost_lines(report), 1)
     elif report.explained:
         yield from cost_lines(report)
     elif artifact.achieved.get("fallback"):

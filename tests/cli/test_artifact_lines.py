@@ -3,6 +3,8 @@
 from dataclasses import replace
 
 import artifacts
+import numpy as np
+import pytest
 from artifacts import dense, samples
 from function_runner import FunctionRunner
 
@@ -25,26 +27,36 @@ def validated(folder, function):
     return report
 
 
-def test_an_error_of_an_edge_case_is_not_that_of_the_table(tmp_path):
+@pytest.mark.parametrize(
+    ("error", "failure", "reason"),
+    [
+        (
+            0.5,
+            "tolerance_ratio of score is ",
+            "(limit <= 1): with edge cases (max abs error 0.5); ",
+        ),
+        (np.nan, "non_finite of score is ", "(limit <= 0): with edge cases; "),
+    ],
+)
+def test_an_error_of_an_edge_case_is_not_that_of_the_table(tmp_path, error, failure, reason):
     """The limits apply to the edge cases, and the table has the error of the samples, 0."""
 
     def wrong_in_the_last_row(tensors):
         edge_case = (tensors["x"] == samples()[-1]).all(axis=1, keepdims=True)
-        return {"score": dense(tensors["x"]) + 0.5 * edge_case.astype("float32")}
+        return {"score": np.where(edge_case, dense(tensors["x"]) + error, dense(tensors["x"]))}
 
     report = validated(tmp_path, wrong_in_the_last_row)
     assert report.max_abs_error == 0
-    first, *_, last = failure_lines(report)
-    assert first.startswith("tflite float32: tolerance_ratio of score is ")
-    assert last == (
-        "tflite float32: in the reference, the max abs error of score is 0 on the samples and 0.5 "
-        "with the edge cases"
-    )
+    (line,) = [line for line in failure_lines(report) if failure in line]
+    assert line.startswith(f"tflite float32: {failure}")
+    assert line.endswith(reason + "on the samples alone it is 0")
+    assert report.shortcoming.endswith("on the samples alone it is 0")
 
 
 def test_an_error_of_a_sample_has_no_other_value(tmp_path):
     report = validated(tmp_path, lambda tensors: {"score": dense(tensors["x"]) + 0.5})
     assert report.max_abs_error == 0.5
+    assert failure_lines(report)
     assert all("edge cases" not in line for line in failure_lines(report))
 
 

@@ -252,6 +252,17 @@ def test_the_summary_names_every_artifact(tmp_path):
     ]
 
 
+def test_the_summary_names_right_artifacts_that_fail(tmp_path):
+    """10 dB is more than three times the error of the widest limit, 20 dB."""
+    passing = validated(write(tmp_path, "float16", costs(48.5)), 48.4)
+    failing = validated(write(tmp_path, "dynamic_int8", costs(10.0, weights="int8")), 10.0)
+    assert (failing.verdict, failing.conversion) == (FAIL, RIGHT)
+    assert list(conversion_summary([passing, failing])) == [
+        "Converted right: 2 of 2. Right, but beyond the limits: onnx dynamic_int8 (rounding "
+        "explains the errors)."
+    ]
+
+
 def float32_costs(ratio=0.0, weight=0.0):
     divergence = weight**2
     map_costs = {
