@@ -13,6 +13,7 @@ from edgeattn_converters.loading import (
     legacy_classes,
     legacy_layers,
     legacy_merge,
+    masks_over_time,
     own_files,
     own_functions,
     subclassed,
@@ -133,9 +134,10 @@ def built_in_config(model: Any) -> Config | None:
             return None
     if not hasattr(model, "operations") and not isinstance(model, keras.Sequential):
         return None
-    text = json.dumps(legacy_classes.under_old_names(legacy_merge.stored(model)))
-    # Another function of the user, such as one that splits texts.
-    if '"class_name": "function"' in text:
+    stored = masks_over_time.as_layers(legacy_merge.stored(model))
+    text = json.dumps(legacy_classes.under_old_names(stored))
+    # Another function of the user, such as one that splits texts, or a mask of no layer.
+    if any(f'"class_name": "{name}"' in text for name in ("function", "MaskOverTime")):
         return None
     return parse_config(text, FileLimits("--architecture"))
 

@@ -5,13 +5,18 @@ as the last state for each sentence, is masked where the mask has no value at al
 the mask of its input, which tokens do not have.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import keras
 from keras import ops
 
+from edgeattn_converters.loading.config_inspection import Config, is_functional, layer_name
 from edgeattn_converters.loading.keras_tensors import keras_tensors
 from edgeattn_converters.loading.masks_of_classes import MASK_SCOPE
+from edgeattn_converters.loading.migrate.context import registered_layer
+from edgeattn_converters.loading.migrate.functional_nodes import tensor
+from edgeattn_converters.loading.migrate.state_masks import STEP_MASK
 
 # Layers, and whether their input has no mask, for which the result has none.
 _Without = set[tuple[int, bool]]
@@ -25,14 +30,18 @@ class MaskOverTime(keras.Operation):
     attention would be found twice.
     """
 
-    def __init__(self, layer: Any, without: _Without) -> None:
+    def __init__(self, wrapper: Any, without: _Without) -> None:
         super().__init__()
-        self.layer = layer
+        self.wrapper = wrapper
         self.without = without
 
     def call(self, inputs: Any, mask: Any = None) -> Any:
         """Return the mask, or None, of inputs of shape (samples, steps, ...) and their mask."""
-        return _mask_over_time(self.layer, inputs, mask, self.without)
+        return _mask_over_time(self.wrapper.layer, inputs, mask, self.without)
+
+    def get_config(self) -> dict[str, Any]:
+        """Return what :func:`as_layers` needs; no operation can be created from it."""
+        return {"name": self.name, "wrapper": self.wrapper.name}
 
 
 def mask_as_in_keras_2(layer: Any) -> None:
@@ -41,18 +50,52 @@ def mask_as_in_keras_2(layer: Any) -> None:
         return
     without: _Without = set()
 
-    def compute_mask(inputs: Any, previous_mask: Any) -> Any:
+    def compute_mask(inputs: Any, mask: Any = None) -> Any:
         from keras.src.backend import compute_output_spec
 
-        operation = MaskOverTime(layer.layer, without)
-        if not keras_tensors((inputs, previous_mask)):
-            return operation.call(inputs, previous_mask)
-        if compute_output_spec(operation.call, inputs, previous_mask) is None:
+        operation = MaskOverTime(layer, without)
+        if not keras_tensors((inputs, mask)):
+            return operation.call(inputs, mask)
+        if compute_output_spec(operation.call, inputs, mask) is None:
             return None
-        return operation(inputs, previous_mask)
+        return operation(inputs, mask)
 
     # Without Keras' own __setattr__, which tracks attributes as state.
     object.__setattr__(layer, "compute_mask", compute_mask)
+
+
+def as_layers(stored: Any) -> Any:
+    """The config of a model with layers in the place of :class:`MaskOverTime`.
+
+    They are :class:`.StepMask`, called with the results that have these masks. The operation
+    remains where a program computes a mask that no result of the model has.
+    """
+    if isinstance(stored, list):
+        return [as_layers(item) for item in stored]
+    if not isinstance(stored, Mapping):
+        return stored
+    found = {key: as_layers(value) for key, value in stored.items()}
+    if is_functional(found):
+        layers = {layer_name(layer): layer for layer in found["config"]["layers"]}
+        masks = [_step_mask(layer, layers) for layer in layers.values()]
+        found["config"] = {**found["config"], "layers": masks}
+    return found
+
+
+def _step_mask(item: Config, layers: Mapping[str, Config]) -> Config:
+    """The layer in the place of an operation; other items are returned as they are."""
+    if item["class_name"] != MaskOverTime.__name__:
+        return item
+    name, wrapper = item["config"]["name"], item["config"]["wrapper"]
+    [[inputs, mask]] = [node["args"] for node in item["inbound_nodes"]]
+    calls = layers[wrapper]["inbound_nodes"] if wrapper in layers else []
+    for index, call in enumerate(calls):
+        # Keras adds the mask of the input to a call without a mask.
+        if call["args"] == [inputs] and call["kwargs"].get("mask") == mask:
+            node = {"args": [tensor(wrapper, index, 0)], "kwargs": {}}
+            layer = registered_layer(STEP_MASK, {"name": name})
+            return {**layer, "name": name, "inbound_nodes": [node]}
+    return item
 
 
 def _mask_over_time(inner: Any, inputs: Any, mask: Any, without: _Without) -> Any:

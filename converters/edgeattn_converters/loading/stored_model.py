@@ -136,7 +136,9 @@ def _build(
             config = fixed_time_axis.fix_time_axis(config, request.time_steps)
         size = weights.size()
     try:
-        masks = implicit_masks.passed() if ctx.era < 3 else contextlib.nullcontext()
+        # Nor do programs compute the masks of Keras 3 for weights without a version in its layout.
+        former = ctx.era < 3 or (ctx.of_program and not ctx.version and weights.is_layered)
+        masks = implicit_masks.passed() if former else contextlib.nullcontext()
         with own_layers.created_as_stored(objects, ctx), masks:
             build = functools.partial(build_model, file, config, objects, size)
             with values_of_build.recorded(ctx.created):

@@ -88,20 +88,22 @@ def _with_sigmoid_gates(stored: Any) -> Iterator[tuple[Config, tuple[int, ...]]]
 
 def described(model: Any) -> dict[str, Any]:
     """Return names, classes and arguments of the layers of a built model as a stored config."""
-    import keras
-
     # A layer of the user may have an attribute "layers", too.
-    layers = [
-        described(layer) if isinstance(layer, keras.Model) else _described_layer(layer)
-        for layer in model.layers
-    ]
+    layers = list(map(_described_layer, model.layers))
     config = {"name": model.name, "layers": layers, "input_layers": []}
     return {"class_name": "Functional", "name": model.name, "config": config}
 
 
 def _described_layer(layer: Any) -> dict[str, Any]:
-    config = {}
-    if not is_own_class(type(layer)):
+    import keras
+
+    if isinstance(layer, keras.Model):
+        return described(layer)
+    config: dict[str, Any] = {}
+    # What the user's layers inside others were created with need not be stored anywhere.
+    if isinstance(layer, keras.layers.Wrapper):
+        config = {"name": layer.name, "layer": _described_layer(layer.layer)}
+    elif type(layer) is not keras.layers.RNN and not is_own_class(type(layer)):
         config = layer.get_config()
     return {"class_name": type(layer).__name__, "name": layer.name, "config": config}
 

@@ -175,8 +175,9 @@ def migrate_layer(item: Config, ctx: Context) -> dict[str, Any]:
     for registered in (item.get("registered_name"), class_name):
         if isinstance(registered, str) and registered in EDGEATTN_LAYERS:
             return _edgeattn_layer(registered, config, item)
-    if ctx.of_program and item.get("registered_name") == expressions.REGISTERED:
-        return _edgeattn_layer(expressions.REGISTERED, config, item)
+    registered = item.get("registered_name")
+    if ctx.of_program and registered in (expressions.REGISTERED, state_masks.STEP_MASK):
+        return _edgeattn_layer(registered, config, item)
     if custom_layers.is_custom(item, ctx):
         if ctx.major < 3:
             item = {**item, "config": _with_inner_layers(item.get("config") or {}, ctx)}

@@ -229,6 +229,8 @@ def open_weights(file: ModelFile) -> Iterator[WeightsFile]:
         with h5py.File(source, "r") as weights:
             separate = file.kind == "weights-hdf5"
             yield WeightsFile(hdf5.with_forward_slashes(weights), separate=separate)
+    except NotImplementedError:  # a RuntimeError, but none of HDF5
+        raise
     except (OSError, RuntimeError) as error:
         raise UnsupportedModelError(
             f"Cannot read the weights in {file.path.name}: {error}",
