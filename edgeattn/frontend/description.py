@@ -79,11 +79,11 @@ class FrontEnd:
     def by_input(self, values: Mapping[str, Any], names: Sequence[str]) -> Mapping[str, Any]:
         """``values`` by the inputs ``names``; those under names of stored inputs are renamed.
 
-        So is ``x``, if there is one input.
+        So is ``x``, if one raw value makes all inputs.
         """
-        stored = self.stored_inputs
-        if len(names) == 1 and not {names[0], stored.get(names[0])} & values.keys():
-            values = {names[0] if name == "x" else name: value for name, value in values.items()}
+        stored, only = self.stored_inputs, self.only_raw_name(names)
+        if only is not None and not {only, *names, *map(stored.get, names)} & values.keys():
+            values = {only if name == "x" else name: value for name, value in values.items()}
         renamed = {
             name: values[stored[name]]
             for name in names
@@ -93,6 +93,20 @@ class FrontEnd:
             return values
         used = {stored[name] for name in renamed} - set(names)
         return {**{name: value for name, value in values.items() if name not in used}, **renamed}
+
+    def raw_names(self, names: Sequence[str]) -> tuple[str, ...]:
+        """The names of the raw values that make the inputs ``names``.
+
+        That of the input if there is one. Several removed layers may have one stored input.
+        """
+        if len(names) == 1:
+            return tuple(names)
+        return tuple(dict.fromkeys(self.stored_inputs.get(name, name) for name in names))
+
+    def only_raw_name(self, names: Sequence[str]) -> str | None:
+        """The name of the raw value that makes all of the inputs ``names``; None for several."""
+        raw = self.raw_names(names)
+        return raw[0] if len(raw) == 1 else None
 
     def prepare(self, name: str, value: Any) -> Any:
         """The value of the input ``name`` for one raw sample.

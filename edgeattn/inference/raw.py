@@ -123,12 +123,13 @@ class RawModel:
         return {spec.name: self._fitted(value, spec)}
 
     def _by_name(self, raw: Any) -> Mapping[str, Any]:
-        if not isinstance(raw, Mapping):
-            if len(self._inputs) != 1:
-                listed = ", ".join(spec.name for spec in self._inputs)
-                raise SampleError(f"The model has several inputs. Pass a mapping with: {listed}.")
-            raw = {self._inputs[0].name: raw}
         names = [spec.name for spec in self._inputs]
+        if not isinstance(raw, Mapping):
+            only = self.front_end.only_raw_name(names)
+            if only is None:
+                listed = ", ".join(self.front_end.raw_names(names))
+                raise SampleError(f"The model has several inputs. Pass a mapping with: {listed}.")
+            raw = {only: raw}
         values = self.front_end.by_input(raw, names)
         missing = [name for name in names if name not in values]
         if missing:

@@ -35,9 +35,10 @@ def read_raw_samples(path: Path, front_end: FrontEnd, specs: Specs) -> list[Samp
             f"No such file of samples: {path}",
             hint="Pass a .txt, .csv, .jsonl, .wav, .npz or .npy file of raw samples.",
         )
-    suffix = path.suffix.lower()
+    suffix, names = path.suffix.lower(), [spec.name for spec in specs]
     if suffix in (".npz", ".npy"):
-        return _of_arrays(path, front_end, [spec.name for spec in specs])
+        return _of_arrays(path, front_end, names)
+    only = front_end.only_raw_name(names)
     samples: list[Sample] = []
     buffer = None if front_end.window is None else WindowBuffer(front_end.window)
     with path.open("rb") as file:
@@ -53,8 +54,8 @@ def read_raw_samples(path: Path, front_end: FrontEnd, specs: Specs) -> list[Samp
                         raise window
                     samples.append({specs[0].name: window})
             else:
-                sample = value if isinstance(value, dict) else {specs[0].name: value}
-                samples.append(front_end.by_input(sample, [spec.name for spec in specs]))
+                sample = value if isinstance(value, dict) else {str(only): value}
+                samples.append(front_end.by_input(sample, names))
     if not samples:
         hint = "Write a sample per line."
         if buffer is not None:
@@ -64,8 +65,7 @@ def read_raw_samples(path: Path, front_end: FrontEnd, specs: Specs) -> list[Samp
         if any(spec.name not in sample for sample in samples):
             raise SampleError(
                 f"A sample in {path} has no input {spec.name!r}.",
-                hint="Name its values by the inputs of the converted model: "
-                + ", ".join(item.name for item in specs),
+                hint="Name its values by the inputs of the converted model: " + ", ".join(names),
             )
     return samples
 

@@ -68,18 +68,21 @@ def read_raw_blocks(
 
 @dataclass(frozen=True)
 class _LineParser:
-    """How a line becomes a value. ``window`` is that of readings, which may be read together."""
+    """How a line becomes a value of the raw inputs ``names``.
 
+    ``window`` is that of readings, which may be read together.
+    """
+
+    names: tuple[str, ...]
     as_text: bool
-    several: bool
     is_json: bool
     window: Window | None
 
 
 def _line_parser(front_end: FrontEnd, inputs: Specs, suffix: str) -> _LineParser:
-    names = [spec.name for spec in sample_inputs(inputs)]
-    several = len(names) > 1
-    as_text = not several and front_end.takes_text(names[0])
+    inputs_of_model = [spec.name for spec in sample_inputs(inputs)]
+    names = front_end.raw_names(inputs_of_model)
+    as_text = len(names) == 1 and any(map(front_end.takes_text, inputs_of_model))
     if suffix in (".npz", ".npy"):
         raise SampleError(
             f"A {suffix} file has arrays instead of lines.",
@@ -90,12 +93,13 @@ def _line_parser(front_end: FrontEnd, inputs: Specs, suffix: str) -> _LineParser
             f"A {suffix} file has columns, and the model takes one text per line.",
             hint="Write the texts to a .txt file, one per line, or to a .jsonl file as JSON.",
         )
-    return _LineParser(as_text, several, suffix in _JSON_FILES, front_end.window)
+    is_json = len(names) > 1 or suffix in _JSON_FILES
+    return _LineParser(names, as_text, is_json, front_end.window)
 
 
 def _read_lines(source: io.BufferedReader, parser: _LineParser) -> Iterator[list[Any]]:
     number = 1
-    window = None if parser.as_text or parser.several or parser.is_json else parser.window
+    window = None if parser.as_text or parser.is_json else parser.window
     for lines in line_blocks(source):
         # The first line of a block may have arrived in parts.
         readings = None
@@ -128,13 +132,13 @@ def _values(lines: Iterable[tuple[int, str | SampleError]], parser: _LineParser)
             yield line
         else:
             line = line.strip()
-            is_json = parser.is_json or parser.several or line[0] in "[{"
+            is_json = parser.is_json or line[0] in "[{"
             try:
                 yield _of_json(json.loads(line), parser) if is_json else _numbers(line)
             except MALFORMED as error:
                 # The names of columns may come first.
                 if number > 1 or is_json or _has_number(line):
-                    yield malformed_line(number, error)
+                    yield malformed_line(number, error, _example(parser))
 
 
 def _of_json(value: Any, parser: _LineParser) -> Any:
@@ -142,11 +146,19 @@ def _of_json(value: Any, parser: _LineParser) -> Any:
         if parser.window is not None:
             raise ValueError("it is an object, and the model takes readings, which form windows")
         return value
-    if parser.several:
+    if len(parser.names) > 1:
         raise ValueError("it is not a JSON object of inputs by name")
     if parser.as_text:
         return value
     return np.asarray(value, "float64")
+
+
+def _example(parser: _LineParser) -> str | None:
+    """What to write, if lines are objects."""
+    if len(parser.names) == 1:
+        return None
+    values = ", ".join(f"{json.dumps(name)}: ..." for name in parser.names)
+    return f"Write each line as a JSON object: {{{values}}}"
 
 
 def _numbers(line: str) -> Any:

@@ -134,8 +134,8 @@ def line_blocks(source: io.BufferedReader) -> Iterator[list[bytes]]:
         yield [b"".join(parts)]
 
 
-def malformed_line(number: int, reason: object) -> SampleError:
-    return SampleError(f"Line {number} of the stream cannot be read: {reason}")
+def malformed_line(number: int, reason: object, hint: str | None = None) -> SampleError:
+    return SampleError(f"Line {number} of the stream cannot be read: {reason}", hint=hint)
 
 
 def _parse(text: str, inputs: Specs, position: str, allow_non_finite: bool) -> Tensors:

@@ -13,6 +13,7 @@ from edgeattn.frontend.answers import Answer
 from edgeattn.frontend.description import FrontEnd
 from edgeattn.frontend.lookup import StringLookup
 from edgeattn.frontend.numeric import Rescaling
+from edgeattn.frontend.text import TextVectorization
 from edgeattn.frontend.windows import Window
 from edgeattn.inference.raw import RawModel
 from edgeattn.inference.raw_dataset import write_prepared
@@ -69,6 +70,40 @@ def test_a_file_of_json_has_the_same_raw_samples_with_and_without_labels(tmp_pat
         read_raw_samples(tmp_path / "data.csv", STORED, TEXT)
 
 
+SENTENCES = FrontEnd(
+    {
+        "order": (TextVectorization(("a", "b"), output_sequence_length=2),),
+        "known": (TextVectorization(("a", "b"), output_mode="multi_hot"),),
+    },
+    stored_inputs={"order": "sentence", "known": "sentence"},
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        ("data.txt", "b a"),
+        ("data.jsonl", '"b a"'),
+        ("data.jsonl", '{"x": "b a", "y": 1}'),
+        ("data.jsonl", '{"sentence": "b a", "y": 1}'),
+    ],
+)
+def test_a_line_is_the_text_of_the_only_stored_input(name, line, tmp_path):
+    """Two layers read it, and each is in place of an input of the converted model."""
+    specs = (TensorSpec("order", (None, 2), "int64"), TensorSpec("known", (None, 3), "float32"))
+    (tmp_path / name).write_text(line + "\n")
+    (sample,) = read_raw_samples(tmp_path / name, SENTENCES, specs)
+    assert (sample["order"], sample["known"]) == ("b a", "b a")
+    # Indices 0 and 1 are those of padding and of unknown words; a vector has none for padding.
+    expected = {"order": [[3, 2]], "known": [[0, 1, 1]]}
+    model = RawModel(SENTENCES, specs, (), lambda inputs: inputs)
+    for value in ("b a", sample, {"sentence": "b a"}):
+        actual = {name: array.tolist() for name, array in model.prepare(value).items()}
+        assert actual == expected
+    if "y" in line:
+        assert prepared(tmp_path / name, SENTENCES, specs) == {**expected, "y": [1]}
+
+
 def test_one_stored_input_of_several_inputs():
     front_end = FrontEnd(stored_inputs={"one": "word", "two": "word"})
     renamed = front_end.by_input({"word": "dog", "code": 3, "y": 1}, ["one", "two", "code"])
@@ -86,8 +121,8 @@ SEVERAL = (*TEXT, TensorSpec("code", (None, 1), "float32"))
     ("specs", "content", "message", "hint"),
     [
         # The first line was taken for names of columns.
-        (SEVERAL, '{"words": ["a"\n', "data.jsonl: Line 1 of the stream", "Correct or remove"),
-        (SEVERAL, "words,code\n", "data.jsonl: Line 1 of the stream", "Correct or remove"),
+        (SEVERAL, '{"words": ["a"\n', "data.jsonl: Line 1 of the stream", '{"words": ..., "code":'),
+        (SEVERAL, "words,code\n", "data.jsonl: Line 1 of the stream", '{"words": ..., "code":'),
         (TEXT, "\n\n", "data.jsonl: Line 1 of the stream cannot be read: it is empty", "Correct"),
         (TEXT, "", "has no samples", "Write a sample per line"),
         (SEVERAL, '{"words": ["a"]}\n', "has no input 'code'", "words, code"),
