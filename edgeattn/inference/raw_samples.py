@@ -14,6 +14,7 @@ from edgeattn.frontend.description import FrontEnd
 from edgeattn.frontend.values import as_numbers
 from edgeattn.frontend.windows import WindowBuffer
 from edgeattn.inference.raw_stream import read_raw
+from edgeattn.samples.files import named_arrays
 from edgeattn.samples.labels import TARGETS
 from edgeattn.samples.npz import read_npz
 from edgeattn.tensors import Array, Specs, Tensors
@@ -93,7 +94,7 @@ def samples_of_arrays(path: Path, arrays: Tensors, names: Sequence[str]) -> list
         raise SampleError(
             f"{path} has no array for input {missing[0]!r}; its arrays: "
             f"{', '.join(map(repr, arrays)) or 'none'}.",
-            hint=f"Name the arrays {', '.join(map(repr, names))}.",
+            hint=named_arrays(names),
         )
     counts = {len(arrays[name]) for name in names}
     if len(counts) != 1 or 0 in counts:

@@ -38,6 +38,14 @@ def ways_of_raw(kind: Literal["text", "values"]) -> str:
     )
 
 
+def named_arrays(names: Sequence[str]) -> str:
+    """How a user names the arrays of the inputs ``names``; that of the only one may be ``x``."""
+    if len(names) == 1:
+        choices = dict.fromkeys((*names, "x"))
+        return f"Name the array {enumerated([repr(name) for name in choices], 'or')}."
+    return f"Name the arrays {', '.join(map(repr, names))}."
+
+
 @dataclass(frozen=True)
 class Samples:
     """Arrays by input name and labels, all with the sample axis first.
@@ -232,13 +240,11 @@ def _array_name(
         return spec.name
     if len(required) == 1 and "x" in members:
         return "x"
-    expected = ", ".join(repr(item.name) for item in required)
-    alternative = " or 'x'" if len(required) == 1 and spec.name != "x" else ""
     is_text = any(npy_array(path, member).dtype.kind in "US" for member in members.values())
     raise SampleError(
         f"{path} has no array for input {spec.name!r}; its arrays: "
         f"{', '.join(map(repr, members)) or 'none'}.",
-        hint=ways_of_raw("text") if is_text else f"Name the arrays {expected}{alternative}.",
+        hint=ways_of_raw("text") if is_text else named_arrays([item.name for item in required]),
     )
 
 

@@ -96,7 +96,7 @@ def test_scalar_targets(tmp_path):
 def test_missing_arrays(tmp_path):
     with pytest.raises(SampleError, match="its arrays: 'z'") as caught:
         read_samples(saved(tmp_path, z=VALUES), [X])
-    assert caught.value.hint == "Name the arrays 'x_in' or 'x'."
+    assert caught.value.hint == "Name the array 'x_in' or 'x'."
     with pytest.raises(SampleError, match="its arrays: none"):
         read_samples(saved(tmp_path), [X])
 

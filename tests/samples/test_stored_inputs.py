@@ -53,4 +53,4 @@ def test_other_errors_remain(bundle, tmp_path):
     with pytest.raises(SampleError) as error:
         edgeattn.run(bundle.path, tmp_path / "other.npz")
     # Without a front end, the device computes the input.
-    assert error.value.hint == "'x' is in place of the input 'code'. Name the arrays 'x'."
+    assert error.value.hint == "'x' is in place of the input 'code'. Name the array 'x'."
