@@ -22,11 +22,11 @@ _own_calls: list[None] = []
 
 @contextlib.contextmanager
 def passed() -> Iterator[None]:
-    """Call layers with the masks of Keras 2."""
+    """Call layers with the masks, and recurrent ones with the constants, of Keras 2."""
     import keras
     from keras.src.models import functional
 
-    from edgeattn_converters.loading import masks_over_time
+    from edgeattn_converters.loading import masks_over_time, recurrent_constants
 
     of_keras = keras.layers.Layer.__call__
     if hasattr(of_keras, _MARK):
@@ -35,6 +35,7 @@ def passed() -> Iterator[None]:
 
     @functools.wraps(of_keras)
     def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
+        recurrent_constants.accept(layer, args, kwargs)
         args, kwargs = _with_mask(layer, args, kwargs)
         if isinstance(layer, keras.layers.TimeDistributed):
             masks_over_time.mask_as_in_keras_2(layer)

@@ -64,7 +64,7 @@ def run(file: ModelFile, architecture: str, samples: Mapping[str, Any]) -> Built
     program = _program(file)
     try:
         built = _run(file, architecture, samples, program)
-    except UsageError as error:
+    except (UsageError, UnsupportedModelError) as error:
         if not program.may_be_older:
             raise
         return _run_in_keras_2(file, architecture, samples, "The program fails in Keras 3", error)
@@ -98,7 +98,7 @@ def _run_in_keras_2(
     architecture: str,
     samples: Mapping[str, Any],
     reason: str,
-    failure: UsageError | None = None,
+    failure: UsageError | UnsupportedModelError | None = None,
 ) -> Built:
     """Build a model that Keras 3 has not saved, for a ``reason``: tf_keras has.
 
@@ -108,7 +108,7 @@ def _run_in_keras_2(
     older = replace(file, keras_version=f"{'.'.join(map(str, _TF_KERAS))} or later")
     try:
         built = _run(older, architecture, samples, Program(_TF_KERAS, of_tensorflow=True))
-    except UsageError as error:
+    except (UsageError, UnsupportedModelError) as error:
         raise (failure or error) from None
     built.program.notes.insert(
         0,

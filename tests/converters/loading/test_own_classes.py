@@ -687,25 +687,6 @@ def test_model_in_float64(tmp_path: Path) -> None:
     assert keras.config.floatx() == "float32"
 
 
-@pytest.mark.parametrize("states", [0, 1])
-def test_constants_of_a_recurrent_layer(states: int, tmp_path: Path) -> None:
-    import tf_keras
-
-    class Cell(tf_keras.layers.SimpleRNNCell):
-        def call(self, x: Any, states: Any, constants: Any = None, training: Any = None) -> Any:
-            return super().call(x + constants[0], states, training=training)
-
-    x, constant = tf_keras.Input((STEPS, FEATURES)), tf_keras.Input((FEATURES,))
-    first = [tf_keras.layers.Dense(2)(constant)] * states
-    rnn = tf_keras.layers.RNN(Cell(2), name="rnn")
-    y = rnn(x, initial_state=first or None, constants=[constant])
-    tf_keras.Model([x, constant], y).save(tmp_path / "m.h5")
-    (tmp_path / "own.py").write_text("import keras\nclass Cell(keras.layers.SimpleRNNCell): pass\n")
-    with pytest.raises(UnsupportedModelError, match="'rnn' is called with constants") as error:
-        load_model(audit_file(tmp_path / "m.h5"), custom_objects=tmp_path / "own.py")
-    assert "RepeatVector" in str(error.value.hint)
-
-
 @pytest.mark.parametrize("attribute", only(["w", "[w]"], "w"))
 @pytest.mark.parametrize("value", ["np.random.normal(size=(3, 2))", "np.ones((3, 2))"])
 def test_weights_without_variables_of_tensorflow(

@@ -232,17 +232,19 @@ def keras3_call(class_name: str, config: Config, call: Mapping[str, Any]) -> dic
     if class_name == "Lambda":
         return {"args": args, "kwargs": {}}
     name = unqualified(class_name)
+    count = (name in _WITH_STATES and config.get("num_constants")) or 0
+    # Constants that are no tensors of the model are arguments of their own.
+    if count and (name != "RNN" or kwargs.get("constants") is not None):
+        raise constants_error(str(config.get("name")))
     if name in _WITH_STATES and args and isinstance(args[0], list) and len(args[0]) > 1:
-        sequence, *states = args[0]
-        if config.get("num_constants"):
-            raise UnsupportedModelError(
-                f"Layer {config.get('name')!r} is called with constants, which recurrent layers of "
-                "Keras 3 do not have.",
-                hint="Change the cell so that it receives the constants as part of the sequence "
-                "(RepeatVector, Concatenate), and save the model again.",
-            )
+        sequence, *others = args[0]
+        states, constants = others[: len(others) - count], others[len(others) - count :]
         args[0] = sequence
-        kwargs["initial_state"] = states[0] if len(states) == 1 and name == "GRU" else states
+        if states:
+            single = len(states) == 1 and name == "GRU"
+            kwargs["initial_state"] = states[0] if single else states
+        if constants:
+            kwargs["constants"] = constants
     if name in ("Attention", "AdditiveAttention") and config.get("causal"):
         kwargs["use_causal_mask"] = True
     kwargs = {
@@ -251,6 +253,16 @@ def keras3_call(class_name: str, config: Config, call: Mapping[str, Any]) -> dic
     if kwargs.get("training") is not None and not is_tensor(kwargs["training"]):
         kwargs["training"] = bool(kwargs["training"])
     return {"args": args, "kwargs": kwargs}
+
+
+def constants_error(name: str) -> UnsupportedModelError:
+    """Return the error about a recurrent layer that is called with constants."""
+    return UnsupportedModelError(
+        f"Layer {name!r} is called with constants, which edgeattn passes only to a single cell of "
+        "an RNN.",
+        hint="Change the cell so that it receives the constants as part of the sequence "
+        "(RepeatVector, Concatenate), and save the model again.",
+    )
 
 
 def is_operation(item: Config, calls: Sequence[Mapping[str, Any]]) -> bool:

@@ -19,7 +19,7 @@ _Layer = dict[str, Any]
 
 
 def with_masks(layers: Sequence[_Layer]) -> list[_Layer]:
-    """The migrated layers of a nested model, with a mask in calls that have initial states.
+    """The migrated layers of a nested model, with a mask in calls with states or constants.
 
     Calls whose sequence does not depend on an input of the model are unchanged.
     """
@@ -47,8 +47,8 @@ def with_masks(layers: Sequence[_Layer]) -> list[_Layer]:
 
 def _lacks_mask(call: Mapping[str, Any]) -> bool:
     kwargs, args = call["kwargs"], call["args"]
-    has_states = any(True for _ in _names(kwargs.get("initial_state")))
-    return has_states and "mask" not in kwargs and bool(args) and is_tensor(args[0])
+    others = _names([kwargs.get("initial_state"), kwargs.get("constants")])
+    return any(True for _ in others) and "mask" not in kwargs and bool(args) and is_tensor(args[0])
 
 
 def _names(value: Any) -> Iterator[str]:
