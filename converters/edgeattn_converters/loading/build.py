@@ -153,7 +153,9 @@ def _accepted_by(layer: Any, kwargs: Mapping[str, Any]) -> dict[str, Any]:
 
 def root_cause(error: BaseException) -> str:
     """Return the first error in one line; Keras nests errors and appends configs."""
-    text = _FORMATTING.sub("", str(error)).split("Exception encountered: ")[-1].strip()
+    # A KeyError has its message as a key, and would escape the formatting in it.
+    message = error.args[0] if isinstance(error, KeyError) and error.args else error
+    text = _FORMATTING.sub("", str(message)).split("Exception encountered: ")[-1].strip()
     return f"{type(error).__name__}: {' '.join(text.split())[:400]}"
 
 

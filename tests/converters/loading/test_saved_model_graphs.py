@@ -459,6 +459,33 @@ def test_changed_operations_of_a_graph(attend: bool, tmp_path: Path) -> None:
     assert 1e-8 < np.abs(moved).max() < 1e-4
 
 
+@pytest.mark.parametrize(
+    "normalization",
+    only(
+        [
+            layers.LayerNormalization,
+            partial(layers.GroupNormalization, 3),
+            layers.BatchNormalization,
+        ],
+        layers.LayerNormalization,
+    ),
+)
+def test_changed_operations_of_an_exported_block(
+    normalization: Callable[[], Any], tmp_path: Path
+) -> None:
+    """Variables that only copies of operations read were missing."""
+    keras.utils.set_random_seed(3)
+    inputs = keras.Input((STEPS, FEATURES), name="x")
+    hidden = normalization()(inputs)
+    built = keras.Model(inputs, layers.MultiHeadAttention(2, 3)(hidden, hidden))
+    built.export(tmp_path / "m", verbose=False)
+    model = load_model(audit_file(tmp_path / "m")).model
+    interface, expected = interface_of(model), built(X)
+    for function, share in ((shifted_means, 0.0), (rounded_function, 1)):
+        outputs = function(model, interface, attention=True)({"x": X}, share)
+        np.testing.assert_allclose(outputs["output_0"], expected, atol=1e-5)
+
+
 class ChannelsFirst(Affine):
     @tf.function(input_signature=[tf.TensorSpec((None, 3, 4, 4), tf.float32, name="x")])
     def serve(self, x: Any) -> Any:
