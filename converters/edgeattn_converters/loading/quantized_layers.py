@@ -13,6 +13,7 @@ import numpy as np
 from edgeattn.bundle.dequantized import DEQUANTIZED
 from edgeattn.errors import UnsupportedModelError
 from edgeattn_converters.loading import subclassed
+from edgeattn_converters.loading.migrate.context import Shape
 
 _POLICIES = frozenset(
     {"QuantizedDTypePolicy", "QuantizedFloat8DTypePolicy", "Int4DTypePolicy", "GPTQDTypePolicy",
@@ -20,7 +21,7 @@ _POLICIES = frozenset(
 )  # fmt: skip
 _HINT = "Convert the model that was quantized: edgeattn has int8 and int4 schemes of its own."
 _LORA = ("lora_rank", "lora_alpha")
-# Keras 3.15 leaves the zero points of these out of .keras files.
+# Keras 3.15 leaves the zero points of these out of .keras and .weights.h5 files.
 _WITH_ZERO_POINTS = ("gptq", "awq")
 _WEIGHTS = ("kernel", "embeddings")
 SEED, SAMPLES, TOKENS = 20160217, 32, 2
@@ -28,6 +29,8 @@ SEED, SAMPLES, TOKENS = 20160217, 32, 2
 STEPS = 8
 # Numbers of arrays besides kernel and bias.
 FLOAT8_SCALES, INT4_IN_GROUPS = 6, 3
+# Packed kernel, scales and groups; AWQ has scales of the inputs, too.
+GPTQ_WITHOUT_ZERO_POINTS = 3
 
 
 def is_quantized(model: Any) -> bool:
@@ -42,6 +45,21 @@ def weights_error(name: str) -> UnsupportedModelError:
         "model of --architecture has layers or functions of your own.",
         hint="Save the whole model: model.save('model.keras'), and pass the file of your classes: "
         "--custom-objects FILE.py",
+    )
+
+
+def is_float8(shapes: Sequence[Shape]) -> bool:
+    """Return whether arrays of a layer, as Keras stores them, end with the scales of float8.
+
+    Their weights are float32. A scale and its history follow for inputs, weights and gradients.
+    """
+    scales = list(shapes)[-FLOAT8_SCALES:]
+    histories = set(scales[1::2])
+    return (
+        len(shapes) > FLOAT8_SCALES
+        and set(scales[::2]) == {()}
+        and len(histories) == 1
+        and all(len(shape) == 1 for shape in histories)
     )
 
 
@@ -68,6 +86,9 @@ def quantize_as_stored(layer: Any, arrays: Sequence[Any]) -> None:
         size = -1 if groups is None else groups.count(groups[0])
         config = keras.quantizers.Int4QuantizationConfig(block_size=size)
         layer.quantize("int4", config=config)
+    elif any(array.dtype == np.uint8 for array in arrays):
+        scales = len(arrays) - bias - GPTQ_WITHOUT_ZERO_POINTS
+        raise _zero_points_error(layer, _WITH_ZERO_POINTS[scales > 0], "lacks some of its")
 
 
 def quantize_parts_as_stored(layer: Any, arrays: Mapping[str, Any]) -> None:
@@ -90,13 +111,17 @@ def check_complete(layer: Any, stored: int, variables: int) -> None:
     """Raise :class:`UnsupportedModelError` if Keras did not save all variables of a layer."""
     mode = str(getattr(layer, "quantization_mode", None))
     if mode in _WITH_ZERO_POINTS and stored != variables:
-        raise UnsupportedModelError(
-            f"Layer {layer.name!r} was quantized as {mode!r}, and the file contains {stored} of "
-            f"its {variables} variables: Keras leaves the zero points out of .keras files, and "
-            "cannot load them itself.",
-            hint="Convert the model that was quantized (edgeattn has int8 and int4 schemes of its "
-            "own), or save the quantized one with model.save('model.h5').",
-        )
+        raise _zero_points_error(layer, mode, f"contains {stored} of its {variables}")
+
+
+def _zero_points_error(layer: Any, mode: str, has: str) -> UnsupportedModelError:
+    return UnsupportedModelError(
+        f"Layer {layer.name!r} was quantized as {mode!r}, and the file {has} variables: "
+        "Keras leaves the zero points out of .keras and .weights.h5 files, and cannot load these "
+        "itself.",
+        hint="Convert the model that was quantized (edgeattn has int8 and int4 schemes of its "
+        "own), or save the quantized one with model.save('model.h5').",
+    )
 
 
 def in_float(config: Any) -> Any:

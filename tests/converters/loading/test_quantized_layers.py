@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import ml_dtypes
 import numpy as np
 import pytest
 from keras import layers
@@ -173,15 +174,31 @@ def test_updates_of_low_rank(mode: str | None, suffix: str, tmp_path: Path) -> N
     np.testing.assert_allclose(actual(TOKENS), expected(TOKENS), rtol=1e-4, atol=tolerance)
 
 
+DENSE = """
+import keras
+
+
+def build():
+    return keras.Sequential([keras.Input((6,)), keras.layers.Dense(4, name="dense")])
+"""
+
+
+@pytest.mark.parametrize("suffix", [".keras", ".weights.h5"])
 @pytest.mark.parametrize("mode", ["gptq", "awq"])
-def test_zero_points_that_keras_does_not_save(mode: str, tmp_path: Path) -> None:
+def test_zero_points_that_keras_does_not_save(mode: str, suffix: str, tmp_path: Path) -> None:
     inputs = keras.Input((6,))
     dense = layers.Dense(4, dtype=f"{mode}/4/2_from_float32", name="dense")
     model = keras.Model(inputs, dense(inputs))
     setattr(dense, f"is_{mode}_calibrated", True)
-    model.save(tmp_path / "m.keras")
+    path, program, architecture = tmp_path / f"m{suffix}", tmp_path / "architecture.py", None
+    if suffix == ".keras":
+        model.save(path)
+    else:
+        model.save_weights(path)
+        program.write_text(DENSE)
+        architecture = f"{program}:build"
     with pytest.raises(UnsupportedModelError, match=f"'dense' was quantized as '{mode}'") as error:
-        load_model(audit_file(tmp_path / "m.keras"))
+        load_model(audit_file(path), architecture=architecture)
     assert "Convert the model that was quantized" in str(error.value.hint)
 
 
@@ -283,7 +300,7 @@ def quantized():
 
 
 @pytest.mark.parametrize("function", only(["build", "quantized"], "build"))
-@pytest.mark.parametrize("mode", only(["int8", "int4"], "int8"))
+@pytest.mark.parametrize("mode", only(["int8", "int4", "float8"], "int8"))
 def test_weights_only(mode: str, function: str, tmp_path: Path) -> None:
     """Keras loads these into a quantized model only, which converts to ONNX with integers."""
     model = attending()
@@ -295,7 +312,23 @@ def test_weights_only(mode: str, function: str, tmp_path: Path) -> None:
     loaded = load_model(audit_file(tmp_path / "m.weights.h5"), architecture=f"{path}:{function}")
     assert {weight.dtype for weight in loaded.model.trainable_weights} == {"float32"}
     assert f"in {mode}" in loaded.notes[0]
-    np.testing.assert_allclose(loaded.model(TOKENS), expected, atol=0.02 if mode == "int8" else 0.3)
+    tolerance = {"int8": 0.02, "int4": 0.3, "float8": 0.1}[mode]
+    np.testing.assert_allclose(loaded.model(TOKENS), expected, atol=tolerance)
+
+
+def test_weights_only_in_float8(tmp_path: Path) -> None:
+    """They are float32, unlike those of int8; the function was refused unless it quantizes."""
+    model = keras.Sequential([keras.Input((6,)), layers.Dense(4)])
+    kernel = np.asarray(model.layers[0].kernel)
+    model.quantize("float8")
+    model.save_weights(tmp_path / "m.weights.h5")
+    path = tmp_path / "architecture.py"
+    path.write_text(DENSE)
+    loaded = load_model(audit_file(tmp_path / "m.weights.h5"), architecture=f"{path}:build")
+    assert "1 in float8" in loaded.notes[0]
+    expected = kernel.astype(ml_dtypes.float8_e4m3fn).astype("float32")
+    assert np.abs(expected - kernel).max() > 0.001
+    np.testing.assert_array_equal(loaded.model.layers[0].kernel, expected)
 
 
 @pytest.mark.parametrize("quantize", only(["", "    model.quantize('int8')\n"], ""))

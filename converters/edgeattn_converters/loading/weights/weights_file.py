@@ -20,6 +20,7 @@ from edgeattn_converters.loading.config_inspection import (
 )
 from edgeattn_converters.loading.formats import hdf5, keras_archive, saved_model
 from edgeattn_converters.loading.migrate.context import Shape
+from edgeattn_converters.loading.quantized_layers import is_float8
 from edgeattn_converters.loading.weights import from_archive, from_hdf5, from_saved_model
 from edgeattn_converters.loading.weights.assignment import MISMATCH, find_layer
 
@@ -100,9 +101,19 @@ class WeightsFile:
 
     @property
     def is_quantized(self) -> bool:
-        """Whether some weights are integers of 8 bits, as those of layers that Keras quantized."""
-        arrays = () if isinstance(self.source, dict) else hdf5.datasets(self.source)
-        return any(array.dtype in ("int8", "uint8") for _, array in arrays)
+        """Whether some weights are those of layers that Keras quantized.
+
+        These are integers of 8 bits, or have the scales of float8.
+        """
+        layers: dict[str, dict[str, Any]] = {}
+        for path, array in () if isinstance(self.source, dict) else hdf5.datasets(self.source):
+            group, _, key = path.rpartition("/")
+            layers.setdefault(group, {})[key] = array
+        return any(
+            any(array.dtype in ("int8", "uint8") for array in arrays.values())
+            or is_float8([tuple(arrays[key].shape) for key in _in_order(arrays)])
+            for arrays in layers.values()
+        )
 
     def by_order(self, model: Any, stored: Config) -> WeightsFile:
         """The file with the names of the layers in order, if it has names that the model lacks.
@@ -186,6 +197,11 @@ class WeightsFile:
             )
         else:
             from_archive.assign(self.source, model, stored, by_name=not self.separate)
+
+
+def _in_order(keys: Iterable[str]) -> list[str]:
+    """Return the keys of the arrays of a layer, which are numbers in files of weights only."""
+    return sorted(keys, key=lambda key: (len(key), key))
 
 
 def _sizes(shapes: Iterable[Shape]) -> int:
