@@ -200,8 +200,8 @@ class OriginalLayers:
         config = self._removed[name].input_layer["config"]
         values = as_strings(value) if config.get("dtype") == "string" else np.asarray(value)
         if "int" in str(config.get("dtype")):
-            # Numbers in text are read as floats.
-            whole = np.rint(values)
+            # Numbers in text may be floats, which large integers would be rounded to.
+            whole = np.rint(values) if values.dtype.kind == "f" else values
             if (whole != values).any():
                 raise SampleError(
                     f"Input {name} takes integers, not {values[whole != values][0]}.",

@@ -148,6 +148,16 @@ class FrontEnd:
         steps = self.inputs.get(name, ())
         return bool(steps) and isinstance(steps[0], _TEXT)
 
+    def takes_integers(self, name: str) -> bool:
+        """Whether the raw values of the input ``name`` may be integers of any size."""
+        steps = self.inputs.get(name, ())
+        return bool(steps) and isinstance(steps[0], lookup.IntegerLookup | lookup.Hashing)
+
+    def hashes(self, name: str) -> bool:
+        """Whether the raw values of the input ``name`` may be text or integers."""
+        steps = self.inputs.get(name, ())
+        return bool(steps) and isinstance(steps[0], lookup.Hashing)
+
     def to_json(self) -> dict[str, Any]:
         """The description. Values that are the defaults of a step are left out."""
         document: dict[str, Any] = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 import json
+import re
 import wave
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -26,6 +27,8 @@ FILE_BLOCK, PIPE_BLOCK = 2**15, 1024
 FULL_SCALE = np.float32(32768)
 # Files whose lines are JSON; lines of others may be text that looks like JSON.
 _JSON_FILES = (".jsonl", ".ndjson", ".json")
+# Integers of 64 bits as Python writes them, whose text and value have the same hash.
+_INTEGER = re.compile(r"0|-?[1-9][0-9]{0,17}")
 
 
 def read_raw(
@@ -70,12 +73,15 @@ def read_raw_blocks(
 class _LineParser:
     """How a line becomes a value of the raw inputs ``names``.
 
-    ``window`` is that of readings, which may be read together.
+    ``window`` is that of readings, which may be read together. Integers are read exactly, if the
+    first step ``takes_integers``; what it ``hashes`` may be text, too.
     """
 
     names: tuple[str, ...]
     as_text: bool
     is_json: bool
+    takes_integers: bool
+    hashes: bool
     window: Window | None
 
 
@@ -94,7 +100,11 @@ def _line_parser(front_end: FrontEnd, inputs: Specs, suffix: str) -> _LineParser
             hint="Write the texts to a .txt file, one per line, or to a .jsonl file as JSON.",
         )
     is_json = len(names) > 1 or suffix in _JSON_FILES
-    return _LineParser(names, as_text, is_json, front_end.window)
+    takes_integers, hashes = (
+        front_end.window is None and any(map(is_kind, inputs_of_model))
+        for is_kind in (front_end.takes_integers, front_end.hashes)
+    )
+    return _LineParser(names, as_text, is_json, takes_integers, hashes, front_end.window)
 
 
 def _read_lines(source: io.BufferedReader, parser: _LineParser) -> Iterator[list[Any]]:
@@ -134,10 +144,10 @@ def _values(lines: Iterable[tuple[int, str | SampleError]], parser: _LineParser)
             line = line.strip()
             is_json = parser.is_json or line[0] in "[{"
             try:
-                yield _of_json(json.loads(line), parser) if is_json else _numbers(line)
+                yield _of_json(json.loads(line), parser) if is_json else _of_fields(line, parser)
             except MALFORMED as error:
                 # The names of columns may come first.
-                if number > 1 or is_json or _has_number(line):
+                if number > 1 or is_json or parser.hashes or _has_number(line):
                     yield malformed_line(number, error, _example(parser))
 
 
@@ -148,13 +158,25 @@ def _of_json(value: Any, parser: _LineParser) -> Any:
         return value
     if len(parser.names) > 1:
         raise ValueError("it is not a JSON object of inputs by name")
-    if parser.as_text:
+    if parser.as_text or parser.takes_integers:
         return value
     return np.asarray(value, "float64")
 
 
+def _of_fields(line: str, parser: _LineParser) -> Any:
+    if parser.takes_integers:
+        fields = [field.strip() for field in (line.split(",") if "," in line else line.split())]
+        if all(map(_INTEGER.fullmatch, fields)):
+            return np.asarray([int(field) for field in fields] if len(fields) > 1 else int(line))
+        if parser.hashes:
+            raise ValueError("it may be text or numbers")
+    return _numbers(line)
+
+
 def _example(parser: _LineParser) -> str | None:
-    """What to write, if lines are objects."""
+    """What to write, if lines are objects or may be text or numbers."""
+    if parser.hashes and len(parser.names) == 1:
+        return 'Write each line as JSON: {"x": "word"} for text, {"x": 12} for a number.'
     if len(parser.names) == 1:
         return None
     values = ", ".join(f"{json.dumps(name)}: ..." for name in parser.names)

@@ -17,7 +17,7 @@ from edgeattn.bundle.packing import pack
 from edgeattn.errors import BundleError, SampleError
 from edgeattn.frontend.answers import Answer
 from edgeattn.frontend.description import FRONTEND, FrontEnd
-from edgeattn.frontend.lookup import StringLookup
+from edgeattn.frontend.lookup import Hashing, IntegerLookup, StringLookup
 from edgeattn.frontend.numeric import Normalization, PadSequences, Rescaling
 from edgeattn.frontend.text import TextVectorization
 from edgeattn.frontend.windows import Window
@@ -287,6 +287,41 @@ def test_lines_of_a_file_of_json(front_end, line, value):
 def test_lines_of_a_file_of_json_that_do_not_fit(front_end, line):
     (error,) = raw(front_end, line.encode(), suffix=".jsonl")
     assert "Line 1 of the stream cannot be read" in error.message
+
+
+HASHES = FrontEnd({"x": (Hashing(50),)})
+INTEGERS = FrontEnd({"x": (IntegerLookup((2**53 + 1,)),)})
+
+
+@pytest.mark.parametrize(
+    ("front_end", "line", "value"),
+    [
+        # Rounded to float64, it would be another integer.
+        *((front_end, b"9007199254740993", 2**53 + 1) for front_end in (HASHES, INTEGERS)),
+        *((front_end, b"[9007199254740993]", [2**53 + 1]) for front_end in (HASHES, INTEGERS)),
+        (HASHES, b"3, -4", [3, -4]),
+        (HASHES, b'["01234"]', ["01234"]),
+        (HASHES, b'{"x": "01234"}', {"x": "01234"}),
+        (INTEGERS, b"3.0, 007", [3, 7]),
+    ],
+)
+def test_values_of_lookups_and_hashes(front_end, line, value):
+    (got,) = raw(front_end, line)
+    assert (got.tolist() if isinstance(got, np.ndarray) else got) == value
+
+
+@pytest.mark.parametrize("line", [b"01234", b"blue", b"1.5", b"+3", b"1,", b"3 b"])
+def test_a_hashed_line_that_may_be_text_or_numbers(line):
+    """In Keras, "01234" and 1234 differ: they have the bins 28 and 22 of 50."""
+    (error,) = raw(HASHES, line + b"\n")
+    assert "Line 1 of the stream cannot be read: it may be text or numbers" in error.message
+    assert '{"x": "word"}' in error.hint
+    model = RawModel(HASHES, (TensorSpec("x", (None, 1), "int64"),), (), lambda inputs: inputs)
+    assert [model.answer([value]) for value in ("01234", "1234", 1234)] == [
+        {"x": [28]},
+        {"x": [22]},
+        {"x": [22]},
+    ]
 
 
 @pytest.mark.parametrize("front_end", [COUNTS, FrontEnd()])
