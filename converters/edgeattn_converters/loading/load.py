@@ -20,7 +20,7 @@ from edgeattn_converters.loading.build import reset_names
 from edgeattn_converters.loading.built_model import load_program
 from edgeattn_converters.loading.custom_objects import load_custom_objects
 from edgeattn_converters.loading.loaded_model import LoadedModel, LoadRequest
-from edgeattn_converters.loading.migrate import channels_first
+from edgeattn_converters.loading.migrate import channels_first, preprocessing
 from edgeattn_converters.loading.notes import combined_notes
 from edgeattn_converters.loading.signature import load_signature
 from edgeattn_converters.loading.stored_model import load_stored
@@ -66,6 +66,8 @@ def load_model(
     model = subclassed.as_functional(
         loaded.model, arrays, time_steps, allow_free_time=allow_free_time
     )
+    if not allow_free_time:
+        preprocessing.require_removed(model)
     check_repeatable(model)
     loaded = replace(loaded, model=model)
     notes = (*loaded.notes, *softmax_notes(model), *training_notes(model))

@@ -12,8 +12,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from unittest import mock
 
-import numpy as np
-
 from edgeattn.errors import UnsupportedModelError
 from edgeattn_converters.loading import implicit_masks
 from edgeattn_converters.loading.masks_of_classes import may_create_masks
@@ -60,9 +58,11 @@ def _masks(model: Any, samples: Mapping[str, Any]) -> _Masks:
 
 
 def _example(tensor: Any) -> Any:
-    """Zeros for an input: whether a layer has a mask does not depend on the values."""
+    """Zeros, or empty texts, for an input: masks do not exist for some values only."""
+    import tensorflow as tf
+
     _, *shape = tensor.shape
-    return np.zeros((1, *(size or _STEPS for size in shape)), tensor.dtype)
+    return tf.zeros((1, *(size or _STEPS for size in shape)), tensor.dtype)
 
 
 @contextlib.contextmanager

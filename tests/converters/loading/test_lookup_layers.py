@@ -164,7 +164,7 @@ def test_other_lookups_are_named(build: Callable[[], Any], layer: str, tmp_path:
     build().save(path)
     with pytest.raises(
         UnsupportedModelError,
-        match=f"Layer '{layer}' is a .* (not directly behind|around a model with a layer)",
+        match=f"Layer '{layer}' is a .* (not directly behind|with the StringLookup 'inner')",
     ) as error:
         load_model(audit_file(path))
     hint = str(error.value.hint)
@@ -328,3 +328,47 @@ def test_the_length_of_a_vectorization_ahead_of_a_nested_model(tmp_path: Path) -
     assert [tuple(item.shape) for item in model.inputs] == [(None, 7)]
     data = np.array([[2, 3, 1, 0, 0, 0, 0], [0, 0, 3, 0, 2, 0, 0]])
     np.testing.assert_allclose(model(data), nested(data), atol=1e-6)
+
+
+PROGRAM = """
+import keras
+from keras import layers
+
+class Sentence(layers.Layer):
+    def __init__(self):
+        super().__init__()
+        self.words = layers.StringLookup(vocabulary=["a", "b"], name="words")
+        self.embedding = layers.Embedding(4, 3, mask_zero=True)
+        self.embedding.build()
+
+    def call(self, x):
+        return keras.ops.mean(self.embedding(self.words(x)), axis=1)
+
+    def compute_output_shape(self, shape):
+        return (shape[0], 3)
+
+def around(layer):
+    document = keras.Input((3, 2), dtype="string")
+    return keras.Model(document, layers.GRU(2)(layers.TimeDistributed(layer)(document)))
+
+def of_class():
+    return around(Sentence())
+
+def of_model():
+    x = keras.Input((2,), dtype="string")
+    return around(keras.Model(x, Sentence.call(Sentence(), x)))
+"""
+
+
+@pytest.mark.parametrize("name", ["of_class", "of_model"])
+def test_lookups_over_time_of_programs_are_named(name: str, tmp_path: Path) -> None:
+    """The error was one of NumPy about the data type 'string'."""
+    (tmp_path / "program.py").write_text(PROGRAM)
+    names: dict[str, Any] = {"__name__": "program"}
+    exec(PROGRAM, names)
+    names[name]().save_weights(tmp_path / "m.weights.h5")
+    with pytest.raises(UnsupportedModelError, match="StringLookup"):
+        load_model(
+            audit_file(tmp_path / "m.weights.h5"),
+            architecture=f"{tmp_path / 'program.py'}:{name}",
+        )

@@ -18,9 +18,24 @@ _NewInput = tuple[list[Any], str, str]  # shape, dtype, what the device has to d
 
 def is_used(stored: Config) -> bool:
     """Return whether a stored model has a layer that looks up values, at any depth."""
-    return any(
-        is_used(item) if is_model(item) else is_lookup(item) for item in stored_layers(stored)
-    )
+    return _first_lookup(stored) is not None
+
+
+def _first_lookup(stored: Config) -> Config | None:
+    """The first layer that looks up values in a stored model, without TimeDistributed around it."""
+    for item in stored_layers(stored):
+        inner = _without_steps(item)
+        found = _first_lookup(inner) if is_model(inner) else None
+        if found is not None or inner.get("class_name") in REMOVED:
+            return found or inner
+    return None
+
+
+def _without_steps(item: Config) -> Config:
+    """The layer or model inside of one or more ``TimeDistributed``."""
+    while item.get("class_name") == "TimeDistributed":
+        item = item["config"]["layer"]
+    return item
 
 
 def is_lookup(item: Config) -> bool:
@@ -112,9 +127,7 @@ def require_none_over_time(config: Config) -> None:
 
 
 def _require_none_inside(over_time: Config) -> None:
-    inner = over_time["config"]["layer"]
-    while inner.get("class_name") == "TimeDistributed":
-        inner = inner["config"]["layer"]
+    inner = _without_steps(over_time)
     name = over_time["config"]["name"]
     if inner.get("class_name") in REMOVED:
         raise UnsupportedModelError(
@@ -124,11 +137,12 @@ def _require_none_inside(over_time: Config) -> None:
             f"{name!r}).output, model.output), and all other inputs it needs. The program on the "
             "device then looks up the values of every step.",
         )
-    if is_model(inner) and is_used(inner):
+    if is_model(inner) and (lookup := _first_lookup(inner)) is not None:
+        title = repr((lookup.get("config") or {}).get("name"))
         raise UnsupportedModelError(
-            f"Layer {name!r} is a TimeDistributed around a model with a layer that looks up "
-            "values, which no edge runtime supports.",
-            hint="Call that layer outside of the model, in a TimeDistributed of its own, and save "
+            f"Layer {name!r} is a TimeDistributed around a model with the "
+            f"{lookup['class_name']} {title}, which no edge runtime supports.",
+            hint=f"Call {title} outside of the model, in a TimeDistributed of its own, and save "
             f"the model from its output on: keras.Model(indices, model.output). {name!r} then "
             "takes the indices instead of the values.",
         )
@@ -140,7 +154,7 @@ def require_removed(model: Any) -> None:
         if type(layer).__name__ not in _NOT_IN_ARTIFACTS:
             continue
         behind = "keras.Model(layer.output, model.output), and all other inputs it needs"
-        if layer in model.layers:
+        if layer in model.layers and layer._inbound_nodes:
             inputs = ", ".join([f"model.get_layer({layer.name!r}).output", *_others(model, layer)])
             inputs = f"[{inputs}]" if "," in inputs else inputs
             behind = f"keras.Model({inputs}, model.output)"
