@@ -7,6 +7,7 @@ of arrays by input name.
 import io
 import json
 import math
+from codecs import BOM_UTF8
 from collections.abc import Iterator, Sequence
 from typing import IO, Any, cast
 
@@ -100,6 +101,9 @@ def numbered_lines(source: io.BufferedReader) -> Iterator[tuple[int, str | Sampl
 def numbered(lines: Sequence[bytes], first: int) -> Iterator[tuple[int, str | SampleError]]:
     """As :func:`numbered_lines`, for the bytes of consecutive lines from the number ``first``."""
     for number, line in enumerate(lines, first):
+        if number == 1:
+            # Spreadsheets and editors write a byte order mark.
+            line = line.removeprefix(BOM_UTF8)
         try:
             yield number, _decoded(line)
         except ValueError as error:

@@ -15,7 +15,7 @@ from edgeattn.frontend.description import (
 )
 from edgeattn.frontend.numeric import Normalization, PadSequences
 from edgeattn.frontend.text import TextVectorization
-from edgeattn.frontend.text_files import read_labels
+from edgeattn.frontend.text_files import read_labels, read_lines
 from edgeattn.frontend.windows import Window
 
 FULL = FrontEnd(
@@ -159,6 +159,12 @@ def test_labels_that_are_refused(tmp_path, content, message):
 def test_labels(tmp_path):
     (tmp_path / "labels.txt").write_bytes("sitting \r\nwälking\r\n".encode())
     assert read_labels(tmp_path / "labels.txt") == ("sitting", "wälking")
+    # Spreadsheets and editors write a byte order mark.
+    (tmp_path / "labels.txt").write_bytes("sitting\nwalking\n".encode("utf-8-sig"))
+    assert read_labels(tmp_path / "labels.txt") == ("sitting", "walking")
+    # In a vocabulary, it may be part of the first word, as Keras reads such a file.
+    with pytest.raises(UsageError, match="begins with a byte order mark"):
+        read_lines(tmp_path / "labels.txt")
 
 
 @pytest.mark.parametrize(

@@ -349,6 +349,20 @@ def test_run_stream_of_a_file_of_json(bundle, edgeattn, tmp_path):
     assert result.code == 2
 
 
+@pytest.mark.parametrize(
+    ("front_end", "data", "values"),
+    [
+        (COUNTS, "a\nb", ["a", "b"]),
+        (FrontEnd(), "1\n2\n", [1, 2]),
+        (FrontEnd(), "reading\n2\n", [2]),
+        (FrontEnd({}, Window(2)), "1\n2\n", [1, 2]),
+    ],
+)
+def test_a_byte_order_mark_is_no_part_of_the_first_line(front_end, data, values):
+    """The first number was taken for the name of a column."""
+    assert raw(front_end, data.encode("utf-8-sig")) == values
+
+
 def test_several_inputs():
     specs = (*NUMBERS, TensorSpec("z", (None, 1), "float32"))
     first, error = raw(FrontEnd(), b'{"x": [1, 2, 3], "z": "a"}\n[1]\n', specs)
