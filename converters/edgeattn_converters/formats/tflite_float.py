@@ -203,6 +203,9 @@ def _convert_traced(traced: Traced, model: Any, *, custom: bool = False) -> byte
     converter.allow_custom_ops = custom
     # By default, an infinite constant becomes the largest number: ``x / 0.0`` would be finite.
     converter.canonicalizing_inf_as_min_max_float = False
+    # By default, what a loop writes to a list is joined from slices of computed sizes. XNNPACK
+    # computes wrong results of them from the second call on, some times that a file is loaded.
+    converter._experimental_enable_dynamic_update_slice = True
     try:
         return bytes(converter.convert())
     except Exception as error:  # MLIR errors arrive as many classes

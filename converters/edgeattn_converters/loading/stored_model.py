@@ -136,7 +136,7 @@ def _build(
             config = fixed_time_axis.fix_time_axis(config, request.time_steps)
         size = weights.size()
     try:
-        # Nor do programs compute the masks of Keras 3 for weights without a version in its layout.
+        # A program for weights without a version in the layout of Keras 2 ran with its masks, too.
         former = ctx.era < 3 or (ctx.of_program and not ctx.version and weights.is_layered)
         masks = implicit_masks.passed() if former else contextlib.nullcontext()
         with own_layers.created_as_stored(objects, ctx), masks:
