@@ -168,9 +168,10 @@ def _require_built(model: Any, file: ModelFile) -> None:
             hint="Save the model instead of one of its layers: model.save('model.keras')",
         )
     if not model.built:
+        hint = "Add an Input layer (or input_shape) to the model and save it again."
         raise UnsupportedModelError(
             f"The model in {file.path.name} has no input shape.",
-            hint="Add an Input layer (or input_shape) to the model and save it again.",
+            hint=subclassed.NO_SHAPE if subclassed.is_subclassed(model) else hint,
         )
 
 

@@ -51,6 +51,8 @@ def load_stored(file: ModelFile, stored: Config, request: LoadRequest) -> Loaded
         stored = model_config.with_connections(stored)
     with open_weights(file) as weights:
         with as_damaged(file.path):
+            if file.kind == "keras-hdf5" and weights.size():
+                subclassed.require_listed_layers(file.path.name, stored)
             stored = weights.with_layer_names(stored)
         ctx, config, model = _build(file, stored, weights, request)
         if file.kind == "weights-hdf5":

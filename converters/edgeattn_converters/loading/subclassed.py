@@ -15,7 +15,7 @@ import numpy as np
 
 from edgeattn.errors import UnsupportedModelError, UsageError
 from edgeattn.samples.npz import read_npz
-from edgeattn_converters.loading.config_inspection import Config
+from edgeattn_converters.loading.config_inspection import Config, is_model, stored_layers
 from edgeattn_converters.loading.fixed_time_axis import TimeSteps, length_of, with_sizes
 
 _DTYPES = ("float32", "int32")
@@ -155,6 +155,23 @@ def is_subclassed(model: Any) -> bool:
         isinstance(model, keras.Model)
         and not isinstance(model, keras.Sequential)
         and not hasattr(model, "operations")
+    )
+
+
+def require_listed_layers(file_name: str, stored: Config) -> None:
+    """Raise :class:`UnsupportedModelError` for a subclassed model in a whole ``.h5`` file.
+
+    Its weights are in the order of layers that the config does not list.
+    """
+    if is_model(stored) or stored_layers(stored):
+        return
+    kind = str(stored.get("class_name")).rsplit(">", 1)[-1]
+    raise UnsupportedModelError(
+        f"{file_name} contains a model of the class {kind} without a list of its layers, as .h5 "
+        "files of subclasses of keras.Model do.",
+        hint="Load the weights into the class and save a .keras file: create the model, call it "
+        f"with its inputs, then model.load_weights({file_name!r}) and model.save('model.keras'). "
+        "Convert that with the file of the class: --custom-objects FILE.py",
     )
 
 

@@ -512,6 +512,45 @@ def test_subclassed_model_with_several_arguments(own: Any, tmp_path: Path) -> No
     np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-6)
 
 
+def test_subclassed_model_in_h5(own: Any, tmp_path: Path) -> None:
+    """Keras writes this file without a list of layers; the error asked for time steps."""
+    file, classes = own
+    model = classes["Network"]()
+    model(X)
+    seeded(model).save(tmp_path / "m.h5")
+    np.save(tmp_path / "samples.npy", X)
+    for samples in (None, tmp_path / "samples.npy"):
+        with pytest.raises(UnsupportedModelError, match="class Network without a list") as error:
+            load_model(audit_file(tmp_path / "m.h5"), custom_objects=file, samples=samples)
+        assert "model.load_weights('m.h5') and model.save('model.keras')" in str(error.value.hint)
+    # What the hint says.
+    other = classes["Network"]()
+    other(X)
+    other.load_weights(tmp_path / "m.h5")
+    other.save(tmp_path / "model.keras")
+    loaded = load_model(audit_file(tmp_path / "model.keras"), custom_objects=file)
+    np.testing.assert_allclose(loaded.model(X), model(X), rtol=1e-5, atol=1e-6)
+
+
+def test_subclassed_model_without_weights_in_h5(tmp_path: Path) -> None:
+    """Without weights, the list is not needed. The hint was to add an Input layer."""
+    file = tmp_path / "half.py"
+    file.write_text(
+        "import keras\n\n\nclass Half(keras.Model):\n    def call(self, x):\n        return x / 2\n"
+    )
+    model = custom_objects.load_module(file, option="").Half()
+    model(X)
+    model.save(tmp_path / "m.h5")
+    np.save(tmp_path / "samples.npy", X)
+    with pytest.raises(UnsupportedModelError, match="has no input shape") as error:
+        load_model(audit_file(tmp_path / "m.h5"), custom_objects=file)
+    assert "--samples FILE" in str(error.value.hint)
+    loaded = load_model(
+        audit_file(tmp_path / "m.h5"), custom_objects=file, samples=tmp_path / "samples.npy"
+    )
+    np.testing.assert_array_equal(loaded.model(X), X / 2)
+
+
 def test_weights_of_a_subclassed_model(own: Any, tmp_path: Path) -> None:
     file, classes = own
     model = classes["Network"]()
