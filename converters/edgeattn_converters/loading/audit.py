@@ -174,6 +174,8 @@ def _inspect_hdf5(path: Path, limits: FileLimits) -> _Inspected:
     config_screening.screen_training(contents.training_config)
     keras_groups = {"layers", "_layer_checkpoint_dependencies"} & set(contents.top_level)
     if not (config or contents.layer_names or keras_groups or contents.by_object):
+        if contents.of_keras_0:
+            raise other_files.weights_of_keras_0(path, contents.top_level)
         raise UnsupportedModelError(
             f"{path.name} is an HDF5 file but not a Keras model: it contains "
             f"{', '.join(contents.top_level[:5]) or 'nothing'}.",

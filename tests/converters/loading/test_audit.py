@@ -400,6 +400,44 @@ def test_hdf5_file_without_a_model(tmp_path: Path) -> None:
         audit_file(path)
 
 
+def write_keras_0(path: Path, groups: dict[str, int]) -> Path:
+    """Write numbers of arrays as ``save_weights`` of Keras 0.3.3 does in keras/models.py."""
+    with h5py.File(path, "w") as file:
+        if "graph" not in groups:
+            file.attrs["nb_layers"] = len(groups)
+        for name, count in groups.items():
+            group = file.create_group(name)
+            group.attrs["nb_params"] = count
+            for index in range(count):
+                group[f"param_{index}"] = np.ones((3, 1), "float32")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("groups", "step"),
+    [
+        # Keras 1.2.2 loads files with nb_layers: engine/topology.py, "Legacy format".
+        ({"layer_0": 2, "layer_1": 0}, "model.load_weights('w.h5')"),
+        ({"graph": 4}, "layer.set_weights([...])"),
+    ],
+)
+def test_weights_of_keras_0_are_named(groups: dict[str, int], step: str, tmp_path: Path) -> None:
+    """Keras before 1.0 has no ``model.save``, so the whole model cannot be saved with it."""
+    path = write_keras_0(tmp_path / "w.h5", groups)
+    with pytest.raises(UnsupportedModelError, match="contains weights of Keras 0") as error:
+        audit_file(path)
+    assert error.value.hint is not None
+    assert step in error.value.hint
+    assert error.value.hint.startswith("In Keras 1.2, build the model")
+
+
+def test_groups_named_as_in_keras_0_without_their_attributes(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "data.h5", "w") as file:
+        file["layer_0/values"] = np.zeros(3)
+    with pytest.raises(UnsupportedModelError, match="not a Keras model: it contains layer_0"):
+        audit_file(tmp_path / "data.h5")
+
+
 def test_architecture_without_weights(tmp_path: Path) -> None:
     path = tmp_path / "m.h5"
     with h5py.File(path, "w") as file:

@@ -20,6 +20,8 @@ from edgeattn_converters.loading.safety.size_limits import FileLimits
 _OF_KERAS_1 = re.compile(r"^[^/]*_W(_\w+)?(:0)?$")
 # The variables of an object in a file of Keras 3 are numbered.
 _OF_OBJECT = re.compile(r"(^|[/\\])vars[/\\]\d+$")
+# Groups that ``save_weights`` of Keras 0.x writes for the layers of a Sequential, or for a Graph.
+_OF_KERAS_0 = re.compile(r"^(layer_\d+|graph)$")
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,7 @@ class HDF5Contents:
     ``layer_names`` are the layers with stored weights in a file of ``model.save`` or
     ``save_weights``, ``top_level`` the names of the top-level groups and arrays, and ``arrays`` is
     the number of weight arrays. ``by_object`` is whether they are stored by the objects of a model,
-    as in a ``.weights.h5`` file.
+    as in a ``.weights.h5`` file. ``of_keras_0`` is whether they are those of Keras before 1.0.
     """
 
     keras_version: str | None
@@ -42,6 +44,7 @@ class HDF5Contents:
     top_level: tuple[str, ...]
     arrays: int
     by_object: bool
+    of_keras_0: bool
 
 
 def inspect(source: Path | io.BytesIO, limits: FileLimits, packed_bytes: int) -> HDF5Contents:
@@ -72,6 +75,10 @@ def inspect(source: Path | io.BytesIO, limits: FileLimits, packed_bytes: int) ->
                 top_level=tuple(file.keys()),
                 arrays=len(paths),
                 by_object=bool(paths) and all(map(_OF_OBJECT.search, paths)),
+                of_keras_0=any(
+                    _OF_KERAS_0.match(name) and "nb_params" in group.attrs
+                    for name, group in file.items()
+                ),
             )
     except UnsafeModelError:
         raise

@@ -106,6 +106,24 @@ def checkpoint(path: Path, prefix: str) -> UnsupportedModelError:
     )
 
 
+def weights_of_keras_0(path: Path, groups: Sequence[str]) -> UnsupportedModelError:
+    """Return the error for a file of ``save_weights`` before Keras 1.0, which has no ``save``.
+
+    Keras 1 loads those of a Sequential; it has no Graph, whose arrays are in the order of nodes.
+    """
+    load = f"load these weights and save it: model.load_weights({path.name!r})"
+    if "graph" in groups:
+        load = (
+            "assign param_0, param_1, ... to its layers in the order of the nodes and save it: "
+            "layer.set_weights([...])"
+        )
+    return UnsupportedModelError(
+        f"{path.name} contains weights of Keras 0.x, a format that edgeattn does not "
+        f"support: {', '.join(groups[:5])}.",
+        hint=f"In Keras 1.2, build the model, {load}; model.save('model.h5')",
+    )
+
+
 def error_of_missing_file(path: Path) -> UnsupportedModelError | None:
     """Return the error for a path that is no file but the prefix of a checkpoint, else None."""
     if path.name and path.with_name(f"{path.name}.index").is_file():
