@@ -13,7 +13,6 @@ from edgeattn_converters.loading import (
     legacy_classes,
     legacy_layers,
     legacy_merge,
-    masks_over_time,
     own_files,
     own_functions,
     subclassed,
@@ -120,6 +119,8 @@ def built_in_config(model: Any) -> Config | None:
     A config has only the names of functions, so a layer with one of the user's has none.
     """
     import keras
+
+    from edgeattn_converters.loading import masks_over_time
 
     for layer in legacy_merge.parts(model):
         module = type(layer).__module__
