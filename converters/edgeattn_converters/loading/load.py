@@ -19,6 +19,7 @@ from edgeattn_converters.loading.audit import ModelFile
 from edgeattn_converters.loading.build import reset_names
 from edgeattn_converters.loading.built_model import load_program
 from edgeattn_converters.loading.custom_objects import load_custom_objects
+from edgeattn_converters.loading.formats import saved_model
 from edgeattn_converters.loading.loaded_model import LoadedModel, LoadRequest
 from edgeattn_converters.loading.migrate import channels_first, preprocessing
 from edgeattn_converters.loading.notes import combined_notes
@@ -137,7 +138,7 @@ def _load_signature(
     )
     if file.signature is not None:
         return LoadedModel(file, model, notes)
-    reason = because or "The folder does not list Keras layers."
+    reason = because or saved_model.reason_for_graph(file.path)
     return LoadedModel(file, model, (f"{reason} {notes[0]}", *notes[1:]))
 
 

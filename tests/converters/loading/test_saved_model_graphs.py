@@ -52,6 +52,28 @@ def test_exported_model_converts(tmp_path: Path) -> None:
         np.testing.assert_allclose(outputs["output_0"], expected, atol=1e-5)
 
 
+def test_class_and_version_of_a_subclassed_model(tmp_path: Path) -> None:
+    """Keras 2 stores them and the layers in the folder, but not what its ``call`` does."""
+    import tf_keras
+
+    class Network(tf_keras.Model):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.dense = tf_keras.layers.Dense(2)
+
+        def call(self, inputs: Any) -> Any:
+            return self.dense(inputs) * 2
+
+    model = Network()
+    expected = model(X)
+    model.save(tmp_path / "m", save_format="tf")
+    file = audit_file(tmp_path / "m")
+    assert file.keras_version == tf_keras.__version__
+    loaded = load_model(file)
+    assert loaded.notes[0].startswith("The folder lists the layers of a model of the class Network")
+    np.testing.assert_allclose(loaded.model({"input_1": X})["output_1"], expected, atol=1e-5)
+
+
 @pytest.mark.parametrize("policy", only(["mixed_float16", "bfloat16"], "mixed_float16"))
 def test_exported_model_of_half_precision(policy: str, tmp_path: Path) -> None:
     """It is computed in float32, also in its loop, as the same model in float32."""

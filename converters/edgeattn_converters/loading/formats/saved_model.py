@@ -27,30 +27,46 @@ _RANDOM_STATE = "/_state_var"
 def inspect(path: Path) -> tuple[str | None, str | None, Mapping[str, Any]]:
     """Keras version, backend and configuration of the model in a folder.
 
-    The configuration is empty if the folder does not list Keras layers: if it contains a graph
-    only, or a subclassed model. Raises :class:`UnsupportedModelError` if there are no variables,
-    and :class:`UnsafeModelError` if a file is too large.
+    The configuration is empty if the folder contains a graph only, or a subclassed model. Raises
+    :class:`UnsupportedModelError` if there are no variables, and :class:`UnsafeModelError` if a
+    file is too large.
     """
     if not (path / f"{VARIABLES}.index").is_file():
         raise UnsupportedModelError(
             f"The SavedModel {path.name} contains no weights: {VARIABLES}.index is missing.",
             hint=SAVE_AS_FILE,
         )
+    stored = _first_config(path)
+    version, backend = stored.get("keras_version"), stored.get("backend")
+    config: dict[str, Any] = {}
+    if is_model(stored):
+        config = {key: stored[key] for key in ("class_name", "config")}
+        config["keras_version"] = version
+    return (
+        version if isinstance(version, str) else None,
+        backend if isinstance(backend, str) else None,
+        config,
+    )
+
+
+def reason_for_graph(path: Path) -> str:
+    """Return the sentence that says why the graph of an audited folder is the model."""
+    stored = _first_config(path)
+    # Only models have the key, layers do not.
+    if stored.get("is_graph_network") is not False or is_model(stored):
+        return "The folder does not list Keras layers."
+    return (
+        f"The folder lists the layers of a model of the class {stored['class_name']}, but not how "
+        "it calls them."
+    )
+
+
+def _first_config(path: Path) -> Mapping[str, Any]:
+    """Return what is stored for the first Keras object of a folder, the model; empty if none."""
     for text in _metadata(path):
-        if '"class_name"' not in text:
-            continue
-        config = parse_config(text, FileLimits(path.name))
-        if not is_model(config):
-            break
-        version = config.get("keras_version")
-        backend = config.get("backend")
-        return (
-            version if isinstance(version, str) else None,
-            backend if isinstance(backend, str) else None,
-            {"class_name": config["class_name"], "config": config["config"],
-             "keras_version": version},
-        )  # fmt: skip
-    return None, None, {}
+        if '"class_name"' in text:
+            return parse_config(text, FileLimits(path.name))
+    return {}
 
 
 def _metadata(path: Path) -> Iterator[str]:
