@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from edgeattn.errors import EdgeattnError, UnsafeModelError, UnsupportedModelError
-from edgeattn_converters.loading import own_files, own_functions, subclassed
+from edgeattn_converters.loading import implicit_masks, own_files, own_functions, subclassed
 from edgeattn_converters.loading.audit import ModelFile
 from edgeattn_converters.loading.custom_objects import for_keras
 from edgeattn_converters.loading.directions import shapes_of_both_directions
@@ -109,7 +109,8 @@ def build_sublayers(model: Any) -> None:
         arguments = nodes[0].arguments
         try:
             named = _accepted_by(layer, arguments.kwargs) | _masks(layer, arguments)
-            compute_output_spec(_without_result(layer.call), *arguments.args, **named)
+            with implicit_masks.passed_by(type(layer)):
+                compute_output_spec(_without_result(layer.call), *arguments.args, **named)
         except Exception as error:
             # With a free axis the call may fail, and with its length not.
             if any(None in tensor.shape[1:] for tensor in nodes[0].input_tensors):

@@ -22,11 +22,12 @@ _own_calls: list[None] = []
 
 @contextlib.contextmanager
 def passed() -> Iterator[None]:
-    """Call layers with the masks, and recurrent ones with the constants, of Keras 2."""
+    """Call layers with the masks and the arguments in place, and recurrent ones with the constants,
+    of Keras 2."""
     import keras
     from keras.src.models import functional
 
-    from edgeattn_converters.loading import masks_over_time, recurrent_constants
+    from edgeattn_converters.loading import arguments_in_place, masks_over_time, recurrent_constants
 
     of_keras = keras.layers.Layer.__call__
     if hasattr(of_keras, _MARK):
@@ -36,6 +37,7 @@ def passed() -> Iterator[None]:
     @functools.wraps(of_keras)
     def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
         recurrent_constants.accept(layer, args, kwargs)
+        args, kwargs = arguments_in_place.by_name(layer, args, kwargs)
         args, kwargs = _with_mask(layer, args, kwargs)
         if isinstance(layer, keras.layers.TimeDistributed):
             masks_over_time.mask_as_in_keras_2(layer)
@@ -43,8 +45,10 @@ def passed() -> Iterator[None]:
             return of_keras(layer, *args, **kwargs)
 
     setattr(call, _MARK, True)
+    attention = keras.layers.MultiHeadAttention
     with (
         mock.patch.object(keras.layers.Layer, "__call__", call),
+        mock.patch.object(attention, "call", arguments_in_place.attention_call(attention.call)),
         mock.patch.object(functional, "operation_fn", _repeated(functional.operation_fn)),
     ):
         yield
@@ -70,16 +74,26 @@ def reported(notes: list[str]) -> Iterator[None]:
     """Call layers with the masks of Keras 3; add a note about each that has another in Keras 2."""
     import keras
 
+    from edgeattn_converters.loading import arguments_in_place
+
     of_keras = keras.layers.Layer.__call__
 
     @functools.wraps(of_keras)
     def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
-        if _with_mask(layer, args, kwargs)[1] != kwargs:
-            notes.append(
-                f"{layer.name}: Keras 3 passes it no mask, and Keras 2 passes that of its first "
-                "input. The file does not contain its version. If tf_keras saved it, the outputs "
-                "are wrong: save the weights as .h5, model.save_weights('model.h5')."
-            )
+        differences = {
+            "Keras 3 passes it no mask, and Keras 2 passes that of its first input": (
+                _with_mask(layer, args, kwargs)[1] != kwargs
+            ),
+            "its fourth argument is query_mask in Keras 3, and attention_mask in Keras 2": (
+                arguments_in_place.has_mask_of_attention(layer, args)
+            ),
+        }
+        notes.extend(
+            f"{layer.name}: {difference}. The file does not contain its version. If tf_keras saved "
+            "it, the outputs are wrong: save the weights as .h5, model.save_weights('model.h5')."
+            for difference, found in differences.items()
+            if found
+        )
         return of_keras(layer, *args, **kwargs)
 
     with mock.patch.object(keras.layers.Layer, "__call__", call):
@@ -109,6 +123,11 @@ def pass_masks(cls: Any) -> None:
 
     setattr(call, _MARK, True)
     cls.__call__ = call
+
+
+def passed_by(cls: Any) -> contextlib.AbstractContextManager[None]:
+    """Call layers as calls of a class do, see :func:`pass_masks`."""
+    return passed() if hasattr(cls.__call__, _MARK) else contextlib.nullcontext()
 
 
 @contextlib.contextmanager

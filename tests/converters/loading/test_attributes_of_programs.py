@@ -66,6 +66,30 @@ PROGRAMS = {
         x = layers.Input((5, 3))
         model = keras.Model(x, layers.LSTM(2)(Block(4)(x)))
     """,
+    "values in place": """
+        class Block(layers.Layer):
+            def __init__(self):
+                super().__init__()
+                self.norm, self.drop = layers.BatchNormalization(), layers.Dropout(0.5)
+                self.feed = keras.Sequential([layers.Dense(3), layers.Dropout(0.5)])
+
+            def call(self, x, training, mask, scale):
+                x = self.drop(self.norm(x, training), training)
+                x = scale * x if mask is None else x * K.expand_dims(mask)
+                return self.feed(x, training)
+
+        class Blocks(layers.Layer):
+            def __init__(self):
+                super().__init__()
+                self.blocks = [Block(), Block()]
+
+            def call(self, x, training=None):
+                weights = K.cast(K.sum(x, axis=-1) > 0, "float32")
+                return self.blocks[1](self.blocks[0](x, training, None, 3.0), training, weights, 1)
+
+        x = layers.Input((5, 3))
+        model = keras.Model(x, layers.LSTM(2)(Blocks()(Blocks()(x), False)))
+    """,
 }
 
 
@@ -74,7 +98,9 @@ def program(kind: str) -> str:
     return f"def build():{PROGRAMS[kind].rstrip()}\n        return model\n"
 
 
-@pytest.mark.parametrize("kind", only(PROGRAMS, "input of an Input", "own methods"))
+@pytest.mark.parametrize(
+    "kind", only(PROGRAMS, "input of an Input", "own methods", "values in place")
+)
 def test_programs_find_what_keras_2_has(kind: str, tmp_path: Path) -> None:
     names: dict[str, Any] = {
         "keras": tf_keras,

@@ -53,6 +53,35 @@ class Product(layers.Layer):
     def call(self, x):
         return self.pool(self.multiply([x, self.mask(tf.where(x > 0.0, x, 0.5))]))
 
+class Causal(layers.Layer):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.attention = layers.MultiHeadAttention(2, 3)
+        self.first = Restricted(2, 3)
+        self.last = Renamed(2, 3)
+
+    def call(self, x):
+        mask = tf.cast(tf.linalg.band_part(tf.ones((1, 5, 5)), -1, 0), "bool")
+        x, scores = self.attention(x, x, None, mask, True)
+        x = self.first(x, x, None, mask) + tf.reduce_sum(scores, axis=(1, 3))[..., None]
+        return self.last(x, x, None, mask)
+
+class Masked(layers.Layer):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.attention = layers.MultiHeadAttention(2, 3)
+
+    def call(self, x):
+        mask = tf.cast(tf.linalg.band_part(tf.ones((1, 5, 5)), -1, 0), "bool")
+        return self.attention(x, x, x, mask)
+
+class Restricted(layers.MultiHeadAttention):
+    pass
+
+class Renamed(layers.MultiHeadAttention):
+    def call(self, query, value, key=None, allowed=None):
+        return super().call(query, value, key, allowed)
+
 class Pool(layers.Layer):
     def call(self, x, mask=None):
         weights = tf.ones_like(x[..., :1]) if mask is None else tf.cast(mask, x.dtype)[..., None]
@@ -75,6 +104,7 @@ OUTPUTS = {
     "sum with a tensor without a mask": ("Sum",),
     "product of two masks": ("Product",),
     "models inside a class": ("Models",),
+    "masks in place": ("Causal",),
 }
 
 
@@ -122,3 +152,30 @@ def test_a_class_in_a_model_that_was_built_without_masks(tmp_path: Path) -> None
     (tmp_path / "classes.py").write_text(CLASSES)
     loaded = load_model(audit_file(tmp_path / "m.h5"), custom_objects=tmp_path / "classes.py")
     np.testing.assert_allclose(loaded.model(TOKENS), model(TOKENS), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["Causal", "Masked"])
+def test_weights_without_a_version_of_a_mask_in_place(kind: str, tmp_path: Path) -> None:
+    """The fourth argument of Keras 3 is ``query_mask``, and Keras 3 writes the same files.
+
+    With numbers in place, as in Causal, a program is not one for Keras 3.
+    """
+    import tf_keras
+
+    x = tf_keras.Input((5, 4))
+    model = tf_keras.Model(x, classes_of_tf_keras()[kind]()(x))
+    set_random(model)
+    build = f"""
+def build():
+    x = tf.keras.Input((5, 4))
+    return tf.keras.Model(x, {kind}()(x))
+"""
+    (tmp_path / "own.py").write_text(CLASSES + build)
+    samples = np.random.default_rng(4).normal(size=(3, 5, 4)).astype("float32")
+    for name in ("m.h5", "m.weights.h5"):
+        model.save_weights(tmp_path / name)
+        loaded = load_model(audit_file(tmp_path / name), architecture=f"{tmp_path}/own.py:build")
+        if (kind, name) == ("Masked", "m.weights.h5"):
+            assert any("attention_mask in Keras 2" in note for note in loaded.notes)
+        else:
+            np.testing.assert_allclose(loaded.model(samples), model(samples), rtol=1e-4, atol=1e-5)

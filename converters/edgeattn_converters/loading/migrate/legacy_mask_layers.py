@@ -49,7 +49,8 @@ class LegacyMultiHeadAttention(keras.layers.MultiHeadAttention):
             query, value = ops.stop_gradient(query), ops.stop_gradient(value)
             key = None if key is None else ops.stop_gradient(key)
             return super().call(query, value, key, **kwargs)
-        return super().call(query, value, key, query_mask, value_mask, key_mask, **kwargs)
+        masks = {"query_mask": query_mask, "value_mask": value_mask, "key_mask": key_mask}
+        return super().call(query, value, key, **masks, **kwargs)
 
     def _compute_attention(
         self,
