@@ -26,6 +26,7 @@ from edgeattn_converters.loading.notes import combined_notes
 from edgeattn_converters.loading.signature import load_signature
 from edgeattn_converters.loading.stored_model import load_stored
 from edgeattn_converters.loading.training_mode import check_repeatable, training_notes
+from edgeattn_converters.loading.weights.assignment import require_values
 from edgeattn_converters.options import ModelSource
 
 _NOT_KERAS = {"tflite": "a TFLite model", "onnx": "an ONNX model", "bundle": "an edgeattn bundle"}
@@ -64,9 +65,12 @@ def load_model(
     arrays = subclassed.sample_arrays(samples)
     request = LoadRequest(objects, time_steps, allow_free_time)
     loaded = _load(file, architecture, arrays, request)
+    from_file = {id(variable) for variable in loaded.model.weights}
     model = subclassed.as_functional(
         loaded.model, arrays, time_steps, allow_free_time=allow_free_time
     )
+    # This call may be the first one of a layer, which creates random weights.
+    require_values(model, from_file)
     if not allow_free_time:
         preprocessing.require_removed(model)
     check_repeatable(model)

@@ -199,6 +199,9 @@ def create_weights(
         return None
     shape: Any = {key.removesuffix("_shape"): value for key, value in shapes.items()}
     shape = next(iter(shape.values())) if len(shape) == 1 else shape
+    if isinstance(shape, Mapping) and len(shape) > 1:
+        # The recorded shapes of samples are a dictionary also if they are arguments.
+        by_name = by_name or set(shape) <= set(_arguments(model))
     shape = _free_batch(shape)
     try:
         _called(model, shape, samples, by_name=by_name)

@@ -1,6 +1,6 @@
 """Assignment of arrays to the variables of a model, with checks of shape and completeness."""
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import Any
 
 import numpy as np
@@ -58,18 +58,26 @@ class Assignment:
 
     def require_complete(self) -> None:
         """Raise :class:`UnsupportedModelError` if a variable of the model has no value."""
-        missing = [
-            getattr(variable, "path", variable.name)
-            for variable in self._model.weights
-            if id(variable) not in self._assigned
-        ]
-        if missing:
-            raise UnsupportedModelError(
-                f"The file has no weights for {len(missing)} of "
-                f"{counted(len(self._model.weights), 'variable')}, such as {missing[0]!r}.",
-                hint="Save the whole trained model: model.save('model.keras')",
-            )
+        require_values(self._model, self._assigned)
         finalize_normalization(self._model)
+
+
+def require_values(model: Any, from_file: Container[int]) -> None:
+    """Raise :class:`UnsupportedModelError` if a variable of the model is not from the file.
+
+    ``from_file`` are the ids of those that are.
+    """
+    missing = [
+        getattr(variable, "path", variable.name)
+        for variable in model.weights
+        if id(variable) not in from_file
+    ]
+    if missing:
+        raise UnsupportedModelError(
+            f"The file has no weights for {len(missing)} of "
+            f"{counted(len(model.weights), 'variable')}, such as {missing[0]!r}.",
+            hint="Save the whole trained model: model.save('model.keras')",
+        )
 
 
 def finalize_normalization(model: Any) -> None:

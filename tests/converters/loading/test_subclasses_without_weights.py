@@ -1,0 +1,129 @@
+"""Subclassed models in files that lack weights of their layers, which samples would create."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from long_parameters import only
+
+from edgeattn.errors import UnsupportedModelError
+from edgeattn_converters.loading import custom_objects
+from edgeattn_converters.loading.audit import audit_file
+from edgeattn_converters.loading.load import load_model
+
+CLASSES = """
+import keras
+
+
+class Base(keras.Model):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.first = keras.layers.Dense(3)
+        self.second = keras.layers.Dense(3)
+
+
+class Arguments(Base):
+    def call(self, x, enc):
+        return self.first(x) + self.second(enc)
+
+
+class Optional(Base):
+    def call(self, x, enc=None):
+        return self.first(x) if enc is None else self.first(x) + self.second(enc)
+
+
+class Dictionary(Base):
+    def call(self, inputs):
+        return self.first(inputs["x"]) + self.second(inputs["enc"])
+
+
+class Unpacked(Base):
+    def call(self, inputs):
+        x, enc = inputs
+        return self.first(x) + self.second(enc)
+
+
+class Lazy(keras.Model):
+    dense = None
+
+    def call(self, x, enc):
+        if self.dense is None:
+            self.dense = keras.layers.Dense(3)
+        return self.dense(x) + enc
+"""
+X = np.random.default_rng(1).normal(size=(4, 5)).astype("float32")
+ENC = np.random.default_rng(2).normal(size=(4, 3)).astype("float32")
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> tuple[Path, Any]:
+    """A file of classes, and its module; samples are beside it."""
+    (tmp_path / "own.py").write_text(CLASSES)
+    np.savez(tmp_path / "samples.npz", x=X, enc=ENC)
+    return tmp_path / "own.py", custom_objects.load_module(tmp_path / "own.py", option="")
+
+
+def _load(path: Path, file: Path) -> Any:
+    samples = path.parent / "samples.npz"
+    return load_model(audit_file(path), custom_objects=file, samples=samples).model
+
+
+UNBUILT = [
+    ("Arguments", "keras", "no weights for 4 of 4 variables"),
+    ("Arguments", "h5", "no weights for 4 of 4 variables"),
+    ("Optional", "keras", "no weights for 4 of 4 variables"),
+    ("Dictionary", "keras", "no weights for 4 of 4 variables"),
+    ("Dictionary", "h5", "no weights for 4 of 4 variables"),
+    ("Unpacked", "keras", "cannot be called"),
+    ("Unpacked", "h5", "cannot be called"),
+    ("Lazy", "keras", "no weights for 2 of 2 variables"),
+]
+
+
+@pytest.mark.parametrize("case", only(UNBUILT, *UNBUILT[:2]))
+def test_model_saved_before_it_was_built(
+    case: tuple[str, str, str], own: Any, tmp_path: Path
+) -> None:
+    name, kind, message = case
+    file, module = own
+    getattr(module, name)().save(tmp_path / f"m.{kind}")
+    with pytest.raises(UnsupportedModelError, match=message):
+        _load(tmp_path / f"m.{kind}", file)
+
+
+def test_layer_that_was_not_called_before_saving(own: Any, tmp_path: Path) -> None:
+    """The file is of the model without the second argument, the samples contain it."""
+    file, module = own
+    model = module.Optional()
+    model(X)
+    model.save(tmp_path / "m.keras")
+    with pytest.raises(UnsupportedModelError, match="no weights for 2 of 4 variables"):
+        _load(tmp_path / "m.keras", file)
+
+
+def test_layer_with_weights_of_a_model_that_was_not_called(own: Any, tmp_path: Path) -> None:
+    """The error asked for the samples that were passed."""
+    file, module = own
+    model = module.Arguments()
+    model.first(X)
+    model.save(tmp_path / "m.keras")
+    with pytest.raises(UnsupportedModelError, match="no weights for 2 of 4 variables"):
+        _load(tmp_path / "m.keras", file)
+
+
+def test_h5_file_of_several_arguments_as_keras(own: Any, tmp_path: Path) -> None:
+    """What the error for such a .h5 file says to do."""
+    file, module = own
+    model = module.Arguments()
+    expected = model(X, ENC)
+    model.save(tmp_path / "m.h5")
+    with pytest.raises(UnsupportedModelError, match="without a list of its layers") as error:
+        _load(tmp_path / "m.h5", file)
+    assert "call it with its inputs, then model.load_weights('m.h5')" in str(error.value.hint)
+    other = module.Arguments()
+    other(X, ENC)
+    other.load_weights(tmp_path / "m.h5")
+    other.save(tmp_path / "m.keras")
+    actual = _load(tmp_path / "m.keras", file)({"x": X, "enc": ENC})
+    np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-6)
