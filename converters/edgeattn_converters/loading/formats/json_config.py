@@ -15,6 +15,14 @@ def parse_config(text: str, limits: FileLimits) -> Mapping[str, Any]:
     Raises :class:`UnsupportedModelError` if the text is not JSON or not the configuration of a
     model, and :class:`UnsafeModelError` if it is too large or too deeply nested.
     """
+    config = parse_object(text, limits)
+    if "class_name" not in config or "config" not in config:
+        raise _not_of_model(limits)
+    return config
+
+
+def parse_object(text: str, limits: FileLimits) -> Mapping[str, Any]:
+    """Parse the JSON text of an object that may have no configuration; errors as above."""
     limits.require(
         len(text) <= size_limits.MAX_CONFIG_BYTES,
         f"its configuration has {len(text)} characters, more than {size_limits.MAX_CONFIG_BYTES}",
@@ -28,12 +36,16 @@ def parse_config(text: str, limits: FileLimits) -> Mapping[str, Any]:
             f"The model configuration in {limits.name} is not valid JSON: {error}",
             hint="Save the model again: the file is damaged.",
         ) from error
-    if not isinstance(config, dict) or "class_name" not in config or "config" not in config:
-        raise UnsupportedModelError(
-            f"{limits.name} contains no Keras model: its config has no class_name or config key.",
-            hint="Save the whole model: model.save('model.keras')",
-        )
+    if not isinstance(config, dict):
+        raise _not_of_model(limits)
     return config
+
+
+def _not_of_model(limits: FileLimits) -> UnsupportedModelError:
+    return UnsupportedModelError(
+        f"{limits.name} contains no Keras model: its config has no class_name or config key.",
+        hint="Save the whole model: model.save('model.keras')",
+    )
 
 
 def _decode_tuple(value: dict[str, Any]) -> Any:

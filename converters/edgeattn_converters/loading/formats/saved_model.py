@@ -12,7 +12,7 @@ from typing import Any
 from edgeattn.errors import UnsupportedModelError
 from edgeattn.runners.protobuf import BYTES, fields
 from edgeattn_converters.loading.config_inspection import is_model
-from edgeattn_converters.loading.formats.json_config import parse_config
+from edgeattn_converters.loading.formats.json_config import parse_config, parse_object
 from edgeattn_converters.loading.safety import size_limits
 from edgeattn_converters.loading.safety.size_limits import FileLimits
 
@@ -65,7 +65,12 @@ def _first_config(path: Path) -> Mapping[str, Any]:
     """Return what is stored for the first Keras object of a folder, the model; empty if none."""
     for text in _metadata(path):
         if '"class_name"' in text:
-            return parse_config(text, FileLimits(path.name))
+            limits = FileLimits(path.name)
+            stored = parse_object(text, limits)
+            if stored.get("is_graph_network") is not False or "class_name" not in stored:
+                return parse_config(text, limits)
+            # TensorFlow 2.0 and 2.1 store no config of a subclassed model.
+            return {"config": {}, **stored}
     return {}
 
 
