@@ -55,6 +55,27 @@ def _restoring(method: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
+def accept_inputs_by_any_name(cls: Any) -> None:
+    """Let a class call its inputs otherwise than the layer of Keras from which it is derived.
+
+    Keras 3 finds the shapes for ``build(sequences_shape)`` by the name of an argument of ``call``,
+    which was ``inputs`` in Keras 2.
+    """
+    named = {f"{name}_shape" for name in inspect.signature(cls.call).parameters}
+    for name in ("build", "compute_output_shape"):
+        method = getattr(cls, name)
+        shapes = list(inspect.signature(method).parameters)[1:]
+        if len(shapes) > 1 and shapes[0].endswith("_shape") and shapes[0] not in named:
+            setattr(cls, name, _of_one_shape(method))
+
+
+def _of_one_shape(method: Callable[..., Any]) -> Callable[..., Any]:
+    def of_one_shape(layer: Any, input_shape: Any) -> Any:
+        return method(layer, input_shape)
+
+    return of_one_shape
+
+
 def infer_output_shape(cls: Any) -> None:
     """Let a class have the output shape of its ``call`` if it does not define one, as in Keras 2.
 
@@ -165,3 +186,15 @@ def _own(name: str) -> Any:
         return list(getattr(layer, name))
 
     return variables
+
+
+@contextlib.contextmanager
+def found_in_wrappers(layer: Any) -> Iterator[None]:
+    """Let ``Bidirectional`` create its layers from the config of ``layer`` if that, or a layer in
+    it, is of a class of the user, which only Keras 3 requires to be registered."""
+    import keras
+
+    parts = layer._flatten_layers() if isinstance(layer, keras.layers.Layer) else ()
+    own = {type(part).__name__: type(part) for part in parts if is_own_class(type(part))}
+    with keras.saving.custom_object_scope(own):
+        yield

@@ -5,6 +5,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+from edgeattn_converters.loading.classes_of_keras_2 import accept_inputs_by_any_name
 from edgeattn_converters.loading.own_classes import is_own_class
 
 # Arguments that Keras 2 passed to ``call`` itself, with what it passed at inference.
@@ -87,13 +88,16 @@ class Shape(tuple[int | None, ...]):
 def with_arguments_of_methods() -> Callable[..., Any]:
     """Return ``__new__`` of layers whose ``build`` and ``call`` get arguments as in tf.keras.
 
-    Shapes had methods, and ``training`` and ``mask`` were passed without a default, too.
+    Shapes had methods, and ``training`` and ``mask`` were passed without a default, too. ``build``
+    of a layer of Keras accepts the shape of an argument of ``call`` with another name.
     """
     import keras
 
     create = keras.layers.Layer.__new__
 
     def new(cls: Any, *args: Any, **kwargs: Any) -> Any:
+        if is_own_class(cls):
+            accept_inputs_by_any_name(cls)
         for parent in filter(is_own_class, cls.__mro__):
             build, call = (vars(parent).get(name) for name in ("build", "call"))
             if inspect.isfunction(build) and inspect.unwrap(build) is build:

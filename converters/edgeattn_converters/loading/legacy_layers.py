@@ -109,10 +109,15 @@ def _constructor(cls: Any, program: Program) -> Callable[..., None]:
         args, kwargs = legacy_arguments.current(cls.__name__, args, kwargs, program)
         if is_own_class(type(layer)):
             _adapt(type(layer), program)
-        create(layer, *args, **kwargs)
+        wrapped = None
+        with contextlib.ExitStack() as stack:
+            if cls.__name__ == "Bidirectional":
+                wrapped = args[0] if args else kwargs.get("layer")
+                if program.version < (3,):
+                    stack.enter_context(classes_of_keras_2.found_in_wrappers(wrapped))
+            create(layer, *args, **kwargs)
         program.record(cls.__name__, layer.name, given)
-        if cls.__name__ == "Bidirectional":
-            wrapped = args[0] if args else kwargs["layer"]
+        if wrapped is not None:
             own_functions.keep_in_forward_layer(layer, wrapped, program)
 
     return with_arguments

@@ -49,7 +49,7 @@ def created_as_stored(objects: Mapping[str, Any], ctx: Context) -> Iterator[None
     }
     with contextlib.ExitStack() as stack:
         for cls in classes:
-            _accept_inputs_by_any_name(cls)
+            classes_of_keras_2.accept_inputs_by_any_name(cls)
         # Before a method of a parent is replaced.
         creators = {cls: functools.partial(_creator(cls), cls, cls.from_config) for cls in classes}
         for cls, create in creators.items():
@@ -122,27 +122,6 @@ def _accepted(cls: Any, config: Config) -> dict[str, Any]:
         return dict(config)
     accepted = {item.name for item in parameters}
     return {k: v for k, v in config.items() if k in accepted or k not in LAYER_ARGUMENTS}
-
-
-def _accept_inputs_by_any_name(cls: Any) -> None:
-    """Let a class call its inputs otherwise than the layer of Keras from which it is derived.
-
-    Keras 3 finds the shapes for ``build(sequences_shape)`` by the name of an argument of ``call``,
-    which was ``inputs`` in Keras 2.
-    """
-    named = {f"{name}_shape" for name in inspect.signature(cls.call).parameters}
-    for name in ("build", "compute_output_shape"):
-        method = getattr(cls, name)
-        shapes = list(inspect.signature(method).parameters)[1:]
-        if len(shapes) > 1 and shapes[0].endswith("_shape") and shapes[0] not in named:
-            setattr(cls, name, _of_one_shape(method))
-
-
-def _of_one_shape(method: Callable[..., Any]) -> Callable[..., Any]:
-    def of_one_shape(layer: Any, input_shape: Any) -> Any:
-        return method(layer, input_shape)
-
-    return of_one_shape
 
 
 @contextlib.contextmanager

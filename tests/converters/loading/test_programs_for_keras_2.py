@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tf_keras
+from long_parameters import only
 
 from edgeattn.errors import UsageError
 from edgeattn_converters.loading.audit import audit_file
@@ -107,6 +108,44 @@ def test_functions_compute_as_in_keras_2(
         audit_file(tmp_path / "m.h5"), architecture=f"{tmp_path / 'own.py'}:{function}"
     )
     np.testing.assert_allclose(loaded.model(x), model(x), atol=1e-5)
+
+
+# Keras 3 calls the inputs of recurrent layers ``sequences``, and looks for registered classes only.
+RECURRENT = """
+from tensorflow.keras import Model
+from tensorflow.keras.layers import LSTM, Bidirectional, Dense, Embedding, Input
+
+class Scaled(LSTM):
+    def call(self, inputs, mask=None, training=None, initial_state=None):
+        return super().call(
+            inputs * 0.5, mask=mask, training=training, initial_state=initial_state)
+
+class Built(LSTM):
+    def build(self, input_shape):
+        super().build(input_shape)
+
+    def call(self, inputs, mask=None, training=None, initial_state=None):
+        return super().call(inputs * 2.0, mask=mask, training=training)
+
+def build():
+    words = Input((5,))
+    x = Embedding(9, 3, mask_zero=True)(words)
+    x = Bidirectional(Scaled(2, return_sequences=True))(x)
+    return Model(words, Dense(2)(Built(3)(Scaled(3, return_sequences=True)(x))))
+"""
+
+
+@pytest.mark.parametrize("name", only(["m.h5", "m.weights.h5"], "m.weights.h5"))
+def test_recurrent_classes_with_inputs_of_another_name(name: str, tmp_path: Path) -> None:
+    program: dict[str, Any] = {"__name__": "of_tf_keras"}
+    exec(RECURRENT.replace("tensorflow.keras", "tf_keras"), program)
+    model = program["build"]()
+    generator = np.random.default_rng(11)
+    model.set_weights([generator.normal(size=array.shape) for array in model.get_weights()])
+    model.save_weights(tmp_path / name)
+    (tmp_path / "own.py").write_text(RECURRENT)
+    loaded = load_model(audit_file(tmp_path / name), architecture=f"{tmp_path / 'own.py'}:build")
+    np.testing.assert_allclose(loaded.model(WORDS), model(WORDS), atol=1e-5)
 
 
 @pytest.mark.parametrize(
