@@ -5,7 +5,6 @@ overrides this argument, and so does a conversion; calling the model and ``predi
 not. Layers and functions of the user may draw random numbers in any mode: such models are refused.
 """
 
-import contextlib
 import inspect
 from typing import Any
 
@@ -13,6 +12,7 @@ import numpy as np
 
 from edgeattn.errors import UnsupportedModelError
 from edgeattn_converters.loading.own_classes import is_own_class
+from edgeattn_converters.loading.untracked_weights import require_tracked, untracked_weights
 
 _RATES = ("rate", "stddev", "dropout", "recurrent_dropout", "_dropout")
 SEED = 20170706
@@ -76,23 +76,31 @@ def check_repeatable(model: Any) -> None:
 
 
 def _is_random_in_inference(model: Any) -> bool:
-    """Whether a model computes other outputs each time, False if it cannot be run."""
+    """Whether a model computes other outputs each time, False if it cannot be run.
+
+    Raises :class:`UnsupportedModelError` if it computes with weights that no file contains.
+    """
     import keras
 
     generator = np.random.default_rng(SEED)
     inputs = [_sample(tensor, generator) for tensor in model.inputs]
-    with contextlib.suppress(Exception):  # the conversion reports why the model cannot be run
+
+    def call() -> list[Any]:
+        outputs: list[Any] = keras.tree.flatten(model(_as_argument(model, inputs), training=False))
+        return outputs
+
+    try:
         # Random choices between few values, such as a flip, may repeat by chance.
-        first, *others = (
-            keras.tree.flatten(model(_as_argument(model, inputs), training=False))
-            for _ in range(CALLS)
-        )
-        return any(
-            not np.array_equal(a, b, equal_nan=True)
-            for other in others
-            for a, b in zip(first, other, strict=True)
-        )
-    return False
+        first, *others = (call() for _ in range(CALLS))
+        untracked = untracked_weights(model, call)
+    except Exception:  # the conversion reports why the model cannot be run
+        return False
+    require_tracked(untracked)
+    return any(
+        not np.array_equal(a, b, equal_nan=True)
+        for other in others
+        for a, b in zip(first, other, strict=True)
+    )
 
 
 def _sample(tensor: Any, generator: np.random.Generator) -> Any:
