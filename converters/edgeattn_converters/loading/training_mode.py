@@ -12,6 +12,7 @@ import numpy as np
 
 from edgeattn.errors import UnsupportedModelError
 from edgeattn_converters.loading.own_classes import is_own_class
+from edgeattn_converters.loading.own_functions import has_own_activation
 from edgeattn_converters.loading.untracked_weights import require_tracked, untracked_weights
 
 _RATES = ("rate", "stddev", "dropout", "recurrent_dropout", "_dropout")
@@ -64,7 +65,9 @@ def check_repeatable(model: Any) -> None:
     own = [
         layer.name
         for layer in model._flatten_layers(include_self=False)
-        if is_own_class(type(layer)) or type(layer).__name__ == "Lambda"
+        if is_own_class(type(layer))
+        or type(layer).__name__ == "Lambda"
+        or has_own_activation(layer)
     ]
     if own and getattr(model, "inputs", None) and _is_random_in_inference(model):
         raise UnsupportedModelError(

@@ -96,3 +96,12 @@ def test_layer_in_a_list_and_constant(case: tuple[str, str], tmp_path: Path) -> 
     path, model = _saved(tmp_path, *case)
     loaded = load_model(audit_file(path), custom_objects=tmp_path / "own.py")
     np.testing.assert_allclose(loaded.model(X), model(X), rtol=1e-5, atol=1e-6)
+
+
+def test_layer_in_an_activation_function(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(f"{CLASSES}\n\ndef gate(x):\n    return SHARED(x)\n")
+    gate = custom_objects.load_module(tmp_path / "own.py", option="").gate
+    inputs = keras.Input((5,))
+    keras.Model(inputs, layers.Dense(3, activation=gate)(inputs)).save(tmp_path / "m.keras")
+    with pytest.raises(UnsupportedModelError, match="does not list the weights"):
+        load_model(audit_file(tmp_path / "m.keras"), custom_objects=tmp_path / "own.py")
