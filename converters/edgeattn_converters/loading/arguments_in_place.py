@@ -1,8 +1,9 @@
 """Arguments in place as in Keras 2: values that are no tensors, and the mask of an attention layer.
 
 Keras 3 takes only tensors in place: ``layer(x, False, mask)`` is an error, and so is
-``layer(x, None)`` if it finds a mask for the place of None. The fourth argument of
-its ``MultiHeadAttention`` is ``query_mask``; that of Keras 2 is ``attention_mask``.
+``layer(x, None)`` if it finds a mask for the place of None. A ``mask`` in place does not become
+that of the result. The fourth argument of its ``MultiHeadAttention`` is ``query_mask``; that of
+Keras 2 is ``attention_mask``.
 """
 
 import functools
@@ -29,7 +30,7 @@ _SAME_PLACES = 3
 def by_name(
     layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """The arguments of a call, by the names of Keras 2 from the first one that is no tensor."""
+    """The arguments of a call, by name from the first that Keras 3 treats otherwise."""
     if _is_attention(layer):
         names, end = _OF_ATTENTION, _SAME_PLACES
     else:
@@ -37,7 +38,7 @@ def by_name(
         if any(item.kind is item.VAR_POSITIONAL for item in parameters):
             return args, kwargs
         names = tuple(item.name for item in parameters)
-        end = len(args)
+        end = names.index("mask") if "mask" in names else len(args)
     others = (place for place, value in enumerate(args) if place and not _is_tensor(value))
     end = min(end, next(others, end))
     named = dict(zip(names[end:], args[end:], strict=False))

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from long_parameters import only
 
 from edgeattn_converters.loading.audit import audit_file
 from edgeattn_converters.loading.load import load_model
@@ -66,6 +67,18 @@ class Causal(layers.Layer):
         x = self.first(x, x, None, mask) + tf.reduce_sum(scores, axis=(1, 3))[..., None]
         return self.last(x, x, None, mask)
 
+class InPlace(layers.Layer):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.attention = layers.Attention()
+        self.softmax = layers.Softmax()
+        self.last = layers.GRU(4)
+
+    def call(self, x):
+        mask = x[..., 0] > 0.0
+        weights = self.softmax(x[..., 1], mask)
+        return self.last(self.attention([x, x], [mask, mask]), x[:, 0]) + weights[:, :4]
+
 class Masked(layers.Layer):
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
@@ -105,6 +118,7 @@ OUTPUTS = {
     "product of two masks": ("Product",),
     "models inside a class": ("Models",),
     "masks in place": ("Causal",),
+    "masks in place that results have": ("InPlace",),
 }
 
 
@@ -179,3 +193,23 @@ def build():
             assert any("attention_mask in Keras 2" in note for note in loaded.notes)
         else:
             np.testing.assert_allclose(loaded.model(samples), model(samples), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", only(("Attention", "AdditiveAttention", "GRU"), "Attention"))
+def test_inputs_of_an_attention_keep_their_masks(name: str, tmp_path: Path) -> None:
+    """MultiHeadAttention of Keras 3 deletes them."""
+    import tf_keras
+
+    layers = tf_keras.layers
+    tokens = tf_keras.Input((5,), dtype="int32")
+    x = layers.Embedding(9, 4, mask_zero=True)(tokens)
+    others = layers.MultiHeadAttention(2, 3)(x, layers.Dense(4)(x))
+    y = layers.GRU(4)(x, others[:, 0]) if name == "GRU" else getattr(layers, name)()([x, others])
+    model = tf_keras.Model(tokens, y)
+    set_random(model)
+    model.save(tmp_path / "m.h5")
+    loaded = load_model(audit_file(tmp_path / "m.h5"))
+    np.testing.assert_allclose(loaded.model(TOKENS), model(TOKENS), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(
+        loaded.model.predict(TOKENS, verbose=0), model(TOKENS), rtol=1e-4, atol=1e-5
+    )

@@ -9,8 +9,9 @@ from typing import Any
 
 import keras
 from keras import ops
+from keras.src.backend import get_keras_mask, set_keras_mask
 
-from edgeattn_converters.loading.migrate.replaced_layers import IGNORE_MASKS
+from edgeattn_converters.loading.migrate.replaced_layers import IGNORE_MASKS, KEEP_MASKS
 
 
 @keras.saving.register_keras_serializable(package="edgeattn")
@@ -21,6 +22,8 @@ class LegacyMultiHeadAttention(keras.layers.MultiHeadAttention):
     ``masks="add"`` (before Keras 3.10): masked scores are lowered by 1e9, so that a query without
     any unmasked key attends to all keys equally. Today it attends to none or to all, depending on
     dropout.
+    ``masks="keep"`` (Keras 2.10 to 2.x): as "add", and the inputs keep their masks for other
+    layers. Keras 3 deletes them.
     """
 
     def __init__(self, *args: Any, masks: str = "add", **kwargs: Any) -> None:
@@ -50,7 +53,13 @@ class LegacyMultiHeadAttention(keras.layers.MultiHeadAttention):
             key = None if key is None else ops.stop_gradient(key)
             return super().call(query, value, key, **kwargs)
         masks = {"query_mask": query_mask, "value_mask": value_mask, "key_mask": key_mask}
-        return super().call(query, value, key, **masks, **kwargs)
+        inputs = [tensor for tensor in (query, value, key) if tensor is not None]
+        before = [get_keras_mask(tensor) for tensor in inputs]
+        result = super().call(query, value, key, **masks, **kwargs)
+        if self.masks == KEEP_MASKS:
+            for tensor, mask in zip(inputs, before, strict=True):
+                set_keras_mask(tensor, mask)
+        return result
 
     def _compute_attention(
         self,

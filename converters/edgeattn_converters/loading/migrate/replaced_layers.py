@@ -21,7 +21,7 @@ CAUSAL = "edgeattn>CausalSeparableConv1D"
 CONCATENATE = "edgeattn>LegacyConcatenate"
 LOCALLY_CONNECTED = "edgeattn>LocallyConnected"
 MEL_SPECTROGRAM = "edgeattn>MelSpectrogram"
-IGNORE_MASKS = "ignore"
+IGNORE_MASKS, KEEP_MASKS = "ignore", "keep"
 # The first version whose softmax has no weights in a row that is masked throughout.
 EMPTY_ROWS = (3, 10)
 _REPLACED = {
@@ -84,7 +84,8 @@ def _with_former_masks(
         if class_name == "Softmax":
             return SOFTMAX, dict(config)
         # Since 2.10 the layer applies the masks of its inputs.
-        masks = IGNORE_MASKS if ctx.version < (2, 10) else "add"
+        masks = KEEP_MASKS if ctx.era < 3 else "add"
+        masks = IGNORE_MASKS if ctx.version < (2, 10) else masks
         return MULTI_HEAD_ATTENTION, {**config, "masks": masks}
     if not ctx.masked or ctx.era >= 3:
         return None
