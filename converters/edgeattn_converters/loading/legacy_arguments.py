@@ -43,6 +43,8 @@ def current(
     if keras1.has_arguments(class_name, found):
         program.is_keras_1 = True
         found = dict(keras1.migrate(class_name, found)[1])
+    if class_name.startswith("AveragePooling") and not values:
+        found = {"pool_size": 2, **found}  # the default of Keras 2
     values = with_kernel(class_name, values, found, program)
     if len(values) <= _PLACE_OF_GATES:
         found = {**program.defaults(class_name), **found}

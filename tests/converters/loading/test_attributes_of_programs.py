@@ -47,6 +47,13 @@ PROGRAMS = {
         inner = keras.Model(flat, layers.Dense(2)(flat))
         model = keras.Model(x, inner(layers.Flatten()(x)))
     """,
+    "windows of two": """
+        x = layers.Input((5, 3))
+        y = layers.MaxPooling1D()(layers.AveragePooling1D()(x))
+        y = layers.AvgPool2D(padding="same")(layers.Reshape((1, 3, 1))(y))
+        y = layers.AveragePooling3D(padding="same")(layers.Reshape((1, 2, 1, 1))(y))
+        model = keras.Model(x, layers.Dense(2)(layers.Flatten()(y)))
+    """,
     "own methods": """
         class Block(layers.Layer):
             def __init__(self, units):

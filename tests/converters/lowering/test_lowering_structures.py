@@ -18,8 +18,12 @@ from recurrent_models import (
     sequences,
 )
 
+from edgeattn.runners import open_runner
+from edgeattn_converters.formats import tflite
 from edgeattn_converters.lowering.rnn.onnx_cell import onnx_activations
 from edgeattn_converters.lowering.rnn.recurrence import Cell
+from edgeattn_converters.recipes import recipe_for
+from edgeattn_converters.tracing.trace import interface_of
 
 BOTH = ("tflite", "onnx")
 ACTIVATIONS = ("relu", "hard_sigmoid", "linear", "elu", "softsign", "gelu", "softmax", "softplus")
@@ -220,3 +224,29 @@ def test_cells_and_convolutions(era, format, tmp_path):
     values[3, :2] = 0
     wrong = converted.errors({"x": values})
     assert not wrong, "\n".join(wrong)
+
+
+def test_recurrent_layers_that_no_call_uses(tmp_path):
+    """They have no weights. A class may keep them for training or for other models."""
+    import keras
+
+    class Unused(keras.layers.Layer):
+        def __init__(self):
+            super().__init__()
+            self.used = keras.layers.GRU(3)
+            self.others = [
+                keras.layers.LSTM(3, stateful=True),
+                keras.layers.RNN(keras.layers.SimpleRNNCell(3)),
+                keras.layers.Bidirectional(keras.layers.GRU(3)),
+            ]
+
+        def call(self, x):
+            return self.used(x)
+
+    inputs = keras.Input((4, 2), name="x")
+    model = keras.Model(inputs, keras.layers.Dense(2, name="y")(Unused()(inputs)))
+    path = tmp_path / "m.tflite"
+    file = tflite.convert(model, interface_of(model), recipe_for("float32"), path)
+    x = np.random.default_rng(6).normal(size=(3, 4, 2)).astype("float32")
+    actual = open_runner(path, "tflite", file.inputs, file.outputs).run({"x": x})["y"]
+    np.testing.assert_allclose(actual, model(x), rtol=1e-4, atol=1e-5)

@@ -49,8 +49,12 @@ def is_keras_class(layer: Any, *names: str) -> bool:
 
 
 def is_recurrent(layer: Any) -> bool:
-    """Whether ``layer`` is an LSTM, GRU or SimpleRNN, or an RNN of one of their cells."""
-    return is_keras_class(layer, *KINDS, "RNN") and is_keras_class(layer.cell, *CELLS)
+    """Whether ``layer`` is an LSTM, GRU or SimpleRNN, or an RNN of one of their cells.
+
+    One that no call has built has no weights, and is not part of what a model computes.
+    """
+    known = is_keras_class(layer, *KINDS, "RNN") and is_keras_class(layer.cell, *CELLS)
+    return known and hasattr(layer.cell, "kernel")
 
 
 def cell_of(layer: Any) -> Cell:
