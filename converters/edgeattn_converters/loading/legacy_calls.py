@@ -26,6 +26,7 @@ def as_layers() -> Iterator[None]:
     import tensorflow as tf
 
     _register()
+    _multiply_by_numbers()
     _open.append(None)
     with contextlib.ExitStack() as stack:
         stack.callback(_open.pop)
@@ -54,6 +55,27 @@ def _register() -> None:
             return result_of(op, _path(op), args, kwargs)
 
     OfKerasTensors().register()
+
+
+@functools.cache
+def _multiply_by_numbers() -> None:
+    """Let a Keras tensor times a number be dense. Keras 3 takes numbers and arrays for sparse ones,
+    and so the product, which functions of TensorFlow then do not accept.
+
+    It lasts, because a model is built again after its program has run.
+    """
+    import keras
+    from keras.src.ops.numpy import Multiply
+
+    of_keras = Multiply.compute_output_spec
+
+    @functools.wraps(of_keras)
+    def compute_output_spec(operation: Any, x1: Any, x2: Any) -> Any:
+        product = of_keras(operation, x1, x2)
+        sparse = any(getattr(factor, "sparse", False) for factor in (x1, x2))
+        return keras.KerasTensor(product.shape, product.dtype, sparse=sparse)
+
+    Multiply.compute_output_spec = compute_output_spec
 
 
 def _not_dispatched(function: Callable[..., Any], _name: str) -> Callable[..., Any]:

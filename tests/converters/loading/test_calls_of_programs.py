@@ -62,6 +62,12 @@ PROGRAMS = {
     mixed = tf.tensordot(h, np.arange(12, dtype="float32").reshape(4, 3) / 9, 1)
     return Model(x, Dense(2)(Dropout(0.5)(mixed)))
 """,
+    # Keras 3 takes the product of a tensor and a number for sparse.
+    "numbers": """
+    weights = tf.nn.softmax(h * 2.0, axis=1)
+    hidden = tf.where(h > 0, h, tf.ones_like(h) * -3.0)
+    return Model(x, Dense(2)(tf.concat([weights, hidden, Lambda(tf.nn.softmax)(0.5 * h)], -1)))
+""",
 }
 
 
@@ -98,7 +104,7 @@ def test_calls_become_layers(kind: str, steps: int | None, tmp_path: Path) -> No
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("kind", ["spectrum", "attention", "sizes"])
+@pytest.mark.parametrize("kind", ["spectrum", "attention", "sizes", "numbers"])
 def test_calls_convert(kind: str, tmp_path: Path) -> None:
     path, model = written(kind, tmp_path, 64)
     loaded = load_model(audit_file(tmp_path / "m.h5"), architecture=f"{path}:build").model
