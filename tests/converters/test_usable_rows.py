@@ -11,6 +11,7 @@ import pytest
 
 from edgeattn.errors import EdgeattnError
 from edgeattn.tensors import Tensors
+from edgeattn_converters.reference.arithmetic import rounded_function
 from edgeattn_converters.reference.edge_cases import InputProperties
 from edgeattn_converters.reference.keras_outputs import (
     KerasOutputs,
@@ -295,3 +296,39 @@ def test_zeros_are_left_out_if_rounding_decides_what_keras_computes(
     )
     assert (len(rows.all), rows.unstable, rows.unstable_zeros) == (kept, zeros, zeros)
     assert set(rows.all) == set(range(kept))
+
+
+def slots(scores: Any) -> Any:
+    """The weights of slot attention: a softmax over the slots, divided by the sum over inputs."""
+    weights = keras.ops.softmax(scores, axis=-1) + 1e-8
+    return weights / keras.ops.sum(weights, axis=1, keepdims=True)
+
+
+def written_out(scores: Any) -> Any:
+    """A softmax over the inputs, without the operation of that name."""
+    weights = keras.ops.exp(scores)
+    return weights / keras.ops.sum(weights, axis=1, keepdims=True)
+
+
+@pytest.mark.parametrize("function", [slots, written_out])
+def test_changed_operations_have_the_same_maps(function: Callable[[Any], Any]) -> None:
+    """Changed sums hid normalizations: axes were swapped in one map, and the other was missing."""
+    x = np.random.default_rng(6).normal(size=(2, 10, 3)).astype("float32")
+    inputs = keras.Input((10, 3), name="x")
+    weights = function(inputs)
+    result = keras.ops.einsum("bns,bnd->bsd", weights, inputs)
+    model = keras.Model(inputs, keras.layers.Identity(name="y")(result))
+    interface = interface_of(model)
+    (name,) = (spec.name for spec in interface.attention)
+    powers = np.exp(x.astype(np.float64))
+    if function is slots:
+        powers /= powers.sum(axis=2, keepdims=True)
+    expected = (powers / powers.sum(axis=1, keepdims=True)).transpose(0, 2, 1)
+    values = keras_function(model, interface, attention=True)({"x": x})
+    np.testing.assert_allclose(values.maps[name], expected, atol=1e-6)
+    larger = shifted_means(model, interface, attention=True)({"x": x}, 0.5)
+    np.testing.assert_allclose(larger[name], expected / 1.5, atol=1e-6)
+    np.testing.assert_allclose(larger["y"], values.outputs["y"] / 1.5, atol=1e-5)
+    rounded = rounded_function(model, interface, attention=True)({"x": x}, 1)
+    moved = np.abs(rounded[name] - values.maps[name]).max()
+    assert 1e-9 < moved < 1e-5

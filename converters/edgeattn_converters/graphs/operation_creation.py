@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Callable, Container, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 # ``(create, graph, kind, inputs, *args, **kwargs) -> operation``. ``create`` has the same arguments
@@ -36,6 +37,32 @@ def is_copy(arguments: Mapping[str, Any]) -> bool:
     operations of the copy are created again when it is traced.
     """
     return "attrs" not in arguments
+
+
+@dataclass(frozen=True)
+class LaterChanges:
+    """Changes of the results of operations that take effect after the model was traced.
+
+    Until then, the graph has the forms in which attention maps are found.
+    """
+
+    _changes: list[tuple[Any, Callable[[], Any]]] = field(default_factory=list)
+
+    def add(self, operation: Any, changed: Callable[[], Any]) -> Any:
+        """The operation in place of ``operation``, whose result ``changed`` computes."""
+        import tensorflow as tf
+        from tensorflow.python.framework.func_graph import FuncGraph
+
+        if isinstance(operation.graph.outer_graph, FuncGraph):
+            return changed().op  # the function of a loop or condition is complete before
+        same = tf.identity(operation.outputs[0]).op
+        self._changes.append((same, changed))
+        return same
+
+    def apply(self) -> None:
+        """Change the results in the graph that is being traced."""
+        for same, changed in self._changes:
+            same._update_input(0, changed())
 
 
 @contextlib.contextmanager

@@ -15,7 +15,12 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from edgeattn.tensors import Tensors
-from edgeattn_converters.graphs.operation_creation import Creation, created_by, is_copy
+from edgeattn_converters.graphs.operation_creation import (
+    Creation,
+    LaterChanges,
+    created_by,
+    is_copy,
+)
 from edgeattn_converters.reference.traced_values import changed_function
 from edgeattn_converters.tracing.trace import Interface
 
@@ -52,13 +57,21 @@ def rounded_function(
 
 
 @contextlib.contextmanager
-def _rounded_results(seed: Any) -> Iterator[None]:
+def _rounded_results(seed: Any, later: LaterChanges) -> Iterator[None]:
     import tensorflow as tf
 
     count = 0
     inside = False
 
     def changed(operation: Any, again: Callable[[list[Any]], Any]) -> Any:
+        nonlocal inside
+        inside = True
+        try:
+            return rounded(operation, again)
+        finally:
+            inside = False
+
+    def rounded(operation: Any, again: Callable[[list[Any]], Any]) -> Any:
         nonlocal count
         count += 1
         result = operation.outputs[0]
@@ -77,7 +90,6 @@ def _rounded_results(seed: Any) -> Iterator[None]:
     def creation(
         create: Creation, graph: Any, kind: str, inputs: Any, *args: Any, **kwargs: Any
     ) -> Any:
-        nonlocal inside
         operation = create(graph, kind, inputs, *args, **kwargs)
         if inside or is_copy(kwargs) or kind not in _ROUNDED:
             return operation
@@ -87,11 +99,7 @@ def _rounded_results(seed: Any) -> Iterator[None]:
         def again(others: list[Any]) -> Any:
             return create(graph, kind, others, *args, **{**kwargs, "name": None}).outputs[0]
 
-        inside = True
-        try:
-            return changed(operation, again).op
-        finally:
-            inside = False
+        return later.add(operation, lambda: changed(operation, again))
 
     with created_by(creation):
         yield

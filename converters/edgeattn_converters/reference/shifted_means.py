@@ -10,7 +10,12 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from edgeattn.tensors import Tensors
-from edgeattn_converters.graphs.operation_creation import Creation, created_by, is_copy
+from edgeattn_converters.graphs.operation_creation import (
+    Creation,
+    LaterChanges,
+    created_by,
+    is_copy,
+)
 from edgeattn_converters.reference.traced_values import changed_function
 from edgeattn_converters.tracing.trace import Interface
 
@@ -33,12 +38,12 @@ def shifted_means(
 
 
 @contextlib.contextmanager
-def _changed_averages(share: Any) -> Iterator[None]:
+def _changed_averages(share: Any, later: LaterChanges) -> Iterator[None]:
     def creation(create: Creation, graph: Any, kind: str, *args: Any, **kwargs: Any) -> Any:
         operation = create(graph, kind, *args, **kwargs)
         if kind not in _AVERAGES or is_copy(kwargs) or operation.outputs[0].dtype != share.dtype:
             return operation
-        return (operation.outputs[0] * (1 + share.read_value())).op
+        return later.add(operation, lambda: operation.outputs[0] * (1 + share.read_value()))
 
     with created_by(creation):
         yield

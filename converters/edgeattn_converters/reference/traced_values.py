@@ -10,6 +10,7 @@ from edgeattn.errors import UnsupportedModelError
 from edgeattn.metrics.limits import LIMITS
 from edgeattn.printable import counted
 from edgeattn.tensors import Array, Tensors
+from edgeattn_converters.graphs.operation_creation import LaterChanges
 from edgeattn_converters.lowering.call_replacement import replaced_calls
 from edgeattn_converters.lowering.plain_layers import lower_signature
 from edgeattn_converters.tracing.trace import Interface, Traced, trace
@@ -45,25 +46,32 @@ def changed_function(
     model: Any,
     interface: Interface,
     change: Any,
-    changed: Callable[[Any], contextlib.AbstractContextManager[None]],
+    changed: Callable[[Any, LaterChanges], contextlib.AbstractContextManager[None]],
     *,
     attention: bool,
     alone: bool,
 ) -> Callable[[Tensors, float], Tensors]:
     """Outputs and maps of a model from inputs and a value of the variable ``change``.
 
-    Within the context ``changed(change)``, operations are created that depend on the variable. If
-    ``alone``, no sample is in a batch with others.
+    Within the context ``changed(change, later)``, changes of operations that depend on the variable
+    are added to ``later``. If ``alone``, no sample is in a batch with others.
     """
+    later = LaterChanges()
 
     @contextlib.contextmanager
     def lowering() -> Iterator[None]:
         # The operations of a SavedModel are otherwise in a function, and not created again.
-        with replaced_calls(model, lower_signature), changed(change):
+        with replaced_calls(model, lower_signature), changed(change, later):
             yield
 
     traced = trace(
-        model, interface, batch=None, attention=attention, freeze=False, lowering=lowering
+        model,
+        interface,
+        batch=None,
+        attention=attention,
+        freeze=False,
+        lowering=lowering,
+        change=later.apply,
     )
 
     def run(inputs: Tensors, value: float) -> Tensors:

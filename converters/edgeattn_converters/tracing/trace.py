@@ -226,11 +226,13 @@ def trace(
     attention: bool,
     freeze: bool = True,
     lowering: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext,
+    change: Callable[[], None] | None = None,
 ) -> Traced:
     """Trace ``model`` for this batch size; ``None`` keeps the batch axis free.
 
     A model that accepts only one batch size is traced for that.
-    ``lowering`` is a context in which the model is traced. ``freeze`` turns weights to constants,
+    ``lowering`` is a context in which the model is traced. ``change`` changes the graph after maps
+    have been found in it, which have known forms. ``freeze`` turns weights to constants,
     for files, in which every ``top_k`` sorts. Weights of models that compute in half precision are
     always constants.
     """
@@ -246,6 +248,7 @@ def trace(
             expose=expose,
             inline=freeze,
             shapes={spec.name: spec.shape for spec in interface.outputs},
+            change=change,
         )
     function, map_names = traced.function, [item.name for item in traced.maps]
     if freeze or interface.half:
@@ -270,11 +273,13 @@ def _concrete(
     expose: Sequence[str] | None,
     inline: bool = False,
     shapes: Mapping[str, tuple[int | None, ...]] | None = None,
+    change: Callable[[], None] | None = None,
 ) -> _Concrete:
     """Trace the model as a concrete function.
 
     ``expose`` names the maps to return; ``None`` means all. ``inline`` traces a graph for
     converters, which TensorFlow itself may be unable to run. ``shapes`` are known ones of outputs.
+    ``change`` changes the graph after maps have been found.
     """
     import tensorflow as tf
 
@@ -304,6 +309,8 @@ def _concrete(
             outputs = dict(named_outputs(model, result, [spec.name for spec in inputs]))
             found = collect_maps(sequence_lengths(inputs, tensors), list(outputs.values()))
             exposed = [item for item in found if expose is None or item.name in expose]
+        if change is not None:
+            change()
         names[:] = list(outputs)
         switches[:] = found_switches
         # A layer inside a loop computes its weights in the loop's graph, which they cannot leave.
