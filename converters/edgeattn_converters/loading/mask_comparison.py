@@ -97,3 +97,14 @@ def _uses_masks(layer: Any) -> bool:
         return False
     names = inspect.signature(layer.call).parameters
     return any(name == "mask" or name.endswith("_mask") for name in names)
+
+
+def with_empty_rows(older: Any) -> list[str]:
+    """Return the names of attention layers whose queries without any key differ in Keras 3.
+
+    Those with dropout: Keras 2 weights all keys equally, Keras 3.10 and later none.
+    """
+    from edgeattn_converters.loading.migrate.legacy_mask_layers import LegacyMultiHeadAttention
+
+    layers = older._flatten_layers()
+    return [x.name for x in layers if isinstance(x, LegacyMultiHeadAttention) and x._dropout]

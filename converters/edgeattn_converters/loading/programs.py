@@ -127,6 +127,9 @@ def _report_masks(built: Built, architecture: str, samples: Mapping[str, Any]) -
         older = _run_in_keras_2(built.file, architecture, samples, "")
         built_layers.adapt(older.model, _TF_KERAS)
         names = mask_comparison.differing(built.model, older.model, samples)
+        names += [
+            name for name in mask_comparison.with_empty_rows(older.model) if name not in names
+        ]
     except UsageError:
         return  # tf_keras has not saved it
     except UnsupportedModelError:

@@ -213,3 +213,26 @@ def test_inputs_of_an_attention_keep_their_masks(name: str, tmp_path: Path) -> N
     np.testing.assert_allclose(
         loaded.model.predict(TOKENS, verbose=0), model(TOKENS), rtol=1e-4, atol=1e-5
     )
+
+
+def test_weights_without_a_version_of_an_attention_with_dropout(tmp_path: Path) -> None:
+    """A padded query attends to all keys in Keras 2, and to none in Keras 3 with dropout."""
+    program = """
+from tensorflow import keras
+from tensorflow.keras import layers
+
+def build():
+    tokens = keras.Input((5,), dtype="int32")
+    x = layers.Embedding(9, 4, mask_zero=True)(tokens)
+    return keras.Model(tokens, layers.MultiHeadAttention(2, 3, dropout=0.5, name="attention")(x, x))
+"""
+    names: dict[str, Any] = {}
+    exec(program.replace("from tensorflow import keras", "import tf_keras as keras")
+         .replace("tensorflow.keras", "tf_keras"), names)  # fmt: skip
+    model = names["build"]()
+    set_random(model)
+    model.save_weights(tmp_path / "m.weights.h5")
+    (tmp_path / "own.py").write_text(program)
+    file = audit_file(tmp_path / "m.weights.h5")
+    notes = load_model(file, architecture=f"{tmp_path}/own.py:build").notes
+    assert any("attention: the masks are others in Keras 2" in note for note in notes)
