@@ -12,6 +12,9 @@ from edgeattn_converters.loading.own_classes import is_own_class
 # The first release of Keras that is tf.keras, without a suffix of its version.
 _FIRST_OF_TENSORFLOW = (2, 4)
 
+# The arguments of add_weight in Keras 2, in their order.
+_OF_WEIGHTS = ("name", "shape", "dtype", "initializer", "regularizer", "trainable", "constraint")
+
 
 def is_of_tensorflow(stored: object, version: Sequence[int]) -> bool:
     """Return whether the Keras of a stored version, and its numbers, is tf.keras 1 or 2."""
@@ -159,6 +162,22 @@ def _with_sizes(called: Any, stated: Any) -> Any:
     pairs = zip(called.shape[1:], stated.shape[1:], strict=True)
     shape = called.shape[:1] + tuple(other if axis is None else axis for axis, other in pairs)
     return keras.KerasTensor(shape, called.dtype)
+
+
+def weight_by_name(
+    args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The arguments of ``add_weight("kernel", (3, 4), "float32")``, the order of Keras 2, by name.
+
+    Keras 3 has another order, which begins with the shape, and reports what Keras 2 rejects, too.
+    """
+    named = dict(zip(_OF_WEIGHTS, args, strict=False))
+    name, shape = (*args, 0, 0)[:2]
+    in_keras_2 = isinstance(name, str) or (name is None and isinstance(shape, list | tuple))
+    if not in_keras_2 or len(args) > len(_OF_WEIGHTS) or named.keys() & kwargs.keys():
+        return args, kwargs
+    # None is the default of each.
+    return (), {**{key: value for key, value in named.items() if value is not None}, **kwargs}
 
 
 def provide_weight_lists(cls: Any) -> None:

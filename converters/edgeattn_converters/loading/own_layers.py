@@ -128,12 +128,18 @@ def _accepted(cls: Any, config: Config) -> dict[str, Any]:
 def weights_of_keras_2() -> Iterator[None]:
     """Let attributes that are a ``tf.Variable`` be weights of a layer, in the order of Keras 2.
 
-    Keras 2 also let classes add weights to a layer that is built, such as the one they wrap.
+    Keras 2 also let classes add weights to a layer that is built, such as the one they wrap, and
+    ``add_weight`` had the name first.
     """
     import keras
     import tensorflow as tf
 
     set_attribute = keras.layers.Layer.__setattr__
+    add_weight = keras.layers.Layer.add_weight
+
+    def with_name_first(layer: Any, *args: Any, **kwargs: Any) -> Any:
+        args, kwargs = classes_of_keras_2.weight_by_name(args, kwargs)
+        return add_weight(layer, *args, **kwargs)
 
     def with_weights(layer: Any, name: str, value: Any) -> None:
         if isinstance(value, tf.Variable) and is_own_class(type(layer)):
@@ -145,6 +151,7 @@ def weights_of_keras_2() -> Iterator[None]:
 
     with (
         mock.patch.object(keras.layers.Layer, "__setattr__", with_weights),
+        mock.patch.object(keras.layers.Layer, "add_weight", with_name_first),
         mock.patch.object(keras.layers.Layer, "_lock_state"),
     ):
         yield

@@ -136,6 +136,20 @@ class Patch(keras.layers.Layer):
         return {**super().get_config(), "size": self.size[0]}
 """
 
+# In Keras 3, the first argument of add_weight is the shape, and only three may be in place.
+PLACES = """
+class Placed(keras.layers.Layer):
+    def build(self, shape):
+        self.fixed = self.add_weight("fixed", (2,), "float32", "zeros", None, False, None)
+        self.w = self.add_weight("w", (shape[-1], 2), "float32", "glorot_uniform")
+        self.v = self.add_weight("v", (shape[-1], 2), trainable=True)
+        self.b = self.add_weight(None, (2,), None, keras.initializers.Ones(), None, None)
+        super().build(shape)
+
+    def call(self, x):
+        return K.dot(x, self.w) * K.dot(x, self.v) + self.b - 2 * self.fixed
+"""
+
 
 def outputs(
     text: str, call: Callable[[Any, Any], Any], folder: Path, program: str = ""
@@ -185,8 +199,9 @@ def masked(own: Any, x: Any) -> Any:
         # Keras 3 has the order keys, queries, keys, queries.
         (LISTS, lambda own, x: own["Mixed"]()(x)),
         (HELPERS, lambda own, x: own["Patch"](2)(x)),
+        (PLACES, lambda own, x: own["Placed"]()(x)),
     ],
-    ids=["shape", "dtype", "masks", "trainable_weights", "layers", "order", "helpers"],
+    ids=["shape", "dtype", "masks", "trainable_weights", "layers", "order", "helpers", "places"],
 )
 def test_classes_compute_what_keras_2_computed(
     text: str, call: Callable[[Any, Any], Any], tmp_path: Path
@@ -224,8 +239,9 @@ def inner():
         ),
         (CLASSES, "Mean()(Head()(x))", lambda own, x: own["Mean"]()(own["Head"]()(x))),
         (LISTS, "Mixed()(x)", lambda own, x: own["Mixed"]()(x)),
+        (PLACES, "Placed()(x)", lambda own, x: own["Placed"]()(x)),
     ],
-    ids=["weights", "shape", "order"],
+    ids=["weights", "shape", "order", "places"],
 )
 def test_programs_for_weights_of_keras_2(
     text: str, layers: str, call: Callable[[Any, Any], Any], tmp_path: Path

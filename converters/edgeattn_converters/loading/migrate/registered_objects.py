@@ -11,6 +11,7 @@ import keras
 from keras import ops
 
 from edgeattn.errors import UnsafeModelError
+from edgeattn_converters.loading.classes_of_keras_2 import weight_by_name
 from edgeattn_converters.loading.lambdas.keras_operations import evaluate
 from edgeattn_converters.loading.lambdas.output_shapes import with_inferred_shapes
 
@@ -32,8 +33,7 @@ def allocating_at_most(values: int | None) -> Iterator[None]:
 
     def count_and_add(layer: Any, *args: Any, **kwargs: Any) -> Any:
         nonlocal remaining
-        if args and isinstance(args[0], str):  # the first argument was the name in Keras 2
-            kwargs["name"], args = args[0], args[1:]
+        args, kwargs = weight_by_name(args, kwargs)
         shape = args[0] if args else kwargs.get("shape")
         with contextlib.suppress(TypeError):  # Keras raises an error for other shapes
             remaining -= math.prod(map(operator.index, shape or ()))
