@@ -236,3 +236,42 @@ def build():
     file = audit_file(tmp_path / "m.weights.h5")
     notes = load_model(file, architecture=f"{tmp_path}/own.py:build").notes
     assert any("attention: the masks are others in Keras 2" in note for note in notes)
+
+
+def test_rows_that_are_masked_throughout(tmp_path: Path) -> None:
+    """Their weights are equal in Keras 2, and zero in Keras 3."""
+    program = """
+from tensorflow import keras
+from tensorflow.keras import layers
+
+class Weights(layers.Layer):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.score, self.softmax = layers.Dense(1), layers.Softmax()
+        self.attention = layers.MultiHeadAttention(2, 3, dropout=0.5)
+
+    def call(self, x):
+        valid = x[..., 0] > 0.0
+        attended = self.attention(x, x, attention_mask=valid[:, None])
+        return attended + self.softmax(self.score(x)[..., 0], mask=valid)[..., None]
+
+def build():
+    x = keras.Input((5, 4))
+    return keras.Model(x, Weights()(x))
+"""
+    names: dict[str, Any] = {"__name__": "own"}
+    exec(program.replace("from tensorflow import keras", "import tf_keras as keras")
+         .replace("tensorflow.keras", "tf_keras"), names)  # fmt: skip
+    model = names["build"]()
+    set_random(model)
+    model.save_weights(tmp_path / "w.h5")
+    model.save(tmp_path / "m.h5")
+    (tmp_path / "own.py").write_text(program)
+    x = np.random.default_rng(4).normal(size=(3, 5, 4)).astype("float32")
+    x[1, :, 0] = -1.0
+    of_program = load_model(
+        audit_file(tmp_path / "w.h5"), architecture=f"{tmp_path / 'own.py'}:build"
+    )
+    of_file = load_model(audit_file(tmp_path / "m.h5"), custom_objects=tmp_path / "own.py")
+    for loaded in (of_program, of_file):
+        np.testing.assert_allclose(loaded.model(x), model(x), rtol=1e-4, atol=1e-5)

@@ -1,7 +1,7 @@
 """Models of a user's function whose weights an older Keras saved: changes without a config."""
 
 import re
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from edgeattn_converters.loading import own_functions
@@ -140,13 +140,14 @@ def adapt(
         type(layer).__name__ == "Masking" or may_create_masks(type(layer)) for layer in layers
     )
     ctx = Context(3, version, lambda _name: None, {}, lambda _name: [], masked)
+    _let_softmaxes_be_former(layers, version)
     for layer in layers:
         class_name = type(layer).__name__
         if _has_former_masks(layer):
             _let_masks_be_former(layer, ctx)
             continue
         replaced = replacement(class_name, {"name": layer.name}, ctx)
-        if replaced is not None and replaced[0] != SOFTMAX:  # in most calls, it has no mask
+        if replaced is not None and replaced[0] != SOFTMAX:  # that of an attention
             notes.append(f"{layer.name}: {class_name} treats masks as in Keras 3, not {text}.")
         gates = getattr(layer, "recurrent_activation", None) is keras.activations.sigmoid
         changed = SIGMOID_BY_DEFAULT.get(class_name)
@@ -165,26 +166,39 @@ def adapt_inner(layers: Iterable[Any], ctx: Context) -> list[str]:
     """
     import keras
 
-    from edgeattn_converters.loading.migrate.legacy_mask_layers import LegacySoftmax
     from edgeattn_converters.loading.migrate.registered_objects import hard_sigmoid_keras2
 
     notes = []
     layers = list(layers)
-    of_attention = {id(getattr(layer, "_softmax", None)) for layer in layers}
+    _let_softmaxes_be_former(layers, ctx.version)
     for layer in layers:
         class_name = type(layer).__name__
         if any(value is hard_sigmoid_keras2 for value in vars(layer).values()):
             notes.append(HARD_SIGMOID_NOTE)
         if _has_former_masks(layer):
             _let_masks_be_former(layer, ctx)
-        is_softmax = type(layer) is keras.layers.Softmax and id(layer) not in of_attention
-        if is_softmax and ctx.version and ctx.version < EMPTY_ROWS:
-            layer.__class__ = LegacySoftmax
         gates = getattr(layer, "recurrent_activation", None) is keras.activations.sigmoid
         changed = SIGMOID_BY_DEFAULT.get(class_name)
         if gates and changed and ctx.version < changed:
             notes.append(_default_note(layer.name, changed, "your class"))
     return notes
+
+
+def _let_softmaxes_be_former(layers: Sequence[Any], version: tuple[int, ...]) -> None:
+    """Let built Softmax layers have the weights of ``version`` in rows that are masked throughout.
+
+    That of a MultiHeadAttention is part of it.
+    """
+    import keras
+
+    from edgeattn_converters.loading.migrate.legacy_mask_layers import LegacySoftmax
+
+    if not version or version >= EMPTY_ROWS:
+        return
+    of_attention = {id(getattr(layer, "_softmax", None)) for layer in layers}
+    for layer in layers:
+        if type(layer) is keras.layers.Softmax and id(layer) not in of_attention:
+            layer.__class__ = LegacySoftmax
 
 
 def _has_former_masks(layer: Any) -> bool:
@@ -199,7 +213,9 @@ def _let_masks_be_former(layer: Any, ctx: Context) -> None:
     from edgeattn_converters.loading.migrate import legacy_mask_layers
 
     class_name = type(layer).__name__
-    replaced = replacement(class_name, {"name": layer.name}, ctx)
+    # With dropout, rows that are masked throughout differ, also those of a mask in the call.
+    takes_mask = class_name == "MultiHeadAttention" and layer._dropout > 0
+    replaced = replacement(class_name, {"name": layer.name}, ctx, takes_mask=takes_mask)
     if replaced is None:
         return
     if class_name == "MultiHeadAttention":
