@@ -71,6 +71,19 @@ def test_unstable_rows_are_still_left_out() -> None:
     assert (len(rows.samples), rows.unstable) == (2, 2)
 
 
+def rows_besides_moved(run: Any, inputs: Any, values: Any, shifted: Any) -> Any:
+    """The usable rows of two samples and their extremes, without those that ``shifted`` moves."""
+    return usable_rows(
+        run,
+        inputs,
+        values,
+        (2, 2),
+        InputProperties({}, {}),
+        real=False,
+        changes=Changes(activations=shifted),
+    )
+
+
 def test_extremes_that_divide_by_a_saturated_activation_are_left_out() -> None:
     """1 / sigmoid(x) is 1 + exp(-x): far from zero it depends on the last digit of 1."""
     signal = keras.Input((1,), name="signal")
@@ -83,16 +96,7 @@ def test_extremes_that_divide_by_a_saturated_activation_are_left_out() -> None:
     inputs = {"signal": np.array([[0.5], [1.0], [2.0], [-3.0], [-40.0]], np.float32)}
     sigmoid = 1 / (1 + np.exp(-inputs["signal"].astype(float)))
     np.testing.assert_allclose(shifted(inputs).outputs["y"], 1 / (sigmoid + 2.0**-23), rtol=1e-4)
-    properties, counts = InputProperties({}, {}), (2, 2)
-    rows = usable_rows(
-        run,
-        inputs,
-        run(inputs),
-        counts,
-        properties,
-        real=False,
-        changes=Changes(activations=shifted),
-    )
+    rows = rows_besides_moved(run, inputs, run(inputs), shifted)
     np.testing.assert_array_equal(np.sort(rows.all), [0, 1, 2, 3])
 
 
@@ -115,13 +119,10 @@ def test_extremes_whose_keys_are_all_masked_are_left_out_if_rounding_decides(kin
         "states": np.stack([x, x, large, large, x]),
         "mask": np.array([[1, 1, 1], [1, 0, 1], [1, 0, 1], [0, 0, 0], [0, 0, 0]], bool),
     }
-    properties, counts = InputProperties({}, {}), (2, 2)
     values = run(inputs)
     # One key has all the weight, although every key is masked.
     assert np.abs(values.outputs["y"][3] - large.mean(axis=0)).max() > 1
-    rows = usable_rows(
-        run, inputs, values, counts, properties, real=False, changes=Changes(activations=shifted)
-    )
+    rows = rows_besides_moved(run, inputs, values, shifted)
     np.testing.assert_array_equal(np.sort(rows.all), [0, 1, 2, 4])
 
 
@@ -140,11 +141,8 @@ def test_extremes_with_positions_among_saturated_values_are_left_out(kind: str) 
     assert shifted is not None
     rows = [[0.5, 1, -2], [1, 2, 3], [-30, 4, 2], [-29, -28, -30], [-31, -18, -40]]
     inputs = {"signal": np.array(rows, np.float32)}
-    properties, counts = InputProperties({}, {}), (2, 2)
     values = run(inputs)
-    usable = usable_rows(
-        run, inputs, values, counts, properties, real=False, changes=Changes(activations=shifted)
-    )
+    usable = rows_besides_moved(run, inputs, values, shifted)
     np.testing.assert_array_equal(np.sort(usable.all), [0, 1, 2])
 
 
@@ -166,16 +164,7 @@ def test_extremes_with_the_hue_of_saturated_colors_are_left_out(hues: Any) -> No
     assert shifted is not None
     rows = [[0.5, 1, -2], [1, 2, 3], [14, -5, 13], [13.8, 31.9, 12.7], [-3, 0, 9], [0, 0, 0]]
     inputs = {"signal": np.array(rows, np.float32)[:, None, None]}
-    properties, counts = InputProperties({}, {}), (2, 2)
-    usable = usable_rows(
-        run,
-        inputs,
-        run(inputs),
-        counts,
-        properties,
-        real=False,
-        changes=Changes(activations=shifted),
-    )
+    usable = rows_besides_moved(run, inputs, run(inputs), shifted)
     np.testing.assert_array_equal(np.sort(usable.all), [0, 1, 2, 4, 5])
 
 
