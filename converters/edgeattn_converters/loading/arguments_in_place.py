@@ -39,7 +39,7 @@ def by_name(
             return args, kwargs
         names = tuple(item.name for item in parameters)
         end = names.index("mask") if "mask" in names else len(args)
-    others = (place for place, value in enumerate(args) if place and not _is_tensor(value))
+    others = (place for place, value in enumerate(args) if place and not _is_accepted(value))
     end = min(end, next(others, end))
     named = dict(zip(names[end:], args[end:], strict=False))
     if len(names) < len(args) or named.keys() & kwargs.keys():
@@ -72,7 +72,8 @@ def attention_call(of_keras: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-def _is_tensor(value: Any) -> bool:
+def _is_accepted(value: Any) -> bool:
+    """Whether Keras 3 takes a value in place as Keras 2: a tensor or an array, or several."""
     import keras
 
     numbers = bool | int | float | str

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 from unittest import mock
 
-from edgeattn_converters.loading.keras_tensors import is_keras_tensor, keras_tensors
+from edgeattn_converters.loading.keras_tensors import is_keras_tensor, kept_masks, keras_tensors
 from edgeattn_converters.loading.own_classes import is_own_class
 
 _MARK = "_passes_masks_as_in_keras_2"
@@ -130,22 +130,15 @@ def passed_by(cls: Any) -> contextlib.AbstractContextManager[None]:
     return passed() if hasattr(cls.__call__, _MARK) else contextlib.nullcontext()
 
 
-@contextlib.contextmanager
-def _kept(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterator[None]:
-    """Leave the inputs of a MultiHeadAttention their masks, which Keras 3 deletes.
-
-    Other layers may have the same inputs, such as the sum of a residual connection.
-    """
+def _kept(
+    layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> contextlib.AbstractContextManager[None]:
+    """Leave the inputs of a MultiHeadAttention their masks."""
     import keras
 
-    inputs: list[Any] = []
-    if isinstance(layer, keras.layers.MultiHeadAttention):
-        inputs = list(filter(_is_tensor, keras.tree.flatten((args, kwargs))))
-    masks = [_mask(tensor) for tensor in inputs]
-    yield
-    for tensor, mask in zip(inputs, masks, strict=True):
-        if mask is not None:
-            _set_mask(tensor, mask)
+    if not isinstance(layer, keras.layers.MultiHeadAttention):
+        return contextlib.nullcontext()
+    return kept_masks(list(filter(_is_tensor, keras.tree.flatten((args, kwargs)))))
 
 
 def _with_mask(
@@ -185,12 +178,6 @@ def _mask(tensor: Any) -> Any:
     from keras.src.backend import get_keras_mask
 
     return get_keras_mask(tensor)
-
-
-def _set_mask(tensor: Any, mask: Any) -> None:
-    from keras.src.backend import set_keras_mask
-
-    set_keras_mask(tensor, mask)
 
 
 def _is_tensor(value: Any) -> bool:

@@ -1,5 +1,7 @@
-"""Symbolic tensors of Keras, with which models are built."""
+"""Symbolic tensors of Keras, with which models are built, and the masks of tensors."""
 
+import contextlib
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 
@@ -15,3 +17,18 @@ def keras_tensors(values: Any) -> list[Any]:
     import keras
 
     return [value for value in keras.tree.flatten(values) if is_keras_tensor(value)]
+
+
+@contextlib.contextmanager
+def kept_masks(tensors: Sequence[Any]) -> Iterator[None]:
+    """Leave tensors their masks, which a MultiHeadAttention of Keras 3 deletes from its inputs.
+
+    Other layers may have the same inputs, such as the sum of a residual connection.
+    """
+    from keras.src.backend import get_keras_mask, set_keras_mask
+
+    masks = [get_keras_mask(tensor) for tensor in tensors]
+    yield
+    for tensor, mask in zip(tensors, masks, strict=True):
+        if mask is not None:
+            set_keras_mask(tensor, mask)

@@ -9,8 +9,8 @@ from typing import Any
 
 import keras
 from keras import ops
-from keras.src.backend import get_keras_mask, set_keras_mask
 
+from edgeattn_converters.loading.keras_tensors import kept_masks
 from edgeattn_converters.loading.migrate.replaced_layers import IGNORE_MASKS, KEEP_MASKS
 
 
@@ -54,12 +54,8 @@ class LegacyMultiHeadAttention(keras.layers.MultiHeadAttention):
             return super().call(query, value, key, **kwargs)
         masks = {"query_mask": query_mask, "value_mask": value_mask, "key_mask": key_mask}
         inputs = [tensor for tensor in (query, value, key) if tensor is not None]
-        before = [get_keras_mask(tensor) for tensor in inputs]
-        result = super().call(query, value, key, **masks, **kwargs)
-        if self.masks == KEEP_MASKS:
-            for tensor, mask in zip(inputs, before, strict=True):
-                set_keras_mask(tensor, mask)
-        return result
+        with kept_masks(inputs if self.masks == KEEP_MASKS else ()):
+            return super().call(query, value, key, **masks, **kwargs)
 
     def _compute_attention(
         self,

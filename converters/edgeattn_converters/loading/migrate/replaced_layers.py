@@ -84,8 +84,9 @@ def _with_former_masks(
         if class_name == "Softmax":
             return SOFTMAX, dict(config)
         # Since 2.10 the layer applies the masks of its inputs.
-        masks = KEEP_MASKS if ctx.era < 3 else "add"
-        masks = IGNORE_MASKS if ctx.version < (2, 10) else masks
+        masks = "add" if ctx.era >= 3 else KEEP_MASKS
+        if ctx.version < (2, 10):
+            masks = IGNORE_MASKS
         return MULTI_HEAD_ATTENTION, {**config, "masks": masks}
     if not ctx.masked or ctx.era >= 3:
         return None
