@@ -10,7 +10,7 @@ from unittest import mock
 from edgeattn_converters.loading.own_classes import is_own_class
 
 # The first release of Keras that is tf.keras, without a suffix of its version.
-_FIRST_OF_TENSORFLOW = (2, 4)
+FIRST_OF_TENSORFLOW = (2, 4)
 
 # The arguments of add_weight in Keras 2, in their order.
 _OF_WEIGHTS = ("name", "shape", "dtype", "initializer", "regularizer", "trainable", "constraint")
@@ -18,7 +18,7 @@ _OF_WEIGHTS = ("name", "shape", "dtype", "initializer", "regularizer", "trainabl
 
 def is_of_tensorflow(stored: object, version: Sequence[int]) -> bool:
     """Return whether the Keras of a stored version, and its numbers, is tf.keras 1 or 2."""
-    return str(stored).endswith("-tf") or _FIRST_OF_TENSORFLOW <= tuple(version) < (3,)
+    return str(stored).endswith("-tf") or FIRST_OF_TENSORFLOW <= tuple(version) < (3,)
 
 
 def computes_in_graph(stored: object, version: Sequence[int]) -> bool:
@@ -27,7 +27,7 @@ def computes_in_graph(stored: object, version: Sequence[int]) -> bool:
     This is any Keras of its own before 2.4, and tf.keras before 2.3; 2.2.4-tf is also that of
     TensorFlow 2.0 and 2.1.
     """
-    return () < tuple(version) < ((2, 3) if str(stored).endswith("-tf") else _FIRST_OF_TENSORFLOW)
+    return () < tuple(version) < ((2, 3) if str(stored).endswith("-tf") else FIRST_OF_TENSORFLOW)
 
 
 def restore_weights(cls: Any) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 from unittest import mock
 
 from edgeattn_converters.loading.keras_tensors import is_keras_tensor, kept_masks, keras_tensors
+from edgeattn_converters.loading.legacy_program import OF_TF_KERAS
 from edgeattn_converters.loading.own_classes import is_own_class
 
 _MARK = "_passes_masks_as_in_keras_2"
@@ -89,8 +90,7 @@ def reported(notes: list[str]) -> Iterator[None]:
             ),
         }
         notes.extend(
-            f"{layer.name}: {difference}. The file does not contain its version. If tf_keras saved "
-            "it, the outputs are wrong: save the weights as .h5, model.save_weights('model.h5')."
+            f"{layer.name}: {difference}. {OF_TF_KERAS}"
             for difference, found in differences.items()
             if found
         )

@@ -3,7 +3,7 @@
 Only what leaves the values of the layer unchanged is dropped; Keras rejects the rest.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
 from edgeattn_converters.loading.legacy_program import Program
@@ -21,16 +21,21 @@ _SHAPES = frozenset({"input_shape", "batch_input_shape", "batch_shape"})
 _OF_SEQUENCES = frozenset(
     {"LSTM", "GRU", "SimpleRNN", "RNN", "Conv1D", "LocallyConnected1D", "TimeDistributedDense"}
 )
-# Of recurrent_activation, in all layers that have it.
-_PLACE_OF_GATES = 2
 _KERNEL_AXES = {"Conv2D": 2, "SeparableConv2D": 2, "Conv2DTranspose": 2, "LocallyConnected2D": 2,
                 "Conv3D": 3}  # fmt: skip
 
 
 def current(
-    class_name: str, values: Sequence[Any], named: Mapping[str, Any], program: Program
+    class_name: str,
+    values: Sequence[Any],
+    named: Mapping[str, Any],
+    program: Program,
+    given: Container[str] = (),
 ) -> tuple[tuple[Any, ...], Arguments]:
-    """Return the arguments of a constructor in place and by name."""
+    """Return the arguments of a constructor in place and by name.
+
+    ``given`` are the names of all of them, for which there is no default.
+    """
     found = with_input_shape(class_name, named)
     if class_name == "Layer":
         return tuple(values), _kept(found)
@@ -46,8 +51,8 @@ def current(
     if class_name.startswith("AveragePooling") and not values:
         found = {"pool_size": 2, **found}  # the default of Keras 2
     values = with_kernel(class_name, values, found, program)
-    if len(values) <= _PLACE_OF_GATES:
-        found = {**program.defaults(class_name), **found}
+    defaults = program.defaults(class_name)
+    found = {**{key: value for key, value in defaults.items() if key not in given}, **found}
     if class_name == "Embedding":
         return tuple(values), found
     return tuple(values), {key: value for key, value in found.items() if key != "weights"}

@@ -1,9 +1,11 @@
 """Layers of Keras 1 and 2 that Keras 3 does not have, as functions that create them."""
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from edgeattn_converters.loading import legacy_arguments
+from edgeattn_converters.loading.classes_of_keras_2 import FIRST_OF_TENSORFLOW
 from edgeattn_converters.loading.legacy_program import Program, generated_name
 from edgeattn_converters.loading.migrate import keras1
 from edgeattn_converters.loading.migrate.removed_classes import locally_connected_arguments
@@ -11,16 +13,32 @@ from edgeattn_converters.loading.migrate.removed_classes import locally_connecte
 _PACKAGE = "edgeattn_converters.loading.migrate."
 # Arguments of every layer.
 _OF_LAYERS = frozenset({"name", "trainable", "dtype", "input_shape", "batch_shape"})
-# The names of the arguments in place.
+# The names of the arguments in place, those of CuDNN layers from the second one on.
+_REGULARIZED = ("weights", "W_regularizer", "b_regularizer", "activity_regularizer",
+                "W_constraint", "b_constraint", "bias")  # fmt: skip
+_LOCAL = ("filters", "kernel_size", "strides", "padding", "data_format", "activation", "use_bias",
+          "kernel_initializer", "bias_initializer", "kernel_regularizer", "bias_regularizer",
+          "activity_regularizer", "kernel_constraint", "bias_constraint",
+          "implementation")  # fmt: skip
+_GATES = ("kernel_regularizer", "recurrent_regularizer", "bias_regularizer",
+          "activity_regularizer", "kernel_constraint", "recurrent_constraint", "bias_constraint",
+          "return_sequences", "return_state")  # fmt: skip
+_INITIALIZERS = ("kernel_initializer", "recurrent_initializer", "bias_initializer")
 _IN_PLACE = {
-    "Highway": ("init", "activation"),
-    "MaxoutDense": ("output_dim", "nb_feature", "init"),
+    "CuDNNGRU": (*_INITIALIZERS, *_GATES),
+    "CuDNNLSTM": (*_INITIALIZERS, "unit_forget_bias", *_GATES),
+    "Highway": ("init", "activation", *_REGULARIZED, "input_dim"),
+    "MaxoutDense": ("output_dim", "nb_feature", "init", *_REGULARIZED, "input_dim"),
     "ThresholdedReLU": ("theta",),
-    "TimeDistributedDense": ("output_dim", "init", "activation"),
-    "Deconvolution2D": ("nb_filter", "nb_row", "nb_col", "output_shape", "init", "activation"),
-    "LocallyConnected1D": ("filters", "kernel_size", "strides", "padding"),
-    "LocallyConnected2D": ("filters", "kernel_size", "strides", "padding"),
-}
+    "TimeDistributedDense": ("output_dim", "init", "activation", *_REGULARIZED, "input_dim",
+                             "input_length"),
+    "Deconvolution2D": ("nb_filter", "nb_row", "nb_col", "output_shape", "init", "activation",
+                        "weights", "border_mode", "subsample", "dim_ordering", "W_regularizer",
+                        "b_regularizer", "activity_regularizer", "W_constraint", "b_constraint",
+                        "bias"),
+    "LocallyConnected1D": _LOCAL,
+    "LocallyConnected2D": _LOCAL,
+}  # fmt: skip
 _OF_KERAS_1 = frozenset({"Highway", "MaxoutDense", "TimeDistributedDense", "Deconvolution2D"})
 
 
@@ -48,8 +66,8 @@ def functions(program: Program) -> dict[str, Callable[..., Any]]:
     found = {name: creating(name, create) for name, create in _CREATE.items()}
     return {
         **found,
-        "CuDNNLSTM": _cudnn_lstm,
-        "CuDNNGRU": _cudnn_gru,
+        "CuDNNLSTM": functools.partial(_cudnn_lstm, program),
+        "CuDNNGRU": functools.partial(_cudnn_gru, program),
         "AtrousConvolution1D": dilated(keras.layers.Conv1D),
         "AtrousConvolution2D": dilated(keras.layers.Conv2D),
         # They change images in training only.
@@ -82,9 +100,9 @@ def _arguments(
     class_name: str, values: Sequence[Any], named: Mapping[str, Any], program: Program
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """The arguments of a layer by their names in Keras 2, and those that every layer has."""
-    found = legacy_arguments.with_input_shape(class_name, named)
-    values = legacy_arguments.with_kernel(class_name, values, found, program)
-    found |= dict(zip(_IN_PLACE[class_name], values, strict=False))
+    values = legacy_arguments.with_kernel(class_name, values, dict(named), program)
+    found = {**_by_name(class_name, _IN_PLACE[class_name], values), **named}
+    found = legacy_arguments.with_input_shape(class_name, found)
     if found.get("dim_ordering") == "default":
         del found["dim_ordering"]
     common = {key: found.pop(key) for key in _OF_LAYERS & found.keys()}
@@ -149,15 +167,38 @@ _CREATE: dict[str, Callable[..., Any]] = {
 }
 
 
-def _cudnn_lstm(units: int, *args: Any, **kwargs: Any) -> Any:
+def _by_name(class_name: str, names: Sequence[str], values: Sequence[Any]) -> dict[str, Any]:
+    if len(values) > len(names):
+        raise TypeError(f"{class_name} has {len(names)} arguments in place, not {len(values)}.")
+    # None is the default of each that has one.
+    pairs = zip(names, values, strict=False)
+    return {name: value for name, value in pairs if value is not None}
+
+
+def _cudnn_lstm(program: Program, units: int, *args: Any, **kwargs: Any) -> Any:
     import keras
 
-    arguments = {"name": generated_name("cu_dnnlstm"), **kwargs, "recurrent_activation": "sigmoid"}
-    return keras.layers.LSTM(units, *args, **arguments)
+    named = {
+        "name": generated_name("cu_dnnlstm"),
+        **_of_cudnn("CuDNNLSTM", program, args),
+        **kwargs,
+    }
+    return keras.layers.LSTM(units, **{**named, "recurrent_activation": "sigmoid"})
 
 
-def _cudnn_gru(units: int, *args: Any, **kwargs: Any) -> Any:
+def _cudnn_gru(program: Program, units: int, *args: Any, **kwargs: Any) -> Any:
     import keras
 
-    arguments = {"name": generated_name("cu_dnngru"), **kwargs, "recurrent_activation": "sigmoid"}
-    return keras.layers.GRU(units, *args, **arguments, reset_after=True)
+    named = {**_of_cudnn("CuDNNGRU", program, args), **kwargs}
+    named = {"name": generated_name("cu_dnngru"), **named, "recurrent_activation": "sigmoid"}
+    return keras.layers.GRU(units, **named, reset_after=True)
+
+
+def _of_cudnn(class_name: str, program: Program, args: Sequence[Any]) -> dict[str, Any]:
+    # Only that of tf.keras has an argument more.
+    of_tensorflow = program.of_tensorflow or program.version >= FIRST_OF_TENSORFLOW
+    last = ("go_backwards", "stateful") if of_tensorflow else ("stateful",)
+    names = (*_IN_PLACE[class_name], *last)
+    if program.version < (2,) and len(args) > len(_IN_PLACE[class_name]):
+        raise TypeError(f"{class_name}: name its last arguments, such as stateful.")
+    return _by_name(class_name, names, args)

@@ -1,7 +1,8 @@
 """Layers, models and functions of Keras 1 and 2 that programs use to build a model."""
 
 import contextlib
-from collections.abc import Callable, Iterator
+import functools
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 from unittest import mock
 
@@ -16,8 +17,9 @@ from edgeattn_converters.loading import (
     legacy_modules,
     masks_of_classes,
     own_functions,
+    places_of_arguments,
 )
-from edgeattn_converters.loading.legacy_program import Program
+from edgeattn_converters.loading.legacy_program import OF_TF_KERAS, Program
 from edgeattn_converters.loading.migrate import keras1
 from edgeattn_converters.loading.own_classes import is_own_class
 
@@ -59,6 +61,12 @@ def accepted(program: Program) -> Iterator[None]:
 
         for cls in _layer_classes():
             replace(cls, "__init__", _constructor(cls, program))
+        sequential = _in_place(keras.Sequential.__init__, "Sequential", program)
+        replace(keras.Sequential, "__init__", sequential)
+        created = _input(keras.Input, program)
+        for root in (keras, tf.keras):
+            for module in (root, root.layers):
+                replace(module, "Input", created)
         for module in (keras.layers, tf.keras.layers):
             for name, function in _layers(program).items():
                 replace(module, name, function)
@@ -101,12 +109,15 @@ def _layer_classes() -> set[type]:
 def _constructor(cls: Any, program: Program) -> Callable[..., None]:
     """The constructor of a class, called with the arguments of Keras 3."""
     create = cls.__init__
+    names = places_of_arguments.names(create)
 
     # Without functools.wraps: Keras reads both the signature and the names of the arguments.
     # A layer may be created with an argument that is called "layer".
     def with_arguments(layer: Any, /, *args: Any, **kwargs: Any) -> None:
-        given = frozenset(keras1.keras2_names(cls.__name__, kwargs))
-        args, kwargs = legacy_arguments.current(cls.__name__, args, kwargs, program)
+        difference = places_of_arguments.difference(cls.__name__, names, args, program)
+        args, kwargs = places_of_arguments.by_name(cls.__name__, names, args, kwargs, program)
+        given = {*keras1.keras2_names(cls.__name__, kwargs), *list(names)[: len(args)]}
+        args, kwargs = legacy_arguments.current(cls.__name__, args, kwargs, program, given)
         if is_own_class(type(layer)):
             _adapt(type(layer), program)
         wrapped = None
@@ -117,10 +128,75 @@ def _constructor(cls: Any, program: Program) -> Callable[..., None]:
                     stack.enter_context(classes_of_keras_2.found_in_wrappers(wrapped))
             create(layer, *args, **kwargs)
         program.record(cls.__name__, layer.name, given)
+        if difference is not None:
+            program.notes.append(f"{layer.name}: {difference}. {OF_TF_KERAS}")
         if wrapped is not None:
             own_functions.keep_in_forward_layer(layer, wrapped, program)
 
+    setattr(with_arguments, places_of_arguments.NAMES, names)
     return with_arguments
+
+
+@contextlib.contextmanager
+def places_accepted(program: Program) -> Iterator[None]:
+    """Let constructors of layers have their arguments in the places of Keras 2."""
+    with contextlib.ExitStack() as stack:
+        for cls in _layer_classes():
+            if cls.__name__ in places_of_arguments.CLASSES:
+                create: Any = vars(cls)["__init__"]
+                if cls.__name__ == "Embedding":
+                    create = _without_length(create)
+                changed = _in_place(create, cls.__name__, program)
+                stack.enter_context(mock.patch.object(cls, "__init__", changed))
+        yield
+
+
+def _without_length(create: Callable[..., Any]) -> Callable[..., Any]:
+    """The constructor of an Embedding, without the length of its inputs."""
+
+    @functools.wraps(create)
+    def without(layer: Any, /, *args: Any, input_length: Any = None, **kwargs: Any) -> Any:
+        return create(layer, *args, **kwargs)
+
+    return without
+
+
+def _in_place(create: Callable[..., Any], name: str, program: Program) -> Callable[..., Any]:
+    """A constructor with its arguments in the places of the version of a program."""
+    names = places_of_arguments.names(create)
+
+    # Without functools.wraps, see above.
+    def with_places(layer: Any, /, *args: Any, **kwargs: Any) -> Any:
+        args, kwargs = _by_name(name, names, program, args, kwargs)
+        return create(layer, *args, **kwargs)
+
+    setattr(with_places, places_of_arguments.NAMES, names)
+    return with_places
+
+
+def _input(create: Callable[..., Any], program: Program) -> Callable[..., Any]:
+    """``Input`` with its arguments in the places of the version of a program."""
+    names = places_of_arguments.names(create, first=0)
+
+    @functools.wraps(create)
+    def with_places(*args: Any, **kwargs: Any) -> Any:
+        args, kwargs = _by_name("Input", names, program, args, kwargs)
+        return create(*args, **kwargs)
+
+    return with_places
+
+
+def _by_name(
+    name: str,
+    names: Mapping[str, Any],
+    program: Program,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    difference = places_of_arguments.difference(name, names, args, program)
+    if difference is not None:
+        program.notes.append(f"{name}: {difference}. {OF_TF_KERAS}")
+    return places_of_arguments.by_name(name, names, args, kwargs, program)
 
 
 def _adapt(cls: Any, program: Program) -> None:

@@ -14,6 +14,11 @@ _OF_TWO_TENSORFLOWS = (2, 2, 4)
 # Until then, Conv2D(32, 3, 3) had a kernel of 3x3, as in Keras 1; now its strides are 3.
 _STRIDES_IN_PLACE = (2, 4)
 _EPSILON_OF_TODAY = (1, 2)
+# The end of a note on what differs in Keras 2, for files of Keras 3 or tf_keras.
+OF_TF_KERAS = (
+    "The file does not contain its version. If tf_keras saved it, the outputs are wrong: save the "
+    "weights as .h5, model.save_weights('model.h5')."
+)
 
 
 @dataclass

@@ -19,9 +19,11 @@ from edgeattn_converters.loading import (
     classes_of_keras_2,
     custom_objects,
     implicit_masks,
+    legacy_layers,
     masks_of_classes,
 )
 from edgeattn_converters.loading.config_inspection import Config
+from edgeattn_converters.loading.legacy_program import Program
 from edgeattn_converters.loading.migrate import built_layers
 from edgeattn_converters.loading.migrate.context import Context
 from edgeattn_converters.loading.migrate.custom_layers import LAYER_ARGUMENTS
@@ -42,6 +44,7 @@ def created_as_stored(objects: Mapping[str, Any], ctx: Context) -> Iterator[None
     """
     import keras
 
+    program = Program(ctx.version, of_tensorflow=ctx.of_tensorflow)
     classes: set[Any] = {
         value
         for value in objects.values()
@@ -64,6 +67,7 @@ def created_as_stored(objects: Mapping[str, Any], ctx: Context) -> Iterator[None
                 if ctx.of_tensorflow:
                     classes_of_keras_2.infer_outputs_by_call(cls)
             stack.enter_context(weights_of_keras_2())
+            stack.enter_context(legacy_layers.places_accepted(program))
             if ctx.of_tensorflow:
                 stack.enter_context(tracking_order.recorded())
             stack.enter_context(_activations_of_keras_2())

@@ -11,6 +11,7 @@ from edgeattn_converters.loading import (
     classes_of_keras_2,
     config_inspection,
     implicit_masks,
+    legacy_layers,
     mask_comparison,
     own_layers,
     values_of_build,
@@ -155,6 +156,8 @@ def _run(file: ModelFile, architecture: str, samples: Mapping[str, Any], program
             if program.version < (3,):
                 stack.enter_context(implicit_masks.passed())
                 stack.enter_context(own_layers.weights_of_keras_2())
+                # Also in methods that run after the function.
+                stack.enter_context(legacy_layers.places_accepted(program))
             elif program.may_be_older:
                 stack.enter_context(implicit_masks.reported(program.notes))
             return function_model(architecture, samples, program)
