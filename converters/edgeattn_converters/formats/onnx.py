@@ -13,7 +13,8 @@ from edgeattn.file_structure.onnx import read_onnx
 from edgeattn.tensors import Specs, Tensors
 from edgeattn_converters.formats import ConvertedFile
 from edgeattn_converters.formats.missing_operators import advice, with_layers
-from edgeattn_converters.graphs.onnx_file import convert_opset, free_dimensions
+from edgeattn_converters.graphs.onnx_constants import fold_constants
+from edgeattn_converters.graphs.onnx_file import all_nodes, convert_opset, free_dimensions
 from edgeattn_converters.lowering import (
     missing_operations,
     narrow_integers,
@@ -210,14 +211,7 @@ def _check(proto: Any) -> None:
 
 def _kinds(graph: Any) -> set[str]:
     """The operators of ONNX itself in a graph and its bodies."""
-    kinds = set()
-    for node in graph.node:
-        kinds |= {node.op_type} if node.domain in ("", "ai.onnx") else set()
-        for attribute in node.attribute:
-            bodies = [attribute.g] if attribute.HasField("g") else []
-            for body in (*bodies, *attribute.graphs):
-                kinds |= _kinds(body)
-    return kinds
+    return {node.op_type for node in all_nodes(graph) if node.domain in ("", "ai.onnx")}
 
 
 def _to_onnx(traced: Traced, placeholders: Placeholders, opset: int) -> Any:
@@ -253,6 +247,7 @@ def _to_onnx(traced: Traced, placeholders: Placeholders, opset: int) -> Any:
             output_names=outputs,
         )
         proto = optimizer.optimize_graph(written).make_model("edgeattn")
+    fold_constants(proto)
     try:
         onnx.shape_inference.infer_shapes(proto, strict_mode=True)
     except onnx.shape_inference.InferenceError:

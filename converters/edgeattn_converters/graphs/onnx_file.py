@@ -1,7 +1,7 @@
 """Reading and editing ONNX models (``onnx.ModelProto``)."""
 
 import tempfile
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -79,6 +79,15 @@ def add_constant(proto: Any, name: str, value: Array) -> None:
     from onnx import numpy_helper
 
     proto.graph.initializer.append(numpy_helper.from_array(value, name))
+
+
+def all_nodes(graph: Any) -> Iterator[Any]:
+    """The nodes of a graph and of the bodies of its nodes."""
+    for node in graph.node:
+        yield node
+        for attribute in node.attribute:
+            for body in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
+                yield from all_nodes(body)
 
 
 def merge_constants(proto: Any, kind: str) -> None:
