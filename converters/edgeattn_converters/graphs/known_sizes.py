@@ -11,13 +11,17 @@ import numpy as np
 
 # Operations with which graphs compute sizes from others.
 _ARITHMETIC = frozenset({"StridedSlice", "AddV2", "Sub", "Mul", "Maximum", "Minimum", "FloorDiv"})
+# Before 2.13, TensorFlow compared a position with the length of a list, to make the list longer.
+_COMPARISONS = frozenset({"Equal", "Greater", "GreaterEqual", "Less", "LessEqual", "NotEqual"})
 
 
 def folded_sizes(operation: Any, inputs: Sequence[Any]) -> Any:
-    """The result of arithmetic of sizes as a constant; None if it is something else."""
+    """The result of arithmetic or a comparison of sizes as a constant, None for anything else."""
     import tensorflow as tf
 
-    if operation.type not in _ARITHMETIC or not operation.outputs[0].dtype.is_integer:
+    compares = operation.type in _COMPARISONS and inputs[0].dtype.is_integer
+    computes = operation.type in _ARITHMETIC and operation.outputs[0].dtype.is_integer
+    if not compares and not computes:
         return None
     values = [tf.get_static_value(tensor) for tensor in inputs]
     if values[0] is None and inputs[0].op.type == "Shape" and operation.type == "StridedSlice":

@@ -7,21 +7,23 @@ TensorFlow then infers the others.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 from edgeattn.tensors import Array
 from edgeattn_converters.graphs.constant_results import constant_results
+from edgeattn_converters.graphs.function_graphs import LOOPS, function_graph, graph_of_function
+from edgeattn_converters.graphs.known_lists import known_lists
 from edgeattn_converters.graphs.known_sizes import (
     folded_sizes,
     selected_sizes,
     shape_after_reshape,
     static_sizes,
 )
+from edgeattn_converters.graphs.list_growth import grows
 from edgeattn_converters.graphs.signatures import CASE, arguments_in_order, frozen
 
-LOOPS = ("While", "StatelessWhile")
 _IF = ("If", "StatelessIf")
 # The position of the shape of the elements in the operands.
 ELEMENT_SHAPE = {
@@ -39,7 +41,7 @@ def replay(function: Any, inputs: dict[str, Any], graph: "Replay | None" = None)
     """
     constant = frozen(function)
     arguments = arguments_in_order(function, constant, inputs)
-    with constant_results():
+    with constant_results(), known_lists():
         results = (graph or Replay()).outputs(
             constant.graph, constant.inputs, arguments, constant.outputs
         )
@@ -85,13 +87,18 @@ class Replay:
 
     def add(self, operation: Any, inputs: list[Any]) -> Sequence[Any]:
         """The results of an operation with other operands."""
+        import tensorflow as tf
+
         kind = operation.type
         if kind == "TensorListReserve" and None in (static_sizes(inputs[0]) or (None,)):
             return [_Unshaped(operation, tuple(inputs))]
         if kind in LOOPS:
             return self._loop(operation, inputs)
         if kind == "TensorListSetItem" and inputs[2].shape.rank is not None:
-            inputs[0] = self._made(inputs[0], tuple(inputs[2].shape.as_list()))
+            # The others of a list whose elements are known may have other shapes.
+            known = tf.get_static_value(inputs[1]) is not None
+            shape = None if known else tuple(inputs[2].shape.as_list())
+            inputs[0] = self._made(inputs[0], shape)
         inputs = [self._made(value) for value in inputs]
         if kind in _IF:
             return self._condition(operation, inputs)
@@ -113,7 +120,7 @@ class Replay:
             for name, value in operation.node_def.attr.items()
             if not name.startswith("_")
         }
-        known = self._list_of(operation.type, inputs)
+        known = self._list_of(operation, inputs)
         position = ELEMENT_SHAPE.get(operation.type)
         if position is not None and known.shape is not None:
             sizes = [-1 if size is None else size for size in known.shape]
@@ -133,19 +140,26 @@ class Replay:
             self._lists[added.outputs[0].ref()] = known
         return list(added.outputs)
 
-    def _list_of(self, kind: str, inputs: Sequence[Any]) -> _List:
+    def _list_of(self, operation: Any, inputs: Sequence[Any]) -> _List:
         """What is known about the list that an operation makes or reads."""
+        kind = operation.type
         if kind == "TensorListFromTensor" and inputs[0].shape.rank:
             length, *shape = inputs[0].shape.as_list()
             return _List(length, tuple(shape))
         if kind == "TensorListReserve":
             length = static_sizes(inputs[1])
-            return _List(None if length is None else length[0], static_sizes(inputs[0]))
+            shape = static_sizes(inputs[0]) if inputs[0].shape.rank else None
+            return _List(None if length is None else length[0], shape)
         if not kind.startswith("TensorList"):
             return _List()
         known = self._lists.get(inputs[0].ref(), _List())
+        if kind == "TensorListScatterIntoExistingList" and inputs[1].shape.rank:
+            return _List(None, tuple(inputs[1].shape.as_list()[1:]))
+        if kind in ("TensorListResize", "TensorListPushBack"):
+            return _List(None, known.shape)
         if kind == "TensorListSetItem" and inputs[2].shape.rank is not None:
-            return _List(known.length, tuple(inputs[2].shape.as_list()))
+            length = None if grows(operation) else known.length
+            return _List(length, tuple(inputs[2].shape.as_list()))
         return known
 
     def _made(self, value: Any, shape: tuple[int | None, ...] | None = None) -> Any:
@@ -165,6 +179,10 @@ class Replay:
         condition, body = (function_graph(operation, name) for name in ("cond", "body"))
         shapes = self._written_shapes(body, inputs)
         made = [self._made(value, shapes.get(k)) for k, value in enumerate(inputs)]
+        if any(map(grows, body.get_operations())):
+            for value in made:
+                if value.ref() in self._lists:
+                    self._lists[value.ref()] = replace(self._lists[value.ref()], length=None)
         constants = _unchanged_constants(body, made)
         results = tf.while_loop(
             lambda *arguments: self._repeat(condition, made, arguments, constants)[0],
@@ -233,7 +251,7 @@ class Replay:
         self, operation: Any, names: Sequence[str], arguments: Sequence[Any]
     ) -> list[Callable[[], list[Any]]]:
         """Functions that add the functions ``names`` of a condition, called with ``arguments``."""
-        graphs = [_graph_of_function(operation, name) for name in names]
+        graphs = [graph_of_function(operation.graph, name) for name in names]
         return [
             partial(self.outputs, graph, graph.inputs, arguments, graph.outputs) for graph in graphs
         ]
@@ -259,16 +277,3 @@ def _unchanged_constants(body: Any, operands: Sequence[Any]) -> dict[int, Array]
         if operand.dtype.is_integer and (value := tf.get_static_value(operand)) is not None:
             constants[k] = value
     return constants
-
-
-def function_graph(operation: Any, attribute: str) -> Any:
-    """The graph of a function that an operation calls."""
-    return _graph_of_function(operation, operation.get_attr(attribute).name)
-
-
-def _graph_of_function(operation: Any, name: str) -> Any:
-    from tensorflow.python.framework.function_def_to_graph import function_def_to_graph
-
-    definition = operation.graph._get_function(name).cached_definition
-    with operation.graph.as_default():  # where the functions are found that it calls
-        return function_def_to_graph(definition, include_library_functions=True)

@@ -113,13 +113,19 @@ class Scope:
         return name
 
     def replace(self, node: Any, value: str) -> None:
-        """Let everything that reads the output of a node read ``value`` instead."""
+        """Let everything that reads the output of a node read ``value`` instead.
+
+        What waits for the node without reading it, as constants of TensorFlow's own optimizer do,
+        no longer waits: nodes have no effects.
+        """
         old = self.output(node)
         names = {old, f"{old}:0"} if self._function is None else {old}
         for other in self.nodes:
             for position, name in enumerate(other.input):
                 if name in names:
                     other.input[position] = value
+            if f"^{node.name}" in other.input:
+                other.input.remove(f"^{node.name}")
         if self._function is not None:
             for name in self._function.ret:
                 if self._function.ret[name] == old:
@@ -140,11 +146,14 @@ class Scope:
         return self.output(node)
 
     def add_variable(self, loop: Any, initial: str, dtype: int) -> str:
-        """Add a variable after the others to a loop: its last value."""
+        """Add a vector after the other variables to a loop: its last value.
+
+        tf2onnx infers a wrong shape of what is selected by a vector of unknown rank.
+        """
         loop.input.append(initial)
         loop.attr["T"].list.type.append(dtype)
         if loop.attr["output_shapes"].list.shape:
-            loop.attr["output_shapes"].list.shape.add(unknown_rank=True)
+            loop.attr["output_shapes"].list.shape.add().dim.add(size=-1)
         return self.output(loop, len(loop.input) - 1)
 
     def constant(self, value: Any, dtype: int = DT_INT32) -> str:

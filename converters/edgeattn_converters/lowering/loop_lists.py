@@ -16,6 +16,8 @@ from typing import Any
 
 import numpy as np
 
+from edgeattn.errors import ConversionError
+from edgeattn_converters.graphs.list_growth import RESIZES
 from edgeattn_converters.lowering.graph_scope import DT_INT32, DT_VARIANT, Scope, constant, scopes
 
 _LOOPS = frozenset({"While", "StatelessWhile"})
@@ -98,6 +100,13 @@ def _replace(variable: _Variable) -> None:
     written_once = len(writes) == 1 and not any(node.op == _READ for node in uses)
     reserve = variable.scope.node(variable.initial)
     is_empty = reserve is not None and reserve.op == "TensorListReserve"
+    if any(node.attr[RESIZES].b for node in writes):
+        if not (is_empty and written_once and _grows_in_order(variable, writes[0], reserve)):
+            raise ConversionError(
+                "ONNX has no lists that grow in a loop by positions that the loop computes.",
+                hint="Give the TensorArray its size before the loop.",
+            )
+        return
     if is_empty and written_once:
         if not _in_order(variable, writes[0], reserve):
             _record_positions(variable, writes[0], reserve, consumers)
@@ -109,10 +118,30 @@ def _replace(variable: _Variable) -> None:
 
 def _in_order(variable: _Variable, write: Any, reserve: Any) -> bool:
     """Whether iteration i writes element i, and there are as many iterations as elements."""
+    loop, scope = variable.loop, variable.scope
+    position = _counter_position(variable, write)
+    if position is None:
+        return False
+    limits = [loop.input[_LIMIT], *_limits(variable, position)]
+    size = reserve.input[1]
+    return any(
+        limit == size or _equal(constant(scope.node(limit)), constant(scope.node(size)))
+        for limit in limits
+    )
+
+
+def _grows_in_order(variable: _Variable, write: Any, reserve: Any) -> bool:
+    """Whether iteration i writes element i of a list that is empty before the loop."""
+    is_empty = _equal(constant(variable.scope.node(reserve.input[1])), 0)
+    return is_empty and _counter_position(variable, write) is not None
+
+
+def _counter_position(variable: _Variable, write: Any) -> int | None:
+    """The position of the operand that counts iterations from 0, if it is the index of a write."""
     body, loop, scope = variable.body, variable.loop, variable.scope
     position = body.argument_position(write.input[1])
     if position is None:
-        return False
+        return None
     counter = body.node(body.returned(position))
     counts = (
         counter is not None
@@ -125,14 +154,8 @@ def _in_order(variable: _Variable, write: Any, reserve: Any) -> bool:
         )
         == ["1", "counter"]
     )
-    if not counts or constant(scope.node(loop.input[position])) != 0:
-        return False
-    limits = [loop.input[_LIMIT], *_limits(variable, position)]
-    size = reserve.input[1]
-    return any(
-        limit == size or _equal(constant(scope.node(limit)), constant(scope.node(size)))
-        for limit in limits
-    )
+    first = constant(scope.node(loop.input[position]))
+    return position if counts and first == 0 else None
 
 
 def _limits(variable: _Variable, position: int) -> Iterator[str]:

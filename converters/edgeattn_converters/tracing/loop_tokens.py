@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from edgeattn_converters.graphs.static_shapes import LOOPS, function_graph
+from edgeattn_converters.graphs.function_graphs import LOOPS, function_graph
 
 # Operations whose result has values of their first operand, moved or converted.
 _MOVES_FIRST = frozenset(

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from edgeattn_converters.graphs.static_shapes import LOOPS, function_graph
+from edgeattn_converters.graphs.function_graphs import LOOPS, function_graph
 from edgeattn_converters.loading.masks_of_classes import MASK_SCOPE
 from edgeattn_converters.lowering.call_replacement import all_layers, with_attributes
 from edgeattn_converters.lowering.rnn.recurrence import is_recurrent

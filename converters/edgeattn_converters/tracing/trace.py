@@ -10,6 +10,7 @@ import numpy as np
 from edgeattn.errors import UnsupportedModelError
 from edgeattn.tensors import Specs, TensorSpec
 from edgeattn_converters.graphs.constant_results import constant_results
+from edgeattn_converters.graphs.known_lists import known_lists
 from edgeattn_converters.graphs.single_precision import half_inside, in_float32
 from edgeattn_converters.loading.fixed_time_axis import TimeSteps
 from edgeattn_converters.tracing.attended import Attended, attended_inputs
@@ -296,6 +297,8 @@ def _concrete(
         )
         with context as collect_maps:
             with contextlib.ExitStack() as stack:
+                if inline or expose != []:
+                    stack.enter_context(known_lists())
                 stack.enter_context(known_branches())
                 found_switches = stack.enter_context(switches_as_conditions())
                 stack.enter_context(averages_of_known_shape())
