@@ -14,8 +14,10 @@ from typing import IO, Any, cast
 import numpy as np
 
 from edgeattn.errors import SampleError
+from edgeattn.inference import exact_integers
 from edgeattn.samples.arrays import NPY_MAGIC
 from edgeattn.samples.finite import invalid_input, is_invalid
+from edgeattn.samples.input_conversion import MAX_EXACT
 from edgeattn.samples.states import sample_inputs
 from edgeattn.tensors import Array, Specs, Tensors, TensorSpec
 
@@ -147,8 +149,11 @@ def _parse(text: str, inputs: Specs, position: str, allow_non_finite: bool) -> T
     values: Any
     if not text:
         raise ValueError("it is empty")
+    exact = any(map(_takes_integers, required))
     if text[0] in "[{":
-        values = json.loads(text)
+        values = exact_integers.of_json(text) if exact else json.loads(text)
+    elif exact:
+        values = exact_integers.of_fields(text)
     else:
         values = [float(number) for number in text.replace(",", " ").split()]
     if not isinstance(values, dict):
@@ -163,10 +168,24 @@ def _parse(text: str, inputs: Specs, position: str, allow_non_finite: bool) -> T
     if missing:
         raise SampleError(f"{position} of the stream has no input {missing[0]!r}.")
     return {
-        spec.name: _fit(np.asarray(values[spec.name]), spec, position, allow_non_finite)
+        spec.name: _fit(_array(values[spec.name], spec), spec, position, allow_non_finite)
         for spec in inputs
         if spec.name in values
     }
+
+
+def _array(values: Any, spec: TensorSpec) -> Array:
+    array = np.asarray(values)
+    if not _takes_integers(spec):
+        return array
+    found = exact_integers.integers(values, spec.dtype)
+    if found is None and array.dtype.kind == "O":  # integers beyond 64 bits, or no numbers
+        return array.astype(np.float64)
+    return array if found is None else found
+
+
+def _takes_integers(spec: TensorSpec) -> bool:
+    return np.dtype(spec.dtype).kind in "iu" and not spec.quantized
 
 
 def _fit(array: Array, spec: TensorSpec, position: str, allow_non_finite: bool) -> Array:
@@ -191,10 +210,12 @@ def _fit(array: Array, spec: TensorSpec, position: str, allow_non_finite: bool) 
         )
     if array.dtype.kind not in "buif":
         raise SampleError(f"{position} of the stream contains values that are not numbers.")
-    if np.dtype(spec.dtype).kind in "iu" and not spec.quantized:
+    if _takes_integers(spec):
         with np.errstate(invalid="ignore"):
             integers = array.astype(spec.dtype)
-        if not np.array_equal(integers, array):
+        # What a conversion beyond the range gives depends on the processor.
+        is_exact = array.dtype.kind != "f" or (np.abs(array) <= MAX_EXACT).all()
+        if not is_exact or not np.array_equal(integers, array):
             raise SampleError(
                 f"{position} of the stream: input {spec.name} takes {spec.dtype} values."
             )

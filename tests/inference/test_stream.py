@@ -16,6 +16,7 @@ from edgeattn.errors import ArtifactError, SampleError
 from edgeattn.inference import run, stream
 from edgeattn.inference.run import RunOptions, stream_bundle
 from edgeattn.runners.isolated import IsolatedRunner
+from edgeattn.tensors import TensorSpec
 
 
 def streamed(bundle, data, **options):
@@ -33,6 +34,37 @@ def test_lines_of_text(dense_bundle, line):
     got = streamed(dense_bundle, line + b"\n-1 0 0.5\n")
     expected = dense(np.float32([[1, 2, 3], [-1, 0, 0.5]]))
     np.testing.assert_array_equal(np.concatenate(got), expected)
+
+
+LONG = TensorSpec("ids", (1, 2), "int64")
+UNSIGNED = TensorSpec("ids", (1, 2), "uint64")
+# float64 has neither of these two numbers.
+ODD, LARGE = 2**53 + 1, 2**63 - 1
+
+
+@pytest.mark.parametrize(
+    ("spec", "line", "expected"),
+    [
+        (LONG, f"{ODD} -{ODD}", [ODD, -ODD]),
+        (LONG, f"[{LARGE}, 1.0]", [LARGE, 1]),
+        (LONG, f'{{"ids": [{ODD}.0, 1e3]}}', [ODD, 1000]),
+        (LONG, "1e18,+3", [10**18, 3]),
+        (UNSIGNED, f"{2**64 - 1} {ODD}", [2**64 - 1, ODD]),
+        (LONG, f"{2**63} -1", None),
+        (LONG, f"[{LARGE}, 0.5]", None),
+        (LONG, "[1e30, 1]", None),
+        (UNSIGNED, f"{2**64} 1", None),
+        (UNSIGNED, "-1 1", None),
+    ],
+)
+def test_integers_are_exact(spec, line, expected):
+    """They were read as float64, which rounds those above 2**53."""
+    (sample,) = stream.read_stream(io.BufferedReader(io.BytesIO(line.encode())), [spec])
+    if expected is None:
+        assert f"input ids takes {spec.dtype} values" in str(sample)
+    else:
+        assert sample["ids"].dtype == spec.dtype
+        assert sample["ids"].tolist() == [expected]
 
 
 def test_arrays_of_one_or_more_samples(dense_bundle):
