@@ -63,6 +63,8 @@ def result_of(
         expression = make(tensors)
     except NotRecognizedError:
         return _function_layer(path, function, args, kwargs)
+    if "tuple" in expression:  # tf.convert_to_tensor of a list, which is a shape elsewhere
+        expression = expressions.operation("stack", expression, expressions.constant(0))
     result = _layer(path, expression)(tensors)
     given = keras_tensors((args, kwargs))
     if is_keras_tensor(result) and "int" in result.dtype and all(hasattr(x, _SIZE) for x in given):

@@ -68,6 +68,7 @@ ARRAYS: Mapping[str, Callable[[Any], Any]] = {
     "batch_to_space_nd": lambda i: v1.batch_to_space_nd(
         tf.space_to_batch(i.image, [2, 2], [[0, 0], [0, 0]]), [2, 2], [[0, 0], [0, 0]]
     ),
+    "convert_to_tensor": lambda i: tf.convert_to_tensor(i.x, dtype=tf.float32, name="t"),
     "bitcast": lambda i: tf.bitcast(i.x, tf.int32),
     "boolean_mask": lambda i: tf.boolean_mask(i.x, [True, False, True, True], axis=1),
     "clip_by_global_norm": lambda i: tf.clip_by_global_norm([i.x, i.y], 3.0),

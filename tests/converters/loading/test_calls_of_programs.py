@@ -62,6 +62,13 @@ PROGRAMS = {
     mixed = tf.tensordot(h, np.arange(12, dtype="float32").reshape(4, 3) / 9, 1)
     return Model(x, Dense(2)(Dropout(0.5)(mixed)))
 """,
+    "dtypes": """
+    value = tf.convert_to_tensor(h, dtype=tf.float32)
+    pair = tf.convert_to_tensor([value, tf.cast(x=h > 0, dtype="float32")])
+    count = tf.cast(tf.size(input=h[0], out_type=tf.int32), dtype=tf.float32)
+    sizes = tf.cast(tf.convert_to_tensor(tf.shape(h))[1], tf.float32)
+    return Model(x, Dense(2)(tf.convert_to_tensor(value=pair[0] + pair[1]) * sizes / count))
+""",
     # Keras 3 takes the product of a tensor and a number for sparse.
     "numbers": """
     weights = tf.nn.softmax(h * 2.0, axis=1)
@@ -85,7 +92,7 @@ def written(kind: str, folder: Path, steps: int | None) -> tuple[Path, Any]:
     return path, model
 
 
-@pytest.mark.parametrize("kind", only(list(PROGRAMS), "sizes"))
+@pytest.mark.parametrize("kind", only(list(PROGRAMS), "dtypes", "sizes"))
 @pytest.mark.parametrize("steps", only([64, None], 64))
 def test_calls_become_layers(kind: str, steps: int | None, tmp_path: Path) -> None:
     """Models that a file could contain are rebuilt, as with layers of Keras only."""
@@ -104,7 +111,7 @@ def test_calls_become_layers(kind: str, steps: int | None, tmp_path: Path) -> No
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("kind", ["spectrum", "attention", "sizes", "numbers"])
+@pytest.mark.parametrize("kind", ["spectrum", "attention", "sizes", "dtypes", "numbers"])
 def test_calls_convert(kind: str, tmp_path: Path) -> None:
     path, model = written(kind, tmp_path, 64)
     loaded = load_model(audit_file(tmp_path / "m.h5"), architecture=f"{path}:build").model

@@ -62,6 +62,10 @@ CALLS: Mapping[str, Callable[[Any], Any]] = {
         [[[1.0, x[0, 0, 0]], [1.0, 2.0]], [[1.0, 2.0], [3.0, 4.0]]], 1
     ),
     "tensor of a list": lambda x: tf.convert_to_tensor([[x[0, 0, 0], 1.0], [0.0, 1.0]]),
+    "tensor of a list of a dtype": lambda x: tf.convert_to_tensor(
+        [x[:, 0], x[:, 1]], dtype=tf.float32
+    ),
+    "tensor of a value by name": lambda x: tf.convert_to_tensor(value=x, dtype_hint=tf.int32),
     "stack of one": lambda x: tf.stack([x], 1),
     "add_n of one": lambda x: tf.add_n([x]),
     "global norm of one": lambda x: tf.linalg.global_norm([x]),

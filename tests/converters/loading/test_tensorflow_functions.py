@@ -113,7 +113,7 @@ NOT_KNOWN = {
     r"nn\.(moments|conv_transpose|atrous_conv2d\w*|batch_norm\w*|normalize_moments|space_to_batch|"
     r"sufficient_statistics|depthwise_conv2d_native|softmax_cross_entropy_with_logits)|"
     r"image\.(image_gradients|sobel_edges|total_variation)|(batch_to_space|space_to_batch|tuple)|"
-    r"to_\w+|convert_to_tensor|clip_by_average_norm|keras\.backend\.(batch_normalization|switch|"
+    r"to_\w+|clip_by_average_norm|keras\.backend\.(batch_normalization|switch|"
     r"bias_add|conv\w+|cumprod|\w+_conv2d|pool.d|resize_\w+|\w+_padding)",
     "are rare": r"approx_top_k|math\.approx_m.._k|parallel_stack|conv|i?r?fftnd|einsum|"
     r"nn\.isotonic_regression|broadcast_dynamic_shape|"

@@ -24,10 +24,6 @@ Expression = dict[str, Any]
 INPUT: Expression = {"input": None}
 REGISTERED = "edgeattn>Expression"
 
-_DTYPES = frozenset(
-    {"float16", "bfloat16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8",
-     "uint16", "bool"}
-)  # fmt: skip
 # Python 2 compiles these names as globals.
 _CONSTANTS = {"True": True, "False": False, "None": None, "tf.newaxis": None, "np.newaxis": None}
 
@@ -64,7 +60,7 @@ def item(owner: Expression, key: Expression) -> Expression:
 def named_value(path: str) -> Expression:
     """A global used as a value: a dtype such as ``tf.float32``."""
     last = path.rsplit(".", 1)[-1]
-    if "." in path and last in _DTYPES:
+    if "." in path and last in tensorflow_functions.DTYPES:
         return {"const": last}
     if path in _CONSTANTS:
         return {"const": _CONSTANTS[path]}

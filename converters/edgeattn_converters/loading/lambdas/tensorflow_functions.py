@@ -11,8 +11,9 @@ from typing import Any
 
 _TABLE = """
 : argsort batch_gather batch_to_space_nd bitcast boolean_mask broadcast_to cast
-  clip_by_global_norm clip_by_norm clip_by_value concat dynamic_partition dynamic_stitch einsum
-  ensure_shape expand_dims extract_volume_patches eye fill floor_div gather gather_nd
+  clip_by_global_norm clip_by_norm clip_by_value concat convert_to_tensor dynamic_partition
+  dynamic_stitch einsum ensure_shape expand_dims extract_volume_patches eye fill floor_div gather
+  gather_nd
   histogram_fixed_width histogram_fixed_width_bins identity identity_n linspace meshgrid norm
   one_hot ones ones_like pad range rank realdiv repeat reshape reverse reverse_sequence roll
   scatter_nd searchsorted sequence_mask shape shape_n size slice sort space_to_batch_nd
@@ -104,7 +105,12 @@ ALIASES = _parse(_ALIASES_TABLE)
 # A file contains the name of a function in ``tf.signal``, or that of a function without a name.
 WINDOWS = frozenset({"hamming_window", "hann_window", "kaiser_window", "vorbis_window"})
 # Arguments that are names of types in a file, and that not all functions accept as names.
-_DTYPES = frozenset({"dtype", "out_type", "output_type", "Tout"})
+_OF_DTYPES = frozenset({"dtype", "dtype_hint", "out_type", "output_type", "Tout"})
+# These names, which no argument in place has for another reason.
+DTYPES = frozenset(
+    {"float16", "bfloat16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8",
+     "uint16", "bool"}
+)  # fmt: skip
 _WITH_TABLE = "nn.embedding_lookup"
 _VERSIONS = ("compat.v1.", "compat.v2.")
 
@@ -134,15 +140,25 @@ def call(path: str, arguments: Sequence[Any], named: Mapping[str, Any]) -> Any:
         function = getattr(function, part)
     if isinstance(named.get("window_fn"), str):
         named = {**named, "window_fn": getattr(tf.signal, named["window_fn"])}
-    values = [_as_list(value) for value in arguments]
+    values = [_dtype(value) if _is_dtype(value) else _as_list(value) for value in arguments]
     if path.endswith(_WITH_TABLE):
         # Lists of several tables are refused before; TensorFlow would take a list as one.
         values[0] = tf.convert_to_tensor(values[0])
     named = {
-        key: tf.as_dtype(value) if key in _DTYPES and isinstance(value, str) else value
+        key: _dtype(value) if key in _OF_DTYPES and isinstance(value, str) else value
         for key, value in named.items()
     }
     return function(*values, **{key: _as_list(value) for key, value in named.items()})
+
+
+def _is_dtype(value: Any) -> bool:
+    return isinstance(value, str) and value in DTYPES
+
+
+def _dtype(name: str) -> Any:
+    import tensorflow as tf
+
+    return tf.as_dtype(name)
 
 
 def _as_list(value: Any) -> Any:
