@@ -63,12 +63,37 @@ def _run(
         final=bool(layer.return_state),
     )
     x = tf.cast(sequences, tf.float32)
-    outputs, states = lowering(recurrence, x, _as_states(initial_state), _as_mask(mask))
-    # The output of LSTM, GRU and SimpleRNN is their first state.
-    result = tf.cast(outputs if layer.return_sequences else states[0], layer.compute_dtype)
+    initial, mask = _as_states(initial_state), _as_mask(mask)
+    outputs, states = lowering(recurrence, x, initial, mask)
+    if not layer.return_sequences:
+        outputs = _last_output(recurrence, states[0], mask, has_states=initial is not None)
+    result = tf.cast(outputs, layer.compute_dtype)
     if not layer.return_state:
         return result, []
     return result, [tf.cast(state, layer.compute_dtype) for state in states]
+
+
+def _last_output(recurrence: Recurrence, state: Any, mask: Any, *, has_states: bool) -> Any:
+    """The output of the last step, from the first final state (batch, units).
+
+    The output of LSTM, GRU and SimpleRNN is their first state. At masked steps, that state is the
+    one before, and the output zero: with ``zero_masked``, or before the first real step, whatever
+    the initial state.
+    """
+    import tensorflow as tf
+
+    if not _differs_from_state(recurrence.zero_masked, mask, has_states=has_states):
+        return state
+    if recurrence.zero_masked:
+        computed = mask[:, :1] if recurrence.reverse else mask[:, -1:]
+    else:
+        computed = tf.reduce_any(mask, axis=1, keepdims=True)
+    return tf.where(computed, state, tf.zeros_like(state))
+
+
+def _differs_from_state(zero_masked: bool, mask: Any, *, has_states: bool) -> bool:
+    """Whether the last output may be another value than the first final state."""
+    return mask is not None and (zero_masked or has_states)
 
 
 def _as_mask(mask: Any) -> Any:
@@ -95,20 +120,27 @@ def _lower_bidirectional(layer: Any, lowering: RecurrenceLowering) -> Callable[.
     # The method of a lowering that can run two cells at once.
     combined: Callable[..., BidirectionalResult | None] | None
     combined = getattr(lowering, "bidirectional", None)
-    if forward.go_backwards or not backward.go_backwards:
+    zero_masked, other = (
+        bool(getattr(inner, "zero_output_for_mask", False)) for inner in (forward, backward)
+    )
+    if forward.go_backwards or not backward.go_backwards or zero_masked != other:
         combined = None
 
     def run_combined(sequences: Any, initial_state: Any, mask: Any) -> tuple[Any, list[Any]] | None:
         import tensorflow as tf
 
         assert combined is not None
+        initial, mask = _as_states(initial_state), _as_mask(mask)
+        has_states = initial is not None
+        last_differs = _differs_from_state(zero_masked, mask, has_states=has_states)
         result = combined(
             cells,
             tf.cast(sequences, tf.float32),
-            _as_states(initial_state),
-            _as_mask(mask),
-            zero_masked=bool(getattr(forward, "zero_output_for_mask", False)),
-            concatenate=layer.merge_mode == "concat",
+            initial,
+            mask,
+            zero_masked=zero_masked,
+            concatenate=layer.merge_mode == "concat"
+            and (forward.return_sequences or not last_differs),
         )
         if result is None:
             return None
@@ -117,7 +149,11 @@ def _lower_bidirectional(layer: Any, lowering: RecurrenceLowering) -> Callable[.
         elif forward.return_sequences:
             merged = _merge(layer.merge_mode, *result.outputs)
         else:
-            merged = _merge(layer.merge_mode, result.states[0][0], result.states[1][0])
+            last = []
+            for cell, reverse, states in zip(cells, (False, True), result.states, strict=True):
+                recurrence = Recurrence(cell, reverse=reverse, zero_masked=zero_masked)
+                last.append(_last_output(recurrence, states[0], mask, has_states=has_states))
+            merged = _merge(layer.merge_mode, *last)
         merged = tf.nest.map_structure(lambda x: tf.cast(x, layer.compute_dtype), merged)
         return merged, [tf.cast(s, layer.compute_dtype) for side in result.states for s in side]
 
