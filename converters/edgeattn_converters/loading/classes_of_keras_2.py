@@ -58,6 +58,36 @@ def _restoring(method: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
+@contextlib.contextmanager
+def seeds_in_graphs() -> Iterator[None]:
+    """Let ``call`` create layers such as ``Dropout``, which have the state of a random generator.
+
+    It is a variable in Keras 3. A graph may create none when it is traced again, and layers that
+    each call creates do not need one: nothing remains of them.
+    """
+    import keras
+    import tensorflow as tf
+    from keras.src.backend.common.stateless_scope import in_stateless_scope
+
+    create = keras.random.SeedGenerator.__init__
+
+    @functools.wraps(create)
+    def without_variable(
+        generator: Any, seed: Any = None, name: str | None = None, **kwargs: Any
+    ) -> None:
+        if tf.executing_eagerly() or in_stateless_scope():
+            create(generator, seed, name, **kwargs)
+            return
+        generator.name, generator.state = name, tf.zeros(2, tf.uint32)
+        # A random number each time, whatever the seed.
+        generator.next = lambda **_: tf.cast(
+            tf.random.uniform((2,), maxval=tf.int32.max, dtype=tf.int32), tf.uint32
+        )
+
+    with mock.patch.object(keras.random.SeedGenerator, "__init__", without_variable):
+        yield
+
+
 def accept_inputs_by_any_name(cls: Any) -> None:
     """Let a class call its inputs otherwise than the layer of Keras from which it is derived.
 

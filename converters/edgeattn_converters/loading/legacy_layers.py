@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import inspect
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 from unittest import mock
@@ -29,6 +30,10 @@ _OF_TRAINING = {
                      "ActivityRegularizer"),
     "constraints": ("maxnorm", "nonneg", "unitnorm"),
 }  # fmt: skip
+
+_CREATES = "_creates_layers_as_in_keras_2"
+# Of the calls of classes of the user that are running.
+_creating_calls: list[None] = []
 
 _INITIALIZERS = {"normal": "RandomNormal", "uniform": "RandomUniform", "zero": "Zeros",
                  "one": "Ones"}  # fmt: skip
@@ -142,13 +147,54 @@ def places_accepted(program: Program) -> Iterator[None]:
     """Let constructors of layers have their arguments in the places of Keras 2."""
     with contextlib.ExitStack() as stack:
         for cls in _layer_classes():
+            create: Any = vars(cls)["__init__"]
             if cls.__name__ in places_of_arguments.CLASSES:
-                create: Any = vars(cls)["__init__"]
                 if cls.__name__ == "Embedding":
                     create = _without_length(create)
                 changed = _in_place(create, cls.__name__, program)
-                stack.enter_context(mock.patch.object(cls, "__init__", changed))
+            elif cls.__name__.startswith("AveragePooling"):
+                changed = _with_pool_size(create)
+            else:
+                continue
+            stack.enter_context(mock.patch.object(cls, "__init__", changed))
         yield
+
+
+def create_in_calls(cls: Any, program: Program) -> None:
+    """Let ``call`` of a class, and of its parents, create layers without weights as in Keras 2.
+
+    It lasts, because they are created whenever the model is called.
+    """
+    for parent in filter(is_own_class, cls.__mro__):
+        method = vars(parent).get("call")
+        if inspect.isfunction(method) and not hasattr(method, _CREATES):
+            parent.call = _creating(method, program)
+
+
+def _creating(method: Callable[..., Any], program: Program) -> Callable[..., Any]:
+    @functools.wraps(method)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        if _creating_calls:
+            return method(*args, **kwargs)
+        _creating_calls.append(None)
+        try:
+            with classes_of_keras_2.seeds_in_graphs(), places_accepted(program):
+                return method(*args, **kwargs)
+        finally:
+            _creating_calls.pop()
+
+    setattr(call, _CREATES, True)
+    return call
+
+
+def _with_pool_size(create: Callable[..., Any]) -> Callable[..., Any]:
+    """The constructor of an AveragePooling with the default of Keras 2."""
+
+    @functools.wraps(create)
+    def with_default(layer: Any, /, pool_size: Any = 2, *args: Any, **kwargs: Any) -> Any:
+        return create(layer, pool_size, *args, **kwargs)
+
+    return with_default
 
 
 def _without_length(create: Callable[..., Any]) -> Callable[..., Any]:
@@ -205,6 +251,7 @@ def _adapt(cls: Any, program: Program) -> None:
     if program.version < (3,):
         implicit_masks.pass_masks(cls)
         classes_of_keras_2.restore_weights(cls)
+        create_in_calls(cls, program)
         classes_of_keras_2.infer_output_shape(cls)
         classes_of_keras_2.provide_weight_lists(cls)
 

@@ -62,6 +62,7 @@ def created_as_stored(objects: Mapping[str, Any], ctx: Context) -> Iterator[None
                 masks_of_classes.trace_masks(cls)
                 implicit_masks.pass_masks(cls)
                 classes_of_keras_2.restore_weights(cls)
+                legacy_layers.create_in_calls(cls, program)
                 classes_of_keras_2.infer_output_shape(cls)
                 classes_of_keras_2.provide_weight_lists(cls)
                 if ctx.of_tensorflow:

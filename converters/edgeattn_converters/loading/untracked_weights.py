@@ -5,7 +5,8 @@ global variable, a function or an object of another class is created again with 
 """
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 from unittest import mock
 
@@ -16,8 +17,21 @@ from edgeattn.printable import enumerated
 _SEED = "seed_generator_state"
 
 
-def untracked_weights(model: Any, call: Callable[[], Any]) -> list[str]:
-    """Return the paths of weights that ``call`` reads and that are not the model's.
+@dataclass(frozen=True)
+class UntrackedWeights:
+    """Paths of weights with which a model computes and which are not the model's.
+
+    Attributes:
+        remaining: those of layers that Keras does not find.
+        created: those of layers that every call creates.
+    """
+
+    remaining: list[str]
+    created: list[str]
+
+
+def untracked_weights(model: Any, call: Callable[[], Any]) -> UntrackedWeights:
+    """Return the weights that ``call`` reads and that are not the model's.
 
     ``call`` calls the model.
     """
@@ -26,13 +40,26 @@ def untracked_weights(model: Any, call: Callable[[], Any]) -> list[str]:
         call()
     with _read_by_layers() as second:
         call()
-    # Layers that are created in each call have no trained weights.
-    common = [variable for key, variable in first.items() if key in second and key not in known]
-    return list(dict.fromkeys(variable.path for variable in common))
+    others = [(key in second, item.path) for key, item in first.items() if key not in known]
+    return UntrackedWeights(
+        *(
+            list(dict.fromkeys(path for is_same, path in others if is_same is remains))
+            for remains in (True, False)
+        )
+    )
 
 
-def require_tracked(paths: Sequence[str]) -> None:
+def require_tracked(untracked: UntrackedWeights) -> None:
     """Raise :class:`UnsupportedModelError` if there are untracked weights."""
+    if untracked.created:
+        raise UnsupportedModelError(
+            f"A class of yours creates layers with weights in call(): "
+            f"{enumerated(list(map(repr, untracked.created)))}. Each call has new random ones, and "
+            "no file contains them.",
+            hint="Create the layer in __init__ of the class (self.dense = Dense(...)), train the "
+            "model again and save it.",
+        )
+    paths = untracked.remaining
     if not paths:
         return
     raise UnsupportedModelError(

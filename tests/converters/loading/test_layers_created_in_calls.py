@@ -1,0 +1,109 @@
+"""Classes of Keras 2 create layers without weights in ``call``.
+
+The results are those of tf_keras.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+import tf_keras
+
+from edgeattn.errors import UnsupportedModelError
+from edgeattn_converters.loading.audit import audit_file
+from edgeattn_converters.loading.load import load_model
+
+STEPS, FEATURES = 6, 3
+PROGRAM = """
+import tensorflow as tf
+from tensorflow import keras
+from tensorflow.keras import backend as K
+from tensorflow.keras.layers import *
+
+
+class Own(Layer):
+    def build(self, shape):
+        self.kernel = self.add_weight(name="kernel", shape=(shape[-1], 4))
+
+    def call(self, x):
+        x = LeakyReLU(alpha=0.2)(tf.matmul(x, self.kernel))
+        x = AlphaDropout(0.2)(GaussianDropout(0.1)(GaussianNoise(0.3)(Dropout(0.5)(x))))
+        x = SpatialDropout1D(0.1)(AveragePooling1D()(x))
+        x = Lambda(lambda t: K.l2_normalize(t, axis=-1))(x)
+        x = Concatenate(axis=-1)([x, Permute((2, 1))(Reshape((4, 3))(x))])
+        return Softmax(axis=1)(Activation("tanh")(ThresholdedReLU(theta=0.1)(x)))
+
+
+class Weighted(Layer):
+    def call(self, x):
+        return Dense(2)(x)
+
+
+class Random(Layer):
+    def call(self, x):
+        return Dropout(0.5)(x, training=True)
+
+
+def model(call):
+    x = keras.Input((6, 3))
+    return keras.Model(x, call(x))
+
+
+def created():
+    return model(lambda x: Dense(2)(Own()(x)))
+
+
+def weighted():
+    return model(lambda x: Dense(2)(Weighted()(x)))
+
+
+def random():
+    return model(lambda x: Dense(2)(Random()(x)))
+"""
+
+
+def _saved(name: str, path: Path, *, weights: bool = False) -> Any:
+    """Save a model of tf_keras."""
+    text = PROGRAM.replace("from tensorflow import keras", "import tf_keras as keras")
+    program: dict[str, Any] = {"__name__": "program"}
+    exec(text.replace("tensorflow.keras", "tf_keras"), program)
+    tf_keras.utils.set_random_seed(3)
+    model = program[name]()
+    (model.save_weights if weights else model.save)(path)
+    path.with_name("own.py").write_text(PROGRAM)
+    return model
+
+
+@pytest.mark.parametrize("weights", [False, True], ids=["whole", "weights"])
+def test_layers_created_in_calls(weights: bool, tmp_path: Path) -> None:
+    path = tmp_path / "m.h5"
+    x = np.random.default_rng(1).normal(size=(4, STEPS, FEATURES)).astype("float32")
+    expected = _saved("created", path, weights=weights).predict(x, verbose=0)
+    own = tmp_path / "own.py"
+    options = {"architecture": f"{own}:created"} if weights else {"custom_objects": own}
+    model = load_model(audit_file(path), **options).model
+    np.testing.assert_allclose(model(x), expected, rtol=1e-5, atol=1e-6)
+    # A graph may create no variable when it is traced again.
+    np.testing.assert_allclose(model.predict(x, verbose=0), expected, rtol=1e-5, atol=1e-6)
+    function = tf.function(lambda x: model(x, training=False), autograph=False)
+    for rows in (1, 4):
+        np.testing.assert_allclose(function(x[:rows]), expected[:rows], rtol=1e-5, atol=1e-6)
+    assert keras.layers.Dropout(0.5).seed_generator.state.shape == (2,)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("weighted", r"creates layers with weights in call\(\): .*dense.*/kernel"),
+        ("random", "draws random numbers at inference"),
+    ],
+)
+def test_layers_that_no_file_describes(name: str, message: str, tmp_path: Path) -> None:
+    _saved(name, tmp_path / "m.h5")
+    with pytest.raises(UnsupportedModelError, match=message):
+        load_model(audit_file(tmp_path / "m.h5"), custom_objects=tmp_path / "own.py")
