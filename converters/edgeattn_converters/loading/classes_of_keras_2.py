@@ -137,22 +137,26 @@ def infer_outputs_by_call(cls: Any) -> None:
     """Let a class return what its ``call`` returns, whatever its ``compute_output_shape`` says.
 
     tf.keras did not call that method. Keras 3 takes shapes and dtypes of the outputs from it, so
-    a wrong one changes the layers that follow. Axes that the call leaves open have its sizes.
+    a wrong one changes the layers that follow, also one that the class inherits from a layer of
+    Keras, whose ``call`` it replaces. Axes that the call leaves open have its sizes.
     """
     import keras
+    from keras.src.utils.python_utils import is_default
 
-    own = (parent for parent in cls.__mro__ if is_own_class(parent))
+    own = [parent for parent in cls.__mro__ if is_own_class(parent)]
     names = {name for parent in own for name in vars(parent)}
-    if "compute_output_shape" not in names or "compute_output_spec" in names:
+    if "compute_output_spec" in names or not names & {"call", "compute_output_shape"}:
         return
 
-    of_keras = inspect.unwrap(keras.layers.Layer.compute_output_spec)
+    of_keras = cls.compute_output_spec
 
     def compute_output_spec(layer: Any, *args: Any, **kwargs: Any) -> Any:
         try:
             called = keras.Operation.compute_output_spec(layer, *args, **kwargs)
         except Exception:  # such as without the length of an axis
             return of_keras(layer, *args, **kwargs)
+        if is_default(layer.compute_output_shape):
+            return called
         try:
             stated = of_keras(layer, *args, **kwargs)
         except Exception:  # tf.keras did not run it
@@ -170,26 +174,29 @@ def outputs_by_call() -> Iterator[None]:
     """Do :func:`infer_outputs_by_call` with every class of the user that a program calls."""
     import keras
 
-    of_keras = keras.layers.Layer.compute_output_spec
+    of_keras = keras.layers.Layer.symbolic_call
 
     @functools.wraps(of_keras)
     def inferred(layer: Any, *args: Any, **kwargs: Any) -> Any:
         infer_outputs_by_call(type(layer))
-        method = type(layer).compute_output_spec
-        method = of_keras if method is inferred else method
-        return method(layer, *args, **kwargs)
+        return of_keras(layer, *args, **kwargs)
 
-    with mock.patch.object(keras.layers.Layer, "compute_output_spec", inferred):
+    with mock.patch.object(keras.layers.Layer, "symbolic_call", inferred):
         yield
 
 
 def _with_sizes(called: Any, stated: Any) -> Any:
-    """Return the output of a call with the sizes of a stated one for axes that are open."""
+    """Return the output of a call with the sizes of a stated one for axes that are open.
+
+    If others differ, the stated shape is that of something else.
+    """
     import keras
 
     if called.shape is None or len(called.shape) != len(stated.shape):
         return called
-    pairs = zip(called.shape[1:], stated.shape[1:], strict=True)
+    pairs = list(zip(called.shape[1:], stated.shape[1:], strict=True))
+    if any(None not in pair and pair[0] != pair[1] for pair in pairs):
+        return called
     shape = called.shape[:1] + tuple(other if axis is None else axis for axis, other in pairs)
     return keras.KerasTensor(shape, called.dtype)
 

@@ -94,6 +94,33 @@ class Heads(keras.layers.Wrapper):
     def compute_output_shape(self, shape):
         return (shape[0], shape[1], 4)
 """
+# Their calls have other shapes than those of the layers of Keras.
+INHERITED = """
+class Causal(keras.layers.Conv1D):
+    def call(self, x):
+        steps = self.dilation_rate[0] * (self.kernel_size[0] - 1)
+        x = K.temporal_padding(x, (steps, 0))
+        return K.conv1d(x, self.kernel, dilation_rate=self.dilation_rate[0])
+
+class Centered(keras.layers.GlobalAveragePooling1D):
+    def call(self, x):
+        return x - K.mean(x, axis=1, keepdims=True) / 2
+
+class Context(keras.layers.Attention):
+    def call(self, inputs):
+        return K.sum(super().call(inputs), axis=1)
+
+class Scaled(keras.layers.Layer):
+    def build(self, shape):
+        self.sizes = int(np.prod(shape[1:]))
+
+    def call(self, x):
+        return x / self.sizes
+
+def inherited(x):
+    x = Scaled()(Centered()(Causal(4, 3, dilation_rate=2)(x)))
+    return Scaled()(Context()([x, x]))
+"""
 LISTS = """
 class Mixed(keras.layers.Layer):
     def __init__(self, **kwargs):
@@ -198,10 +225,21 @@ def masked(own: Any, x: Any) -> Any:
         ),
         # Keras 3 has the order keys, queries, keys, queries.
         (LISTS, lambda own, x: own["Mixed"]()(x)),
+        (INHERITED, lambda own, x: own["inherited"](x)),
         (HELPERS, lambda own, x: own["Patch"](2)(x)),
         (PLACES, lambda own, x: own["Placed"]()(x)),
     ],
-    ids=["shape", "dtype", "masks", "trainable_weights", "layers", "order", "helpers", "places"],
+    ids=[
+        "shape",
+        "dtype",
+        "masks",
+        "trainable_weights",
+        "layers",
+        "order",
+        "inherited",
+        "helpers",
+        "places",
+    ],
 )
 def test_classes_compute_what_keras_2_computed(
     text: str, call: Callable[[Any, Any], Any], tmp_path: Path
@@ -239,9 +277,10 @@ def inner():
         ),
         (CLASSES, "Mean()(Head()(x))", lambda own, x: own["Mean"]()(own["Head"]()(x))),
         (LISTS, "Mixed()(x)", lambda own, x: own["Mixed"]()(x)),
+        (INHERITED, "inherited(x)", lambda own, x: own["inherited"](x)),
         (PLACES, "Placed()(x)", lambda own, x: own["Placed"]()(x)),
     ],
-    ids=["weights", "shape", "order", "places"],
+    ids=["weights", "shape", "order", "inherited", "places"],
 )
 def test_programs_for_weights_of_keras_2(
     text: str, layers: str, call: Callable[[Any, Any], Any], tmp_path: Path
