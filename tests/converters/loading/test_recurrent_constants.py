@@ -92,8 +92,26 @@ class CellWithStates(Cell):
     def call(self, x, states, constants=None):
         return super().call(x, states, constants)
 
+def single():
+    # Keras 2 makes a list of a tensor.
+    return model(lambda x, c: layers.RNN(Cell())(x, constants=c))
+
+def in_place():
+    rnn = layers.RNN(Cell(), return_sequences=True)
+    return model(lambda x, c: rnn(x, layers.Dense(2)(c[:, 0]), c))
+
 def both_directions():
     rnn = layers.RNN(CellWithStates())
+    return model(lambda x, c: layers.Bidirectional(rnn)(x, constants=[c]))
+
+def both_with_states():
+    rnn = layers.RNN(CellWithStates(), return_sequences=True)
+    both = layers.Bidirectional(rnn, merge_mode="sum")
+    states = [layers.Dense(2), layers.Dense(2)]
+    return model(lambda x, c: both(x, [s(c[:, 0]) for s in states], c))
+
+def both_of_several():
+    rnn = layers.RNN([CellWithStates(4), CellWithStates(2)])
     return model(lambda x, c: layers.Bidirectional(rnn)(x, constants=[c]))
 
 def several_cells():
@@ -104,7 +122,10 @@ def several_cells():
 BEFORE_TENSORFLOW_2 = PROGRAM.replace(
     "def build(self, shape):\n", "def build(self, shapes):\n        shape, memory_shape = shapes\n"
 ).replace("(self.units + 8,", "(self.units + shape[-1] + memory_shape[-1],")
-MODELS = ("alone", "with_state", "shared", "in_class", "nested")
+MODELS = (
+    *("alone", "with_state", "shared", "in_class", "nested"),
+    *("single", "in_place", "both_directions", "both_with_states"),
+)
 
 
 def _saved(name: str, path: Path, *, weights: bool = False) -> tuple[list[Any], list[Any]]:
@@ -127,7 +148,7 @@ def _arrays(outputs: Any) -> list[Any]:
     return [np.asarray(o) for o in (outputs if isinstance(outputs, list | tuple) else [outputs])]
 
 
-@pytest.mark.parametrize("name", only(MODELS, "alone", "in_class"))
+@pytest.mark.parametrize("name", only(MODELS, "alone", "in_class", "both_with_states"))
 @pytest.mark.parametrize("ending", only(("h5", "keras"), "h5"))
 def test_cells_get_constants(name: str, ending: str, tmp_path: Path) -> None:
     inputs, expected = _saved(name, tmp_path / f"m.{ending}")
@@ -144,19 +165,29 @@ def test_cells_get_constants(name: str, ending: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("of_build", only(("shape", "shapes"), "shapes"))
 def test_cells_of_programs_get_constants(name: str, of_build: str, tmp_path: Path) -> None:
     """Neither does the program run in Keras 3, nor does the file contain its version."""
-    inputs, [expected] = _saved(name, tmp_path / "m.weights.h5", weights=True)
     source = BEFORE_TENSORFLOW_2 if of_build == "shapes" else PROGRAM
-    (tmp_path / "program.py").write_text(source)
-    np.savez(tmp_path / "samples.npz", x=inputs[0], memory=inputs[1])
-    loaded = load_model(
-        audit_file(tmp_path / "m.weights.h5"),
-        architecture=f"{tmp_path / 'program.py'}:{name}",
-        samples=tmp_path / "samples.npz",
-    )
-    np.testing.assert_allclose(loaded.model(inputs), expected, rtol=1e-5, atol=1e-6)
+    _require_constants_in_program(name, tmp_path / "m.weights.h5", source)
 
 
-@pytest.mark.parametrize("name", ["both_directions", "several_cells"])
+@pytest.mark.parametrize("name", only(MODELS, "single", "in_place", "both_with_states"))
+def test_cells_of_programs_for_keras_2_get_constants(name: str, tmp_path: Path) -> None:
+    """The file contains the version. Third in place are the constants, in Keras 3 the mask."""
+    _require_constants_in_program(name, tmp_path / "m.h5", PROGRAM)
+
+
+def _require_constants_in_program(name: str, path: Path, source: str) -> None:
+    inputs, expected = _saved(name, path, weights=True)
+    program, samples = path.with_name("program.py"), path.with_name("samples.npz")
+    program.write_text(source)
+    np.savez(samples, x=inputs[0], memory=inputs[1])
+    loaded = load_model(audit_file(path), architecture=f"{program}:{name}", samples=samples)
+    # A graph, too: a tensor has no truth value there.
+    for outputs in (loaded.model(inputs), loaded.model.predict(inputs, verbose=0)):
+        for a, b in zip(_arrays(outputs), expected, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["both_of_several", "several_cells"])
 def test_other_layers_with_constants_are_refused(name: str, tmp_path: Path) -> None:
     _saved(name, tmp_path / "m.h5")
     with pytest.raises(UnsupportedModelError, match="is called with constants") as error:

@@ -234,7 +234,8 @@ def keras3_call(class_name: str, config: Config, call: Mapping[str, Any]) -> dic
     name = unqualified(class_name)
     count = (name in _WITH_STATES and config.get("num_constants")) or 0
     # Constants that are no tensors of the model are arguments of their own.
-    if count and (name != "RNN" or kwargs.get("constants") is not None):
+    takes_constants = name in ("RNN", "Bidirectional")
+    if count and (not takes_constants or kwargs.get("constants") is not None):
         raise constants_error(str(config.get("name")))
     if name in _WITH_STATES and args and isinstance(args[0], list) and len(args[0]) > 1:
         sequence, *others = args[0]
@@ -259,7 +260,7 @@ def constants_error(name: str) -> UnsupportedModelError:
     """Return the error about a recurrent layer that is called with constants."""
     return UnsupportedModelError(
         f"Layer {name!r} is called with constants, which edgeattn passes only to a single cell of "
-        "an RNN.",
+        "an RNN, also inside Bidirectional.",
         hint="Change the cell so that it receives the constants as part of the sequence "
         "(RepeatVector, Concatenate), and save the model again.",
     )
