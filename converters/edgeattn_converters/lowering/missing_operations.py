@@ -25,6 +25,7 @@ from edgeattn_converters.lowering import (
     known_sizes,
     matrices,
     scans,
+    slices,
     vectors,
 )
 from edgeattn_converters.lowering import composed_operations as composed
@@ -255,6 +256,7 @@ TFLITE: Replacements = {
     "MatrixDiagPartV3": diagonals.part,
     "Sinh": _sinh,
     "Softplus": _softplus,
+    "StridedSlice": slices.sliced_at_tensors,
     "Tan": _tan,
     **roots.replacements(),
 }
@@ -279,7 +281,7 @@ ONNX: Replacements = {
     "OneHot": composed.one_hot,
     "Prod": exact_integers.exact_product,
     "ShapeN": composed.shapes,
-    "StridedSlice": known_sizes.part_of_shape,
+    "StridedSlice": slices.sliced,
     "Sum": exact_integers.exact_sum,
     "Tile": composed.tile,
     "XlaDynamicUpdateSlice": composed.update_slice,

@@ -87,6 +87,21 @@ GROUPS: Mapping[str, tuple[list[np.ndarray], Functions]] = {
             "in_top": lambda n, x: ops.cast(ops.in_top_k(n[0], x[0], 2), "int32")[None],
         },
     ),
+    "new axes": (
+        [
+            GENERATOR.normal(size=(1, 6, 4, 5)).astype("float32"),
+            np.array([[2]], "int32"),
+        ],
+        {
+            "ahead_of_an_ellipsis": lambda x, _: x[:, 1:-1:2, tf.newaxis, ..., ::-1],
+            "behind_it": lambda x, _: x[:, ..., tf.newaxis, 1:3],
+            "on_both_sides": lambda x, _: x[:, tf.newaxis, 2, ..., tf.newaxis, 1::2],
+            "last": lambda x, _: x[..., tf.newaxis],
+            "of_no_axis": lambda x, _: x[:, :, 1, ..., tf.newaxis, 0],
+            "at_a_step": lambda x, n: x[:, n[0, 0], tf.newaxis, ..., ::-2],
+            "from_the_end": lambda x, _: x[..., -3:-1, tf.newaxis, -2],
+        },
+    ),
     "vectors of zeros": (
         [vectors()],
         {
