@@ -8,6 +8,7 @@ from typing import Any
 from unittest import mock
 
 from edgeattn_converters.loading import (
+    cell_states,
     classes_of_keras_2,
     implicit_masks,
     legacy_arguments,
@@ -95,6 +96,7 @@ def accepted(program: Program) -> Iterator[None]:
         legacy_attributes.provide(replace)
         if program.version < (3,):
             replace(keras.layers.Layer, "__new__", legacy_attributes.with_arguments_of_methods())
+            stack.enter_context(cell_states.of_any_shape())
         stack.enter_context(legacy_calls.as_layers())
         yield
 
@@ -254,6 +256,7 @@ def _adapt(cls: Any, program: Program) -> None:
         create_in_calls(cls, program)
         classes_of_keras_2.infer_output_shape(cls)
         classes_of_keras_2.provide_weight_lists(cls)
+        cell_states.accept(cls)
 
 
 def _accept_models(replace: Callable[[Any, str, Any], None], program: Program) -> None:

@@ -16,6 +16,7 @@ from unittest import mock
 from edgeattn.errors import UnsupportedModelError
 from edgeattn.printable import enumerated
 from edgeattn_converters.loading import (
+    cell_states,
     classes_of_keras_2,
     custom_objects,
     implicit_masks,
@@ -65,9 +66,11 @@ def created_as_stored(objects: Mapping[str, Any], ctx: Context) -> Iterator[None
                 legacy_layers.create_in_calls(cls, program)
                 classes_of_keras_2.infer_output_shape(cls)
                 classes_of_keras_2.provide_weight_lists(cls)
+                cell_states.accept(cls)
                 if ctx.of_tensorflow:
                     classes_of_keras_2.infer_outputs_by_call(cls)
             stack.enter_context(weights_of_keras_2())
+            stack.enter_context(cell_states.of_any_shape())
             stack.enter_context(legacy_layers.places_accepted(program))
             if ctx.of_tensorflow:
                 stack.enter_context(tracking_order.recorded())
