@@ -25,6 +25,58 @@ def in_float32(function: Any, half: Collection[str] = ()) -> Any:
     return _in_float32(function, ("float64", *half))
 
 
+def with_live_variables(function: Any, constant: Any) -> Any:
+    """``constant``, which has the variables of ``function`` as constants, as a function of their
+    values at the time of a call.
+
+    Vectors and matrices of integers, such as states of random numbers, stay constants.
+    """
+    from tensorflow.python.eager import wrap_function
+
+    graph = constant.graph.as_graph_def()
+    nodes = {node.name: node for node in graph.node if node.op == "Const"}
+    live = []
+    for handle, inside in function.graph.captures:
+        kind = _kind_of_variable(handle)
+        node = nodes.get(inside.op.name)
+        if kind is None or node is None or not (kind.dtype.is_floating or kind.shape.rank == 0):
+            continue
+        single = node.attr["dtype"].type
+        node.Clear()
+        node.name, node.op = inside.op.name, "Placeholder"
+        node.attr["dtype"].type = single
+        node.attr["shape"].shape.CopyFrom(kind.shape.as_proto())
+        live.append((f"{node.name}:0", handle, kind.dtype))
+    inputs = [tensor.name for tensor in constant.inputs]
+    single_function = wrap_function.function_from_graph_def(
+        graph, [*inputs, *(name for name, *_ in live)], [tensor.name for tensor in constant.outputs]
+    )
+    for before, after in zip(constant.inputs, single_function.inputs, strict=False):
+        after.set_shape(before.shape)  # lost for scalars
+
+    def compute(*tensors: Any) -> Any:
+        import tensorflow as tf
+
+        values = [tf.raw_ops.ReadVariableOp(resource=item, dtype=dtype) for _, item, dtype in live]
+        parameters = single_function.inputs[len(inputs) :]
+        casts = [tf.cast(value, item.dtype) for value, item in zip(values, parameters, strict=True)]
+        return single_function(*tensors, *casts)
+
+    compute.graph = single_function.graph  # type: ignore[attr-defined]
+    return compute
+
+
+def _kind_of_variable(handle: Any) -> Any:
+    """The shape and dtype of the variable of a handle; None if it is no variable."""
+    import tensorflow as tf
+
+    data = getattr(handle, "_handle_data", None)
+    if handle.dtype != tf.resource or data is None or len(data.shape_and_type) != 1:
+        return None
+    [item] = data.shape_and_type
+    return tf.TensorSpec(item.shape, tf.as_dtype(item.dtype))
+
+
 def half_inside(function: Any) -> tuple[str, ...]:
     """Which of float16 and bfloat16 a function computes in; empty if an input has one of them.
 

@@ -11,7 +11,8 @@ more than the last digit of the result.
 
 import contextlib
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 from edgeattn.tensors import Tensors
@@ -52,14 +53,21 @@ def rounded_function(
 
     seed = tf.Variable(0, dtype=tf.int32, trainable=False)
     return changed_function(
-        model, interface, seed, _rounded_results, attention=attention, alone=alone
+        model,
+        interface,
+        seed,
+        partial(_rounded_results, interface.half),
+        attention=attention,
+        alone=alone,
     )
 
 
 @contextlib.contextmanager
-def _rounded_results(seed: Any, later: LaterChanges) -> Iterator[None]:
+def _rounded_results(half: Sequence[str], seed: Any, later: LaterChanges) -> Iterator[None]:
+    """``half`` are dtypes that are traced as they are, and computed in float32."""
     import tensorflow as tf
 
+    dtypes = ("float32", *half)
     count = 0
     inside = False
 
@@ -74,7 +82,7 @@ def _rounded_results(seed: Any, later: LaterChanges) -> Iterator[None]:
     def rounded(operation: Any, again: Callable[[list[Any]], Any]) -> Any:
         nonlocal count
         count += 1
-        result = operation.outputs[0]
+        result = _single(operation.outputs[0])
         numbers = [seed.read_value(), count]
         steps = tf.random.stateless_uniform(tf.shape(result), numbers, -1, 2, dtype=tf.int32)
         steps = tf.cast(steps, tf.float32)
@@ -93,16 +101,29 @@ def _rounded_results(seed: Any, later: LaterChanges) -> Iterator[None]:
         operation = create(graph, kind, inputs, *args, **kwargs)
         if inside or is_copy(kwargs) or kind not in _ROUNDED:
             return operation
-        if operation.outputs[0].dtype != tf.float32:
+        dtype = operation.outputs[0].dtype
+        if dtype.name not in dtypes:
             return operation
 
         def again(others: list[Any]) -> Any:
-            return create(graph, kind, others, *args, **{**kwargs, "name": None}).outputs[0]
+            same = [
+                tf.cast(other, before.dtype)
+                for other, before in zip(others, operation.inputs, strict=True)
+            ]
+            result = create(graph, kind, same, *args, **{**kwargs, "name": None}).outputs[0]
+            return _single(result)
 
-        return later.add(operation, lambda: changed(operation, again))
+        return later.add(operation, lambda: tf.cast(changed(operation, again), dtype))
 
     with created_by(creation):
         yield
+
+
+def _single(tensor: Any) -> Any:
+    """A float tensor in float32; others unchanged."""
+    import tensorflow as tf
+
+    return tf.cast(tensor, tf.float32) if tensor.dtype.is_floating else tensor
 
 
 def _error_of_additions(operation: Any, again: Callable[[list[Any]], Any]) -> Any:
@@ -118,8 +139,8 @@ def _error_of_additions(operation: Any, again: Callable[[list[Any]], Any]) -> An
     """
     import tensorflow as tf
 
-    kind, result = operation.type, operation.outputs[0]
-    inputs = list(operation.inputs)
+    kind, result = operation.type, _single(operation.outputs[0])
+    inputs = [_single(item) for item in operation.inputs]
     if kind in ("Mean", "Sum"):
         terms = tf.size(inputs[0]) / tf.maximum(tf.size(result), 1)
         squares = again([tf.square(inputs[0]), inputs[1]])

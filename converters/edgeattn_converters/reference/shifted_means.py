@@ -6,7 +6,8 @@ show it, nor does one of the weights that they are multiplied by.
 """
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 from edgeattn.tensors import Tensors
@@ -33,17 +34,32 @@ def shifted_means(
 
     share = tf.Variable(0.0, trainable=False)
     return changed_function(
-        model, interface, share, _changed_averages, attention=attention, alone=alone
+        model,
+        interface,
+        share,
+        partial(_changed_averages, interface.half),
+        attention=attention,
+        alone=alone,
     )
 
 
 @contextlib.contextmanager
-def _changed_averages(share: Any, later: LaterChanges) -> Iterator[None]:
+def _changed_averages(half: Sequence[str], share: Any, later: LaterChanges) -> Iterator[None]:
+    """``half`` are dtypes that are traced as they are, and computed in float32."""
+    dtypes = (share.dtype.name, *half)
+
     def creation(create: Creation, graph: Any, kind: str, *args: Any, **kwargs: Any) -> Any:
+        import tensorflow as tf
+
         operation = create(graph, kind, *args, **kwargs)
-        if kind not in _AVERAGES or is_copy(kwargs) or operation.outputs[0].dtype != share.dtype:
+        if kind not in _AVERAGES or is_copy(kwargs):
             return operation
-        return later.add(operation, lambda: operation.outputs[0] * (1 + share.read_value()))
+        [average] = operation.outputs
+        if average.dtype.name not in dtypes:
+            return operation
+        return later.add(
+            operation, lambda: average * tf.cast(1 + share.read_value(), average.dtype)
+        )
 
     with created_by(creation):
         yield

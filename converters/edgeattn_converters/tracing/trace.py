@@ -11,7 +11,11 @@ from edgeattn.errors import UnsupportedModelError
 from edgeattn.tensors import Specs, TensorSpec
 from edgeattn_converters.graphs.constant_results import constant_results
 from edgeattn_converters.graphs.known_lists import known_lists
-from edgeattn_converters.graphs.single_precision import half_inside, in_float32
+from edgeattn_converters.graphs.single_precision import (
+    half_inside,
+    in_float32,
+    with_live_variables,
+)
 from edgeattn_converters.loading.fixed_time_axis import TimeSteps
 from edgeattn_converters.tracing.attended import Attended, attended_inputs
 from edgeattn_converters.tracing.attention_outputs import (
@@ -234,8 +238,7 @@ def trace(
     A model that accepts only one batch size is traced for that.
     ``lowering`` is a context in which the model is traced. ``change`` changes the graph after maps
     have been found in it, which have known forms. ``freeze`` turns weights to constants,
-    for files, in which every ``top_k`` sorts. Weights of models that compute in half precision are
-    always constants.
+    for files, in which every ``top_k`` sorts.
     """
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
@@ -254,8 +257,9 @@ def trace(
     function, map_names = traced.function, [item.name for item in traced.maps]
     if freeze or interface.half:
         # Control flow remains While and If, because TFLite has no Enter and Exit.
-        function = convert_variables_to_constants_v2(function, lower_control_flow=False)
-        function = in_float32(function, interface.half)
+        constant = convert_variables_to_constants_v2(function, lower_control_flow=False)
+        constant = in_float32(constant, interface.half)
+        function = constant if freeze else with_live_variables(function, constant)
     by_name = {spec.name: spec for spec in interface.all_outputs}
     specs = [by_name[name] for name in (*traced.names, *map_names)]
     return Traced(

@@ -17,7 +17,10 @@ from edgeattn.runners import open_runner
 from edgeattn.tensors import Array
 from edgeattn_converters.formats import onnx, tflite
 from edgeattn_converters.recipes import recipe_for
+from edgeattn_converters.reference.arithmetic import rounded_function
 from edgeattn_converters.reference.keras_outputs import predict
+from edgeattn_converters.reference.rounded_weights import rounded_weights
+from edgeattn_converters.reference.shifted_means import shifted_means
 from edgeattn_converters.tracing.trace import interface_of
 
 CONVERTERS = {"tflite": tflite, "onnx": onnx}
@@ -108,3 +111,51 @@ def test_numbers_that_are_only_rounded_stay_rounded(dtype: str) -> None:
     values = predict(model, interface, {"x": X})["y"]
     assert values.dtype == np.float32
     np.testing.assert_array_equal(values, tf.cast(tf.cast(X, dtype), "float32"))
+
+
+class Average(layers.Layer):  # type: ignore[misc]
+    """The average of the steps times a weight, in half precision; in a loop, too."""
+
+    def __init__(self, dtype: str, in_loop: bool = False, **kwargs: Any) -> None:
+        super().__init__(dtype=f"mixed_{dtype}", **kwargs)
+        self.in_loop = in_loop
+        self.factor = self.add_weight(shape=(FEATURES,), initializer="ones", name="factor")
+
+    def call(self, x: Any) -> Any:
+        """Return the average, (batch, features)."""
+        if not self.in_loop:
+            return ops.mean(x, axis=1) * self.factor
+        start = (tf.constant(0), tf.zeros_like(x[:, 0]))
+        step = tf.while_loop(lambda k, _: k < 1, lambda k, _: (k + 1, tf.reduce_mean(x, 1)), start)
+        return step[1] * self.factor
+
+
+def averages(dtype: str) -> keras.Model:
+    x = keras.Input((STEPS, FEATURES), name="x")
+    names = {"plain": False, "loop": True}
+    return keras.Model(
+        x, {name: Average(dtype, loop, name=name)(x) for name, loop in names.items()}
+    )
+
+
+@pytest.mark.parametrize("dtype", only(["float16", "bfloat16"], "float16"))
+def test_slight_changes_of_models_in_half_precision(dtype: str) -> None:
+    """The variables that say how much is changed were constants, and so were weights."""
+    model = averages(dtype)
+    interface = interface_of(model)
+    assert interface.half == (dtype,)
+    expected = X.astype(np.float64).mean(1)
+    shifted = shifted_means(model, interface, attention=False)
+    rounded = rounded_function(model, interface, attention=False)
+    of_seeds = [rounded({"x": X}, seed) for seed in (1, 2)]
+    for name in ("plain", "loop"):
+        np.testing.assert_allclose(predict(model, interface, {"x": X})[name], expected, atol=1e-6)
+        for share in (0.5, -1.0):
+            larger = shifted({"x": X}, share)[name]
+            np.testing.assert_allclose(larger, expected * (1 + share), atol=1e-6, err_msg=name)
+        np.testing.assert_allclose(of_seeds[0][name], expected, atol=1e-6)
+        assert not np.array_equal(of_seeds[0][name], of_seeds[1][name])
+    with rounded_weights(model, 2**20, 0):
+        moved = predict(model, interface, {"x": X})
+    for name in ("plain", "loop"):
+        np.testing.assert_allclose(np.abs(moved[name] / expected - 1), 0.125, rtol=1e-4)
