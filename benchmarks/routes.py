@@ -100,14 +100,14 @@ def edgeattn(
     from edgeattn_converters.formats import onnx, tflite
     from edgeattn_converters.options import ConversionOptions
     from edgeattn_converters.recipes import recipe_for
-    from edgeattn_converters.reference import reference_file
+    from edgeattn_converters.reference import reference_samples
     from edgeattn_converters.tracing.trace import interface_of
 
     model = _model(name)
     interface = interface_of(model)
     samples = None
     if scheme == "dynamic_int8":
-        samples = reference_file.selection_inputs(model, interface, None)
+        samples = reference_samples.selection_inputs(model, interface, None)
     if scheme == "int8":
         from benchmarks import models
 

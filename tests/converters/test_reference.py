@@ -21,7 +21,12 @@ from edgeattn.validation.comparison import comparison_checks
 from edgeattn.validation.validate import validate_isolated
 from edgeattn_converters import calibration
 from edgeattn_converters.options import ConversionOptions, QuantizationOptions
-from edgeattn_converters.reference import other_lengths, reference_file, size_limit
+from edgeattn_converters.reference import (
+    other_lengths,
+    reference_file,
+    reference_samples,
+    size_limit,
+)
 from edgeattn_converters.reference.edge_cases import (
     EXTREMES,
     ROUND_EXTREMES,
@@ -266,7 +271,7 @@ def test_rows_that_keras_cannot_compute_are_left_out(real: bool, tmp_path: Path)
     if not real:
         entry, arrays = write(model, tmp_path)
         assert entry["not_finite"] >= 1 <= entry["samples"]
-        selected = reference_file.selection_inputs(model, interface_of(model), None)
+        selected = reference_samples.selection_inputs(model, interface_of(model), None)
         assert len(selected["x"]) > 1
         return
     x = np.random.default_rng(0).normal(size=(5, 4)).astype("float32")
@@ -283,7 +288,7 @@ def test_synthetic_samples_that_are_not_finite_are_left_out(tmp_path: Path) -> N
     entry, arrays = write(model, tmp_path)
     assert 1 <= entry["samples"] < ROWS
     assert (arrays["input/x"] > 0).all()
-    selected = reference_file.selection_inputs(model, interface_of(model), None)
+    selected = reference_samples.selection_inputs(model, interface_of(model), None)
     assert np.isfinite(predict(model, interface_of(model), selected)["y"]).all()
     always = dense(Logarithm(), layers.Rescaling(0.0, -1.0), Logarithm())
     with pytest.raises(UnsupportedModelError, match="every synthetic sample") as caught:

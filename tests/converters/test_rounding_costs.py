@@ -13,7 +13,7 @@ import pytest
 from edgeattn.cli.conversion import conversion_lines
 from edgeattn_converters import convert
 from edgeattn_converters.options import ConversionOptions, ModelSource
-from edgeattn_converters.reference.reference_file import predict
+from edgeattn_converters.reference.keras_outputs import predict
 from edgeattn_converters.rounding import rounded_weights, rounding_costs
 from edgeattn_converters.tracing.trace import Interface, interface_of
 

@@ -26,6 +26,7 @@ from edgeattn_converters.quantization.integer_forms import (
     joined_ranges,
     positions,
 )
+from edgeattn_converters.quantization.integer_halves import HalvesPass
 from edgeattn_converters.quantization.integer_lstm import HIDDEN_SCALE, integer_lstm
 from edgeattn_converters.quantization.mask_fills import limit_fills
 from edgeattn_converters.quantization.mask_values import (
@@ -38,7 +39,6 @@ from edgeattn_converters.quantization.tflite_int16 import (
     FIXED_SCALE,
     LARGEST,
     OUTPUT_SCALE,
-    Int16Pass,
 )
 from edgeattn_converters.quantization.tflite_weights import CHANNELS, FUSED
 from edgeattn_converters.quantization.value_bounds import within_bounds
@@ -50,7 +50,7 @@ TRUTH_SCALE = 1.0
 TAIL = 2
 
 
-class IntegerPass(Int16Pass):
+class IntegerPass(HalvesPass):
     """Turns the float32 operators of the main graph to int16, in place, by :meth:`run`."""
 
     def __init__(
@@ -66,11 +66,9 @@ class IntegerPass(Int16Pass):
         ``in_halves`` are the names of outputs of products and lookups whose weights are the sum of
         two int8 values. ``cut_tails`` are those of softmaxes whose smallest weights become zero.
         """
-        super().__init__(file, ranges, set(), per_channel_dense=True)
+        super().__init__(file, ranges, in_halves)
         self._cells = cells
-        self._in_halves = in_halves
         self._cut_tails = cut_tails
-        self._low_halves: dict[int, tuple[int, Array] | None] = {}
         self._measured = joined_ranges(file, ranges)
         self._ranges = joined_ranges(file, within_bounds(file, ranges))
         self._masks = tflite_mask_values(file)
@@ -150,9 +148,6 @@ class IntegerPass(Int16Pass):
             return before, [self._cut_tail(operator)]
         return before, [] if weights is None else self._low_product(operator, weights)
 
-    def _output_name(self, operator: Any) -> str:
-        return self._file.name(self._graph.tensors[int(operator.outputs[0])])
-
     def _cut_tail(self, operator: Any) -> Any:
         """The operator that subtracts :data:`TAIL` from the weights of an int16 softmax.
 
@@ -168,15 +163,6 @@ class IntegerPass(Int16Pass):
         operator.outputs = [weights]
         return self._sum([weights, tail], output, file.schema.ActivationFunctionType.RELU)
 
-    def _sum(self, terms: list[int], output: int, activation: int = 0) -> Any:
-        """An operator that adds two int16 tensors."""
-        total = self._file.new_operator("ADD", terms, [output])
-        total.builtinOptionsType = self._file.schema.BuiltinOptions.AddOptions
-        total.builtinOptions = self._file.schema.AddOptionsT()
-        total.builtinOptions.potScaleInt16 = False
-        total.builtinOptions.fusedActivationFunction = activation
-        return total
-
     def _with_own_scale(self, operator: Any, kind: str) -> list[Any]:
         """As for LiteRT, with the operators that it has no int16 kernels for."""
         file = self._file
@@ -188,72 +174,6 @@ class IntegerPass(Int16Pass):
         source = inputs[positions(file, operator)[0]] if kind in MOVING else None
         self._connect(operator, inputs, source)
         return conversions
-
-    def _split_weights(self, operator: Any, kind: str) -> int | None:
-        """The float32 weights of a product that become two int8 values each; otherwise None."""
-        is_split = kind in CHANNELS and self._output_name(operator) in self._in_halves
-        return int(operator.inputs[1]) if is_split else None
-
-    def _low_product(self, operator: Any, weights: int) -> list[Any]:
-        """Add the product with what int8 weights are rounded by, again in int8.
-
-        ``operator`` is the product of the rounded ``weights``, whose result becomes a sum. Weights
-        have errors of 1/508 of a step then.
-        """
-        half = self._low_half(weights, CHANNELS[self._file.kind(operator)])
-        if half is None:
-            return []
-        index, sums = half
-        x, output = int(operator.inputs[0]), int(operator.outputs[0])
-        # The largest result that any inputs can have, so that nothing is clipped.
-        scale = sums.max() * self._scale(x)
-        low = copy(operator)
-        parts = [self._part(output, "high", self._scale(output)), self._part(output, "low", scale)]
-        total = self._sum(parts, output, operator.builtinOptions.fusedActivationFunction)
-        operator.builtinOptions = copy(operator.builtinOptions)
-        operator.builtinOptions.fusedActivationFunction = (
-            self._file.schema.ActivationFunctionType.NONE
-        )
-        low.builtinOptions = operator.builtinOptions
-        operator.outputs, low.outputs = [parts[0]], [parts[1]]
-        low.inputs = [x, index, *(self._no_bias(operator, int(i)) for i in operator.inputs[2:])]
-        return [low, total]
-
-    def _no_bias(self, operator: Any, bias: int) -> int:
-        """Zeros in place of a bias: convolutions of LiteRT require one, unlike FULLY_CONNECTED."""
-        if bias < 0 or self._file.kind(operator) == "FULLY_CONNECTED":
-            return -1
-        tensor = self._graph.tensors[bias]
-        zeros = np.zeros(list(map(int, tensor.shape)), np.int64)
-        scales = np.asarray(tensor.quantization.scale, np.float32)
-        return self._add_tensor(bias, "INT64", scales, zeros)
-
-    def _part(self, output: int, part: str, scale: float) -> int:
-        """An int16 tensor of the name and shape of ``output``, for a term of its sum."""
-        tensor = self._graph.tensors[output]
-        return self._file.add_tensor(
-            self._graph,
-            f"{self._file.name(tensor)}/{part}",
-            "INT16",
-            tensor.shape,
-            quantization=self._file.quantization(np.array([scale], np.float32)),
-        )
-
-    def _low_half(self, weights: int, axis: int | None) -> tuple[int, Array] | None:
-        """The tensor of the low half of weights, and the sum of its magnitudes by channel; None if
-        the high half is exact. Without ``axis``, there is one scale."""
-        if weights not in self._low_halves:
-            value = self._file.constant(self._graph.tensors[weights])
-            assert value is not None
-            integers, scale = quantize_symmetric(value, axis)
-            shape = [-1 if k == axis else 1 for k in range(value.ndim)]
-            rest = value - integers * scale.reshape(shape)
-            others = tuple(k for k in range(value.ndim) if k != axis)
-            low, scales = quantize_symmetric(rest, axis)
-            half = self._add_tensor(weights, "INT8", scales, low, axis or 0) if low.any() else None
-            sums = np.abs(rest).sum(axis=others)
-            self._low_halves[weights] = None if half is None else (half, sums)
-        return self._low_halves[weights]
 
     def _integer(self, index: int) -> tuple[int, list[Any]]:
         """The int16 counterpart of a float tensor, and the conversion that it needs, if any."""

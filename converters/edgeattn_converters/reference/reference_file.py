@@ -8,29 +8,26 @@ from typing import Any
 
 import numpy as np
 
-from edgeattn.bundle.manifest import CALIBRATION, SAMPLES, SYNTHETIC
-from edgeattn.errors import OutputError, SampleError
+from edgeattn.bundle.manifest import SYNTHETIC
+from edgeattn.errors import OutputError
 from edgeattn.inference.raw_samples import RAW
 from edgeattn.printable import counted
-from edgeattn.samples import files as sample_files
-from edgeattn.samples.arrays import npy_array, npz_members
 from edgeattn.samples.npz import write_npz
-from edgeattn.samples.states import sample_inputs
 from edgeattn.tensors import Array, Tensors
 from edgeattn.validation.lengths import by_length
-from edgeattn_converters import calibration
-from edgeattn_converters.loading.fixed_time_axis import Size
 from edgeattn_converters.reference.edge_cases import SEED, InputProperties, edge_cases
 from edgeattn_converters.reference.keras_outputs import (
     KerasFunction,
-    KerasOutputs,
-    by_row_on_failure,
     check_unchanged,
     keras_function,
-    predict,
 )
 from edgeattn_converters.reference.other_lengths import other_lengths
-from edgeattn_converters.reference.plausible_inputs import padding_values, plausible_inputs
+from edgeattn_converters.reference.plausible_inputs import padding_values
+from edgeattn_converters.reference.reference_samples import (
+    Source,
+    continued_sequences,
+    reference_source,
+)
 from edgeattn_converters.reference.rounded_weights import rounded_weights
 from edgeattn_converters.reference.saturation import computes_hues, shifted_function
 from edgeattn_converters.reference.shifted_means import shifted_means
@@ -40,35 +37,12 @@ from edgeattn_converters.reference.size_limit import (
     within_limit,
 )
 from edgeattn_converters.reference.traced_values import changes_by_neighbors
-from edgeattn_converters.reference.usable_rows import Changes, UsableRows, finite_rows, usable_rows
+from edgeattn_converters.reference.usable_rows import Changes, UsableRows, usable_rows
 from edgeattn_converters.rounding import rounding_costs
-from edgeattn_converters.tracing import states
 from edgeattn_converters.tracing.free_time import FreeModel
-from edgeattn_converters.tracing.tokens import TokenLimits
 from edgeattn_converters.tracing.trace import Interface
 
-# The number of samples from a file; the bundle is copied to the device.
-MAX_SAMPLES = 64
 TARGETS = "target"
-# The largest number of rows of continued sequences.
-MAX_CONTINUED = 16
-
-
-@dataclass(frozen=True)
-class Source:
-    """The samples of a reference.
-
-    ``kind`` is that of the manifest, ``name`` the file, ``targets`` the labels in it.
-    """
-
-    inputs: Tensors
-    kind: str
-    name: str
-    targets: Array | None = None
-    notes: tuple[str, ...] = ()
-
-    def __len__(self) -> int:
-        return len(next(iter(self.inputs.values())))
 
 
 @dataclass(frozen=True)
@@ -82,36 +56,6 @@ class Extras:
 
     raw: Tensors | None = None
     free: FreeModel | None = None
-
-
-def time_steps_of(path: Path) -> dict[str, Size] | None:
-    """The sizes of the arrays in a file of samples by name, and under ``""`` those of any other.
-
-    The latter are those of the only array or of ``x``, which may have another name than the input,
-    or else the length that all arrays have.
-    """
-    if path.suffix.lower() == ".npz":
-        members = {name: item for name, item in npz_members(path).items() if name != "y"}
-        files = {name: npy_array(path, member) for name, member in members.items()}
-        # The shape of text does not determine the number of time steps.
-        numbers = {name: file for name, file in files.items() if file.dtype.kind not in "US"}
-        shapes = {name: file.shape[1:] for name, file in numbers.items()}
-    elif path.suffix.lower() == ".npy":
-        try:
-            shapes = {"": npy_array(path).shape[1:]}
-        except SampleError:
-            return None  # read() reports what is wrong with the file
-    else:
-        return None
-    sizes: dict[str, Size] = {name: shape for name, shape in shapes.items() if shape and all(shape)}
-    lengths = {shape[0] for shape in shapes.values() if shape}
-    if len(sizes) == 1:
-        sizes[""] = next(iter(sizes.values()))
-    elif "x" in sizes:
-        sizes[""] = sizes["x"]
-    elif len(lengths) == 1:
-        sizes[""] = lengths.pop()
-    return sizes or None
 
 
 def write(
@@ -144,10 +88,10 @@ def write(
     :class:`UnsupportedModelError` if Keras' outputs are not finite for any sample, and
     :class:`OutputError` if the file cannot be written.
     """
-    source = _source(model, interface, samples, calibration_file)
+    source = reference_source(model, interface, samples, calibration_file)
     properties = InputProperties(interface.vocabulary, padding_values(model, interface))
     edges, ordinary = edge_cases(source.inputs, interface.inputs, properties)
-    continued = _continued_sequences(model, interface, source.inputs)
+    continued = continued_sequences(model, interface, source.inputs)
     inputs = {
         name: np.concatenate([source.inputs[name], continued[name], edges[name]])
         for name in source.inputs
@@ -245,28 +189,6 @@ def _changes(run: KerasFunction) -> Changes:
     )
 
 
-def _source(
-    model: Any, interface: Interface, samples: Path | None, calibration_file: Path | None
-) -> Source:
-    """The samples of ``samples``, samples that are not calibrated on, or plausible inputs."""
-    vocabulary = interface.vocabulary
-    if samples is not None:
-        data = sample_files.read_samples(samples, interface.inputs)[:MAX_SAMPLES]
-        _check_tokens(data.inputs, vocabulary, samples)
-        return Source(data.inputs, SAMPLES, samples.name, data.targets)
-    notes: tuple[str, ...] = ()
-    if calibration_file is not None:
-        rows = calibration.set_aside(calibration_file, interface, vocabulary, MAX_SAMPLES)
-        if rows is not None:
-            return Source(rows, CALIBRATION, calibration_file.name)
-        notes = (
-            f"{calibration_file.name} has too few samples to set some aside for the comparison "
-            "with Keras, which uses synthetic samples instead",
-        )
-    inputs = plausible_inputs(model, interface, np.random.default_rng(SEED))
-    return Source(inputs, SYNTHETIC, "seeded", notes=notes)
-
-
 def _mixing_notes(changes: Mapping[str, float]) -> list[str]:
     """``changes`` of outputs and maps by the other samples of a batch."""
     if not changes:
@@ -316,46 +238,3 @@ def _size_notes(available: tuple[int, int], rows: UsableRows) -> list[str]:
         f"{counted(len(rows.all) - len(rows.samples), 'edge case')}, of {available[0]} and "
         f"{available[1]}, because inputs and outputs are large"
     ]
-
-
-def selection_inputs(model: Any, interface: Interface, samples: Path | None) -> Tensors:
-    """Inputs that are not in the reference: the next samples of the file, or synthetic ones."""
-    if samples is not None:
-        more = sample_files.read_samples(samples, interface.inputs)[MAX_SAMPLES : 2 * MAX_SAMPLES]
-        if len(more):
-            return with_running_states(model, interface, more.inputs)
-    inputs = plausible_inputs(model, interface, np.random.default_rng(SEED + 1))
-    run = by_row_on_failure(lambda rows: KerasOutputs(predict(model, interface, rows), {}, {}))
-    finite = finite_rows(run(inputs).outputs)
-    if finite.any():
-        inputs = {name: array[finite] for name, array in inputs.items()}
-    return with_running_states(model, interface, inputs)
-
-
-def with_running_states(model: Any, interface: Interface, inputs: Tensors) -> Tensors:
-    """``inputs`` with the states that Keras computes after other sequences."""
-    return states.with_running_states(
-        lambda batch: predict(model, interface, batch), interface, inputs
-    )
-
-
-def _continued_sequences(model: Any, interface: Interface, inputs: Tensors) -> Tensors:
-    """Samples that start from the final states of others; no rows if no states are inputs."""
-    has_states = len(sample_inputs(interface.inputs)) < len(interface.inputs)
-    rows = MAX_CONTINUED if has_states else 0
-    return with_running_states(
-        model, interface, {name: array[:rows] for name, array in inputs.items()}
-    )
-
-
-def _check_tokens(inputs: Tensors, vocabulary: dict[str, TokenLimits], path: Path) -> None:
-    for name, limits in vocabulary.items():
-        values = inputs[name]
-        wrong = limits.outside(values)
-        if wrong.any():
-            least, largest = limits.range_of(values, wrong)
-            raise SampleError(
-                f"Input {name!r} takes tokens from {least} to {largest}; "
-                f"{path} contains {values[wrong].min()} to {values[wrong].max()}.",
-                hint="Replace words outside the vocabulary by the token for unknown words.",
-            )

@@ -20,7 +20,7 @@ from edgeattn_converters.loading.audit import ModelFile
 from edgeattn_converters.loading.config_inspection import Config
 from edgeattn_converters.loading.fixed_time_axis import Size, TimeSteps
 from edgeattn_converters.options import ConversionOptions, ModelSource
-from edgeattn_converters.reference import reference_file
+from edgeattn_converters.reference import reference_samples
 from edgeattn_converters.tracing.trace import Interface
 
 Result = TypeVar("Result")
@@ -84,7 +84,7 @@ def time_steps_of(source: ModelSource) -> TimeSteps | None:
     file = source.samples if source.samples is not None else source.sized_by
     if file is None:
         return named or None
-    return {**(reference_file.time_steps_of(Path(file)) or {}), **named} or None
+    return {**(reference_samples.time_steps_of(Path(file)) or {}), **named} or None
 
 
 def may_be_free(file: ModelFile, architecture: str | None) -> bool:

@@ -13,7 +13,7 @@ from edgeattn_converters import calibration
 from edgeattn_converters.options import QuantizationOptions
 from edgeattn_converters.quantization.quantized_model import QuantizationSamples
 from edgeattn_converters.recipes import recipe_for
-from edgeattn_converters.reference import reference_file
+from edgeattn_converters.reference import reference_samples
 from edgeattn_converters.tracing.trace import Interface
 from edgeattn_converters.worker.open_model import (
     Json,
@@ -47,14 +47,14 @@ def _read_calibration(opened: OpenModel, path: str, folder: str) -> calibration.
         samples = calibration.read(Path(path), interface, evaluation, interface.vocabulary)
     # States that are always zero would have no range.
     return replace(
-        samples, inputs=reference_file.with_running_states(model, interface, samples.inputs)
+        samples, inputs=reference_samples.with_running_states(model, interface, samples.inputs)
     )
 
 
 @functools.cache
 def selection_inputs(opened: OpenModel) -> Tensors:
     """Inputs that are not in the reference, on which candidates of one scheme are compared."""
-    return reference_file.selection_inputs(opened.model, opened.interface, opened.samples)
+    return reference_samples.selection_inputs(opened.model, opened.interface, opened.samples)
 
 
 def quantization_samples(

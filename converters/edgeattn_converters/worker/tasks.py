@@ -16,7 +16,6 @@ from edgeattn import progress
 from edgeattn.bundle.manifest import REFERENCE, sha256
 from edgeattn.errors import UnsupportedModelError, UsageError
 from edgeattn.frontend.description import FRONTEND, FrontEnd
-from edgeattn.printable import enumerated
 from edgeattn.samples.arrays import npy_array, npz_members
 from edgeattn.samples.fingerprints import row_fingerprints
 from edgeattn.samples.npz import read_npz, write_npz
@@ -30,9 +29,9 @@ from edgeattn_converters.reference import keras_outputs, reference_file
 from edgeattn_converters.reference.arithmetic import rounded_function
 from edgeattn_converters.rounding import float32_costs
 from edgeattn_converters.tracing.attention_function import attention_function
-from edgeattn_converters.tracing.trace import Interface
 from edgeattn_converters.worker import early_checks
 from edgeattn_converters.worker.artifact import ArtifactRequest, convert_artifact
+from edgeattn_converters.worker.description import description
 from edgeattn_converters.worker.open_model import (
     Json,
     OpenModel,
@@ -65,61 +64,7 @@ def check(
 
 def describe(source: Json, options: Json) -> dict[str, Any]:
     """Load the model and describe it for the manifest."""
-    opened = open_model(source, options)
-    file, model, interface = opened.loaded.file, opened.model, opened.interface
-    recurrent = recurrent_layers(model)
-    early_checks.check_lowering(ConversionOptions(**options).lowering, recurrent=bool(recurrent))
-    doubtful = _attention_notes(interface) if ConversionOptions(**options).attention else []
-    return {
-        "name": str(getattr(model, "name", "model")),
-        "file": file.path.name,
-        "sha256": file.sha256,
-        "bytes": file.size,
-        "kind": file.kind,
-        "keras_version": file.keras_version,
-        "era": "keras3",
-        "parameters": int(model.count_params()),
-        "inputs": [spec.to_json() for spec in interface.inputs],
-        "outputs": [spec.to_json() for spec in interface.outputs],
-        "attention": [spec.to_json() for spec in interface.attention],
-        # Whether the files have these maps as outputs.
-        "attention_outputs": ConversionOptions(**options).attention,
-        # The inputs at the keys and queries of each map, if the graph shows them.
-        "attended": {
-            item.map: {"keys": list(item.keys), "queries": list(item.queries)}
-            for item in interface.attended
-        },
-        # By the name of an input, the input of the stored model ahead of removed layers.
-        **({"stored_inputs": stored} if (stored := opened.loaded.stored_inputs) else {}),
-        # The chosen signature of a SavedModel folder, with which data are computed later.
-        **({"signature": file.signature} if file.signature else {}),
-        # Layers whose steps --lowering arranges.
-        "recurrent": list(recurrent),
-        "notes": [*opened.loaded.notes, *_precision_notes(interface), *doubtful],
-    }
-
-
-def _precision_notes(interface: Interface) -> list[str]:
-    if not interface.half:
-        return []
-    names = enumerated(interface.half)
-    return [
-        f"Parts of the model compute in {names} in Keras. Files compute them in float32, and are "
-        "compared with what Keras computes in float32."
-    ]
-
-
-def _attention_notes(interface: Interface) -> list[str]:
-    """A note for each layer that may be attention but whose map is not exported.
-
-    A layer that is called several times has one note.
-    """
-    notes = (
-        f"{item.layer} may be attention, but its map is not exported: {item.reason}."
-        + (f" To export it, pass --attention {item.layer}." if item.exportable else "")
-        for item in interface.doubtful
-    )
-    return list(dict.fromkeys(notes))
+    return description(open_model(source, options), ConversionOptions(**options))
 
 
 def package_versions() -> dict[str, str]:

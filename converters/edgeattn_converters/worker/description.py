@@ -1,0 +1,68 @@
+"""The entries of the manifest that describe a model."""
+
+from typing import Any
+
+from edgeattn.printable import enumerated
+from edgeattn_converters.options import ConversionOptions
+from edgeattn_converters.quantization.layer_weights import recurrent_layers
+from edgeattn_converters.tracing.trace import Interface
+from edgeattn_converters.worker import early_checks
+from edgeattn_converters.worker.open_model import OpenModel
+
+
+def description(opened: OpenModel, options: ConversionOptions) -> dict[str, Any]:
+    """The entries for a loaded model, and ``notes`` for the user."""
+    file, model, interface = opened.loaded.file, opened.model, opened.interface
+    recurrent = recurrent_layers(model)
+    early_checks.check_lowering(options.lowering, recurrent=bool(recurrent))
+    doubtful = _attention_notes(interface) if options.attention else []
+    return {
+        "name": str(getattr(model, "name", "model")),
+        "file": file.path.name,
+        "sha256": file.sha256,
+        "bytes": file.size,
+        "kind": file.kind,
+        "keras_version": file.keras_version,
+        "era": "keras3",
+        "parameters": int(model.count_params()),
+        "inputs": [spec.to_json() for spec in interface.inputs],
+        "outputs": [spec.to_json() for spec in interface.outputs],
+        "attention": [spec.to_json() for spec in interface.attention],
+        # Whether the files have these maps as outputs.
+        "attention_outputs": options.attention,
+        # The inputs at the keys and queries of each map, if the graph shows them.
+        "attended": {
+            item.map: {"keys": list(item.keys), "queries": list(item.queries)}
+            for item in interface.attended
+        },
+        # By the name of an input, the input of the stored model ahead of removed layers.
+        **({"stored_inputs": stored} if (stored := opened.loaded.stored_inputs) else {}),
+        # The chosen signature of a SavedModel folder, with which data are computed later.
+        **({"signature": file.signature} if file.signature else {}),
+        # Layers whose steps --lowering arranges.
+        "recurrent": list(recurrent),
+        "notes": [*opened.loaded.notes, *_precision_notes(interface), *doubtful],
+    }
+
+
+def _precision_notes(interface: Interface) -> list[str]:
+    if not interface.half:
+        return []
+    names = enumerated(interface.half)
+    return [
+        f"Parts of the model compute in {names} in Keras. Files compute them in float32, and are "
+        "compared with what Keras computes in float32."
+    ]
+
+
+def _attention_notes(interface: Interface) -> list[str]:
+    """A note for each layer that may be attention but whose map is not exported.
+
+    A layer that is called several times has one note.
+    """
+    notes = (
+        f"{item.layer} may be attention, but its map is not exported: {item.reason}."
+        + (f" To export it, pass --attention {item.layer}." if item.exportable else "")
+        for item in interface.doubtful
+    )
+    return list(dict.fromkeys(notes))
