@@ -41,9 +41,8 @@ def known_lists() -> Iterator[None]:
             result = READERS[kind](lists, graph, inputs, attributes)
             if result is not None:
                 return result.op
-        if kind == "TensorListStack" and attributes["num_elements"].i < 0:
-            length = lists.length_after_loop(inputs[0])
-            attributes["num_elements"].i = -1 if length is None else length
+        if kind == "TensorListStack":
+            _set_length(attributes, partial(lists.length_after_loop, inputs[0]))
         written = WRITERS[kind](lists, graph, inputs, attributes) if kind in WRITERS else None
         lengths: dict[int, Callable[[], int | None]] = {}
         if kind in LOOPS:
@@ -62,6 +61,13 @@ def known_lists() -> Iterator[None]:
 
     with created_by(creation):
         yield
+
+
+def _set_length(attributes: Any, length: Callable[[], int | None]) -> None:
+    """Let an operation that joins the elements of a list know how many there are."""
+    count = attributes.get("num_elements")
+    if count is not None and count.i < 0 and (known := length()) is not None:
+        count.i = known
 
 
 def _operands(

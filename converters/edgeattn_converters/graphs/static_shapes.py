@@ -87,8 +87,6 @@ class Replay:
 
     def add(self, operation: Any, inputs: list[Any]) -> Sequence[Any]:
         """The results of an operation with other operands."""
-        import tensorflow as tf
-
         kind = operation.type
         if kind == "TensorListReserve" and None in (static_sizes(inputs[0]) or (None,)):
             return [_Unshaped(operation, tuple(inputs))]
@@ -96,7 +94,9 @@ class Replay:
             return self._loop(operation, inputs)
         if kind == "TensorListSetItem" and inputs[2].shape.rank is not None:
             # The others of a list whose elements are known may have other shapes.
-            known = tf.get_static_value(inputs[1]) is not None
+            known = isinstance(inputs[0], _Unshaped) and _is_constant(
+                inputs[0].inputs[1], inputs[1]
+            )
             shape = None if known else tuple(inputs[2].shape.as_list())
             inputs[0] = self._made(inputs[0], shape)
         inputs = [self._made(value) for value in inputs]
@@ -255,6 +255,12 @@ class Replay:
         return [
             partial(self.outputs, graph, graph.inputs, arguments, graph.outputs) for graph in graphs
         ]
+
+
+def _is_constant(*tensors: Any) -> bool:
+    import tensorflow as tf
+
+    return all(tf.get_static_value(tensor) is not None for tensor in tensors)
 
 
 def _in_list(results: Any) -> list[Any]:
