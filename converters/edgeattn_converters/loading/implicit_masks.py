@@ -12,8 +12,14 @@ from collections.abc import Callable, Iterator
 from typing import Any
 from unittest import mock
 
-from edgeattn_converters.loading.keras_tensors import is_keras_tensor, kept_masks, keras_tensors
-from edgeattn_converters.loading.legacy_program import OF_TF_KERAS
+from edgeattn_converters.loading.keras_tensors import (
+    is_keras_tensor,
+    kept_masks,
+    keras_tensors,
+    without_mask,
+)
+from edgeattn_converters.loading.legacy_program import OF_TF_KERAS, generated_name
+from edgeattn_converters.loading.migrate.functional_nodes import is_none
 from edgeattn_converters.loading.own_classes import is_own_class
 
 _MARK = "_passes_masks_as_in_keras_2"
@@ -22,9 +28,13 @@ _own_calls: list[None] = []
 
 
 @contextlib.contextmanager
-def passed() -> Iterator[None]:
+def passed(*, of_program: bool = False) -> Iterator[None]:
     """Call layers with the masks and the arguments in place, and recurrent ones with the constants,
-    of Keras 2."""
+    of Keras 2.
+
+    The calls may be those ``of_program``. Others are repeated: Keras 3 stores ``mask=None`` for
+    inputs that have no mask until their model is part of another one.
+    """
     import keras
     from keras.src.models import functional
 
@@ -39,6 +49,7 @@ def passed() -> Iterator[None]:
     def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
         recurrent_constants.accept(layer, args, kwargs)
         args, kwargs = arguments_in_place.by_name(layer, args, kwargs)
+        args = _without_masks(layer, args, kwargs, of_program=of_program)
         args, kwargs = _with_mask(layer, args, kwargs)
         if isinstance(layer, keras.layers.TimeDistributed):
             masks_over_time.mask_as_in_keras_2(layer)
@@ -67,7 +78,7 @@ def _repeated(of_keras: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _without_none(kwargs: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in kwargs.items() if key != "mask" or value is not None}
+    return {key: value for key, value in kwargs.items() if key != "mask" or not is_none(value)}
 
 
 @contextlib.contextmanager
@@ -82,6 +93,9 @@ def reported(notes: list[str]) -> Iterator[None]:
     @functools.wraps(of_keras)
     def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
         differences = {
+            "Keras 3 passes it the mask of its input in place of mask=None, and Keras 2 none": (
+                _ignores_none(layer, args, kwargs)
+            ),
             "Keras 3 passes it no mask, and Keras 2 passes that of its first input": (
                 _with_mask(layer, args, kwargs)[1] != kwargs
             ),
@@ -110,7 +124,7 @@ def pass_masks(cls: Any) -> None:
         return
 
     def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
-        if not _own_calls:
+        if not _own_calls and not keras_tensors(args):
             kwargs = _without_none(kwargs)  # of a functional model, see _repeated
         _own_calls.append(None)
         try:
@@ -141,24 +155,60 @@ def _kept(
     return kept_masks(list(filter(_is_tensor, keras.tree.flatten((args, kwargs)))))
 
 
-def _with_mask(
-    layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """The arguments of a call with the mask of the first one."""
+def _ignores_none(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Whether a call has mask=None, in whose place Keras 3 passes that of its first argument."""
     import keras
 
     given = _arguments(layer, args, kwargs)
-    if not given:
+    if given.get("mask", ()) is not None:
+        return False
+    first = keras.tree.flatten(next(iter(given.values())))
+    return any(_mask(tensor) is not None for tensor in first)
+
+
+def _without_masks(
+    layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any], *, of_program: bool
+) -> tuple[Any, ...]:
+    """The arguments in place; the first one is copied without a mask if that of the call is None.
+
+    A symbolic tensor of a program may be part of a model that is called with a mask later.
+    """
+    import keras
+
+    given = _arguments(layer, args, kwargs)
+    if not args or not is_none(given.get("mask", ())):
+        return args
+
+    def copied(tensor: Any) -> Any:
+        if not is_keras_tensor(tensor):
+            return without_mask(tensor)
+        return _symbolic_copy(tensor) if of_program or _mask(tensor) is not None else tensor
+
+    return (keras.tree.map_structure(copied, args[0]), *args[1:])
+
+
+def _symbolic_copy(tensor: Any) -> Any:
+    """The result of a layer, which can be stored."""
+    from edgeattn_converters.loading.migrate import explicit_masks, registered_objects
+
+    config = explicit_masks.without_mask(generated_name("without_mask"))["config"]
+    return registered_objects.Expression(**config)(tensor)
+
+
+def _with_mask(
+    layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The arguments of a call with the mask of the first one, if it has others."""
+    import keras
+
+    given = _arguments(layer, args, kwargs)
+    if not given or "mask" in given:
         return args, kwargs
     first, *others = given.values()
     masks = keras.tree.map_structure(_mask, first)
-    if not any(mask is not None for mask in keras.tree.flatten(masks)):
-        return args, kwargs
-    if "mask" not in given:
-        has_others = any(map(_is_tensor, keras.tree.flatten(others)))
-        return args, {**kwargs, "mask": masks} if has_others else kwargs
-    if given["mask"] is None and args and not keras_tensors(first):
-        return (keras.tree.map_structure(_without_mask, first), *args[1:]), kwargs
+    has_others = any(map(_is_tensor, keras.tree.flatten(others)))
+    if has_others and any(mask is not None for mask in keras.tree.flatten(masks)):
+        return args, {**kwargs, "mask": masks}
     return args, kwargs
 
 
@@ -184,9 +234,3 @@ def _is_tensor(value: Any) -> bool:
     import keras
 
     return is_keras_tensor(value) or bool(keras.ops.is_tensor(value))
-
-
-def _without_mask(tensor: Any) -> Any:
-    import tensorflow as tf
-
-    return tensor if _mask(tensor) is None else tf.identity(tensor)

@@ -32,3 +32,11 @@ def kept_masks(tensors: Sequence[Any]) -> Iterator[None]:
     for tensor, mask in zip(tensors, masks, strict=True):
         if mask is not None:
             set_keras_mask(tensor, mask)
+
+
+def without_mask(tensor: Any) -> Any:
+    """A tensor with the same values and no mask, if this one has a mask."""
+    import tensorflow as tf
+    from keras.src.backend import get_keras_mask
+
+    return tensor if get_keras_mask(tensor) is None else tf.identity(tensor)

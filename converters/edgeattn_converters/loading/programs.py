@@ -154,7 +154,7 @@ def _run(file: ModelFile, architecture: str, samples: Mapping[str, Any], program
                 stack.enter_context(classes_of_keras_2.outputs_by_call())
                 stack.enter_context(tracking_order.recorded())
             if program.version < (3,):
-                stack.enter_context(implicit_masks.passed())
+                stack.enter_context(implicit_masks.passed(of_program=True))
                 stack.enter_context(own_layers.weights_of_keras_2())
                 # Also in methods that run after the function.
                 stack.enter_context(legacy_layers.places_accepted(program))

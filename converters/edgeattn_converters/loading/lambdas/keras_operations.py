@@ -7,12 +7,16 @@ from typing import Any
 import keras
 from keras import ops
 
+from edgeattn_converters.loading.keras_tensors import without_mask
 from edgeattn_converters.loading.lambdas import (
     backend_functions,
     graph_operations,
     tensorflow_functions,
 )
 from edgeattn_converters.loading.lambdas.expressions import Expression
+
+# Functions of TensorFlow that return a tensor of the right dtype itself, with its mask.
+_MAY_RETURN_ARGUMENT = frozenset({"cast", "cast_to_floatx"})
 
 
 def evaluate(expression: Expression, inputs: Any) -> Any:
@@ -40,7 +44,9 @@ def evaluate(expression: Expression, inputs: Any) -> Any:
     if "backend" in expression:
         named = {key: evaluate(part, inputs) for key, part in expression["named"].items()}
         return backend_functions.call(expression["backend"], values, named)
-    return _OPERATIONS[expression["op"]](*values)
+    result = _OPERATIONS[expression["op"]](*values)
+    # Where Keras returns the tensor itself, most functions of TensorFlow return another one.
+    return result if expression["op"] in _MAY_RETURN_ARGUMENT else without_mask(result)
 
 
 def _axes(axis: Any) -> Any:

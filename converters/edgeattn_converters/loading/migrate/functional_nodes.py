@@ -157,7 +157,7 @@ def with_several_inputs(
     """
     if layer["class_name"] != "TimeDistributed" or not any(map(_has_several, calls)):
         return layer
-    if not all(_is_none(call["kwargs"].get("mask")) for call in calls):
+    if not all(is_none(call["kwargs"].get("mask")) for call in calls):
         raise UnsupportedModelError(
             f"Layer {name!r} is a TimeDistributed that is called with several inputs and a mask.",
             hint="Rebuild the model without the argument mask, for example with the mask as "
@@ -218,8 +218,9 @@ _WITH_STATES = frozenset(
 _OPTIONAL = frozenset({"mask", "initial_state", "constants", "training"})
 
 
-def _is_none(value: Any) -> bool:
-    return value is None or (isinstance(value, list) and all(map(_is_none, value)))
+def is_none(value: Any) -> bool:
+    """Return whether a mask, or another argument, is None or a list of None for each input."""
+    return value is None or (isinstance(value, list) and all(map(is_none, value)))
 
 
 def keras3_call(class_name: str, config: Config, call: Mapping[str, Any]) -> dict[str, Any]:
@@ -249,7 +250,7 @@ def keras3_call(class_name: str, config: Config, call: Mapping[str, Any]) -> dic
     if name in ("Attention", "AdditiveAttention") and config.get("causal"):
         kwargs["use_causal_mask"] = True
     kwargs = {
-        key: value for key, value in kwargs.items() if not (key in _OPTIONAL and _is_none(value))
+        key: value for key, value in kwargs.items() if not (key in _OPTIONAL and is_none(value))
     }
     if kwargs.get("training") is not None and not is_tensor(kwargs["training"]):
         kwargs["training"] = bool(kwargs["training"])

@@ -23,6 +23,7 @@ from edgeattn_converters.loading.migrate import (
     attention_package,
     channels_first,
     custom_layers,
+    explicit_masks,
     functional_nodes,
     keras1,
     keras2,
@@ -109,6 +110,8 @@ def _functional(stored: Config, ctx: Context) -> dict[str, Any]:
     for item, calls in stored_calls:
         migrated, calls = _called_layer(item, calls, shapes, ctx)
         layers.append({**migrated, "name": rename(layer_name(item)), "inbound_nodes": calls})
+    if ctx.major < 3 and ctx.masked and not ctx.of_program:
+        layers = explicit_masks.with_copies(layers, [calls for _, calls in stored_calls])
     if shapes:
         layers = _without_unused(layers, shapes, config["output_layers"])
     if ctx.major < 3 and ctx.masked and stored.get("inbound_nodes"):

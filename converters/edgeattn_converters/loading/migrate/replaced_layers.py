@@ -91,8 +91,7 @@ def _with_former_masks(
     if not ctx.masked or ctx.era >= 3:
         return None
     if class_name == "Identity":
-        # A new tensor, which has no mask attached.
-        copied = expressions.operation("stop_gradient", expressions.INPUT)
+        copied = expressions.operation("identity", expressions.INPUT)
         return expressions.REGISTERED, _without_mask(config, copied)
     if class_name == "Rescaling":
         scaled = expressions.operation("multiply", expressions.INPUT, _constant(config["scale"]))
