@@ -187,7 +187,7 @@ def _assign_attribute(group: Any, key: str, layer: Any, assignment: Assignment) 
         _assign_layer(group, attribute, assignment)
     elif isinstance(attribute, list | tuple | dict):
         _assign_members(group, attribute, assignment)
-    else:
+    elif not _is_of_training(group, attribute):
         raise UnsupportedModelError(
             f"The file contains weights for the attribute {key!r} of layer {layer.name!r}, which "
             "has no such attribute.",
@@ -196,10 +196,30 @@ def _assign_attribute(group: Any, key: str, layer: Any, assignment: Assignment) 
         )
 
 
+def _is_of_training(group: Any, attribute: Any) -> bool:
+    """Whether a group contains the state of an optimizer or a metric, which no output depends on.
+
+    Keras stores it with the weights. The class may have the attribute only if it is compiled, as
+    one with ``compile(d_optimizer, g_optimizer)`` does; then the first variables show what it is:
+    the number of steps and the learning rate.
+    """
+    import keras
+
+    if attribute is not None:
+        return isinstance(attribute, keras.optimizers.Optimizer | keras.metrics.Metric)
+    if list(group) != ["vars"] or not {"0", "1"} <= set(group["vars"]):
+        return False
+    steps, rate = group["vars"]["0"], group["vars"]["1"]
+    are_scalars = steps.shape == rate.shape == ()
+    return bool(are_scalars and steps.dtype.kind in "iu" and rate.dtype.kind == "f")
+
+
 def _assign_members(
     group: Any, container: list[Any] | tuple[Any, ...] | dict[Any, Any], assignment: Assignment
 ) -> None:
     """Assign the variables of the layers in a container, which may contain other containers."""
+    import keras
+
     members = list(container.values()) if isinstance(container, dict) else list(container)
     keys = numbered(
         "container" if isinstance(member, list | tuple | dict) else type(own_layer(member)).__name__
@@ -210,5 +230,5 @@ def _assign_members(
             continue
         if isinstance(member, list | tuple | dict):
             _assign_members(group[key], member, assignment)
-        else:
+        elif isinstance(own_layer(member), keras.layers.Layer):
             _assign_layer(group[key], member, assignment)
