@@ -10,6 +10,7 @@ loop that reads or returns lists does not change: what follows it reads the list
 """
 
 import contextlib
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
@@ -24,12 +25,17 @@ from edgeattn_converters.graphs.traced_lists import SAME, TracedLists, element_s
 _KINDS = frozenset({*WRITERS, *READERS, *SAME, *LOOPS})
 # Loops that read these lists are converted as they are.
 _PLAIN = ("TensorListFromTensor", "TensorListReserve")
+# The attribute that makes empty lists different. The converter of TFLite makes one list of those of
+# the same length whose elements have unknown shapes, and gives it the shape of one of them.
+_LIST = "_edgeattn_list"
 
 
 @contextlib.contextmanager
 def known_lists() -> Iterator[None]:
     """Within the context, operations that read lists of known elements read the elements."""
-    lists = TracedLists()
+    from tensorflow.core.framework.attr_value_pb2 import AttrValue
+
+    lists, numbers = TracedLists(), itertools.count()
 
     def creation(
         create: Creation, graph: Any, kind: str, inputs: Any, *args: Any, **kwargs: Any
@@ -37,6 +43,8 @@ def known_lists() -> Iterator[None]:
         if kind not in _KINDS or is_copy(kwargs):
             return create(graph, kind, inputs, *args, **kwargs)
         attributes = kwargs["attrs"]
+        if kind == "TensorListReserve":
+            attributes[_LIST] = AttrValue(i=next(numbers))
         if kind in READERS:
             result = READERS[kind](lists, graph, inputs, attributes)
             if result is not None:

@@ -13,7 +13,7 @@ from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from long_parameters import only
 
 from edgeattn.runners import open_runner
-from edgeattn_converters.formats import tflite
+from edgeattn_converters.formats import onnx, tflite
 from edgeattn_converters.recipes import recipe_for
 from edgeattn_converters.tracing.trace import interface_of
 
@@ -76,3 +76,35 @@ def test_results_of_loops_have_memory_before_the_first_call(kind: str, tmp_path:
     actual = open_runner(path, "tflite", file.inputs, file.outputs).run({"x": x})["y"]
     rows = [np.asarray(model(row[None])) for row in x]
     np.testing.assert_allclose(actual, np.concatenate(rows), rtol=1e-5, atol=1e-5)
+
+
+def mapped(x: Any, factors: Any) -> Any:
+    """Products of each sample in a loop, whose list has elements of an unknown shape."""
+    return tf.map_fn(lambda sample: tf.matmul(factors, sample), x)
+
+
+@pytest.mark.parametrize("format", ["tflite", "onnx"])
+def test_lists_of_the_same_length_have_elements_of_their_own_shapes(
+    format: str, tmp_path: Path
+) -> None:
+    """As in two layers of capsules. The converter of TFLite made one list of both."""
+    generator = np.random.default_rng(8)
+    first, second = (
+        generator.normal(size=shape).astype("float32") for shape in ((7, STEPS), (2, 7))
+    )
+
+    class Maps(keras.layers.Layer):
+        def call(self, x: Any) -> Any:
+            return mapped(tf.tanh(mapped(x, first)), second)
+
+        def compute_output_shape(self, shape: Any) -> Any:
+            return (shape[0], 2, shape[2])
+
+    inputs = keras.Input((STEPS, 3), name="x")
+    model = keras.Model(inputs, Maps(name="y")(inputs))
+    converter = {"tflite": tflite, "onnx": onnx}[format]
+    path = tmp_path / f"m.{format}"
+    file = converter.convert(model, interface_of(model), recipe_for("float32"), path)
+    x = generator.normal(size=(5, STEPS, 3)).astype("float32")
+    actual = open_runner(path, format, file.inputs, file.outputs).run({"x": x})["y"]
+    np.testing.assert_allclose(actual, second @ np.tanh(first @ x), rtol=1e-5, atol=1e-5)
