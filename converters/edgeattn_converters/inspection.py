@@ -1,8 +1,9 @@
 """The contents of a Keras file, and what to expect of its conversion."""
 
+import functools
 import importlib
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from edgeattn_converters.loading.audit import audit_file
 from edgeattn_converters.loading.fixed_time_axis import options_for
 from edgeattn_converters.loading.load import load_with_free_time
 from edgeattn_converters.loading.loaded_model import LoadedModel
-from edgeattn_converters.lowering.call_replacement import all_layers
+from edgeattn_converters.lowering.call_replacement import all_layers, replaced_calls
 from edgeattn_converters.lowering.rnn.recurrence import is_recurrent
 from edgeattn_converters.options import ModelSource
 from edgeattn_converters.quantization.float_only import float_only_operators
@@ -76,6 +77,7 @@ def _description(
     inputs = [_tensor(layer_name(tensor), tensor) for tensor in model.inputs]
     # Without a sequence length the model cannot be traced, so only layer classes are known.
     interface = None if free else interface_of(model)
+    called = _called_layers(model)
     attempts, hints = _attempts(model, interface if attempt_conversion else None)
     return {
         "era": "keras3",
@@ -83,8 +85,8 @@ def _description(
         "inputs": inputs,
         "outputs": [_tensor(*item) for item in _outputs(model, [i["name"] for i in inputs])],
         "layers": list(_outline(model)),
-        **_attention(model, interface),
-        "recurrent": [layer.name for layer in layers if is_recurrent(layer)],
+        **_attention(called, interface),
+        "recurrent": [layer.name for layer in called if is_recurrent(layer)],
         "custom_classes": sorted({type(layer).__name__ for layer in layers if _is_custom(layer)}),
         "notes": list(loaded.notes),
         "meets": list(_properties(layers, sizes)),
@@ -122,9 +124,42 @@ def _properties(layers: list[Any], sizes: str) -> Iterator[str]:
         yield f"layers that compute in {', '.join(sorted(dtypes))}"
 
 
-def _attention(model: Any, interface: Interface | None) -> dict[str, Any]:
-    """Layers whose maps are exported, the inputs of these, and layers that may have another map."""
-    known = [layer.name for layer in all_layers(model) if is_attention(layer)]
+def _called_layers(model: Any) -> list[Any]:
+    """The attention and recurrent layers that a call of the model uses.
+
+    A class may create others. All of them if Keras cannot call the model with its inputs.
+    """
+    from keras.src.backend import compute_output_spec
+
+    called: set[int] = set()
+
+    def recording(layer: Any) -> Callable[..., Any] | None:
+        original = layer.call if is_attention(layer) or is_recurrent(layer) else None
+        if original is None:
+            return None
+
+        @functools.wraps(original)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            called.add(id(layer))
+            return original(*args, **kwargs)
+
+        return call
+
+    layers = [layer for layer in all_layers(model) if is_attention(layer) or is_recurrent(layer)]
+    try:
+        with replaced_calls(model, recording):
+            compute_output_spec(model.call, getattr(model, "_inputs_struct", model.inputs))
+    except Exception:  # the attempts to convert report why
+        return layers
+    return [layer for layer in layers if id(layer) in called]
+
+
+def _attention(called: Sequence[Any], interface: Interface | None) -> dict[str, Any]:
+    """Layers whose maps are exported, the inputs of these, and layers that may have another map.
+
+    ``called`` are layers that a call of the model uses.
+    """
+    known = [layer.name for layer in called if is_attention(layer)]
     if interface is None:
         return {"attention": known, "attended": {}, "attention_doubtful": []}
     exported = [spec.name.removeprefix(PREFIX) for spec in interface.attention]

@@ -47,6 +47,36 @@ def test_keras_file(tmp_path: Path) -> None:
     assert document["next"] == f"edgeattn convert {path}"
 
 
+UNUSED = """
+import keras
+
+class Reader(keras.layers.Layer):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.look = keras.layers.Attention(name="look")
+        self.unused = keras.layers.MultiHeadAttention(2, 3, name="unused")
+        self.read = keras.layers.Bidirectional(keras.layers.GRU(2, name="gru"), name="read")
+        self.idle = keras.layers.LSTM(2, name="idle")
+
+    def call(self, x):
+        return self.read(self.look([x, x]))
+"""
+
+
+def test_layers_that_no_call_uses_are_not_listed(tmp_path: Path) -> None:
+    import keras
+
+    (tmp_path / "own.py").write_text(UNUSED)
+    names: dict[str, Any] = {"__name__": "own"}
+    exec(UNUSED, names)
+    x = keras.Input((None, 3), name="x")
+    keras.Model(x, keras.layers.Dense(1)(names["Reader"]()(x))).save(tmp_path / "model.keras")
+    source = ModelSource(tmp_path / "model.keras", custom_objects=tmp_path / "own.py")
+    document = inspection.inspect(source, attempt_conversion=False)
+    assert (document["loads"], document["attention"]) == (True, ["look"])
+    assert document["recurrent"] == ["forward_gru", "backward_gru"]
+
+
 def test_outputs_have_the_names_of_the_bundle(tmp_path: Path) -> None:
     """Those of a signature, and those of a dictionary; not the name of the layer for each."""
     import keras
