@@ -6,6 +6,7 @@ from typing import Any
 from edgeattn.errors import UnsupportedModelError
 from edgeattn_converters.loading import (
     config_inspection,
+    hidden_layers,
     programs,
     quantized_layers,
 )
@@ -46,6 +47,8 @@ def _load_built(file: ModelFile, model: Any, request: LoadRequest) -> LoadedMode
     """
     build_sublayers(model)
     with open_weights(file) as weights:
+        if weights.has_objects:
+            hidden_layers.list_hidden_layers(model)
         version = config_inspection.version_numbers(file.keras_version) or weights.version()
         stored = built_in_config(model)
         if stored is not None and (

@@ -14,6 +14,7 @@ from edgeattn_converters.loading import (
     classes_of_keras_2,
     config_inspection,
     fixed_time_axis,
+    hidden_layers,
     implicit_masks,
     own_layers,
     quantized_layers,
@@ -145,6 +146,8 @@ def _build(
             build = functools.partial(build_model, file, config, objects, size)
             with values_of_build.recorded(ctx.created):
                 model = build()
+            if weights.has_objects:
+                hidden_layers.list_hidden_layers(model)
             ctx.notes.extend(unsaved_notes(model, build))
         own_layers.adapt(model, ctx)
         return ctx, config, model

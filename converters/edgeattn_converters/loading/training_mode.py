@@ -6,6 +6,7 @@ not. Layers and functions of the user may draw random numbers in any mode: such 
 """
 
 import inspect
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -62,13 +63,7 @@ def _trains_by_default(layer: Any) -> bool:
 
 def check_repeatable(model: Any) -> None:
     """Raise :class:`UnsupportedModelError` if code of the user makes the outputs random."""
-    own = [
-        layer.name
-        for layer in model._flatten_layers(include_self=False)
-        if is_own_class(type(layer))
-        or type(layer).__name__ == "Lambda"
-        or has_own_activation(layer)
-    ]
+    own = own_parts(model)
     if own and getattr(model, "inputs", None) and _is_random_in_inference(model):
         raise UnsupportedModelError(
             "Keras computes different outputs for the same input each time, because a layer draws "
@@ -78,11 +73,19 @@ def check_repeatable(model: Any) -> None:
         )
 
 
-def _is_random_in_inference(model: Any) -> bool:
-    """Whether a model computes other outputs each time, False if it cannot be run.
+def own_parts(model: Any) -> list[str]:
+    """Return the names of layers that run code of the user."""
+    return [
+        layer.name
+        for layer in model._flatten_layers(include_self=False)
+        if is_own_class(type(layer))
+        or type(layer).__name__ == "Lambda"
+        or has_own_activation(layer)
+    ]
 
-    Raises :class:`UnsupportedModelError` if it computes with weights that no file contains.
-    """
+
+def call_of(model: Any) -> Callable[[], list[Any]]:
+    """Return a function that computes the outputs for some samples, the same ones each time."""
     import keras
 
     generator = np.random.default_rng(SEED)
@@ -92,13 +95,22 @@ def _is_random_in_inference(model: Any) -> bool:
         outputs: list[Any] = keras.tree.flatten(model(_as_argument(model, inputs), training=False))
         return outputs
 
+    return call
+
+
+def _is_random_in_inference(model: Any) -> bool:
+    """Whether a model computes other outputs each time, False if it cannot be run.
+
+    Raises :class:`UnsupportedModelError` if it computes with weights that no file contains.
+    """
+    call = call_of(model)
     try:
         # Random choices between few values, such as a flip, may repeat by chance.
         first, *others = (call() for _ in range(CALLS))
         untracked = untracked_weights(model, call)
     except Exception:  # the conversion reports why the model cannot be run
         return False
-    require_tracked(untracked)
+    require_tracked(model, untracked)
     return any(
         not np.array_equal(a, b, equal_nan=True)
         for other in others

@@ -12,6 +12,7 @@ from unittest import mock
 
 from edgeattn.errors import UnsupportedModelError
 from edgeattn.printable import enumerated
+from edgeattn_converters.loading.hidden_layers import hidden_layers
 
 # Keras' name for the state of a random generator, one of which all calls without a seed share.
 _SEED = "seed_generator_state"
@@ -19,14 +20,14 @@ _SEED = "seed_generator_state"
 
 @dataclass(frozen=True)
 class UntrackedWeights:
-    """Paths of weights with which a model computes and which are not the model's.
+    """Weights with which a model computes and which are not the model's.
 
     Attributes:
         remaining: those of layers that Keras does not find.
-        created: those of layers that every call creates.
+        created: the paths of those of layers that every call creates.
     """
 
-    remaining: list[str]
+    remaining: list[Any]
     created: list[str]
 
 
@@ -40,17 +41,15 @@ def untracked_weights(model: Any, call: Callable[[], Any]) -> UntrackedWeights:
         call()
     with _read_by_layers() as second:
         call()
-    others = [(key in second, item.path) for key, item in first.items() if key not in known]
+    others = {key: item for key, item in first.items() if key not in known}
     return UntrackedWeights(
-        *(
-            list(dict.fromkeys(path for is_same, path in others if is_same is remains))
-            for remains in (True, False)
-        )
+        [item for key, item in others.items() if key in second],
+        list(dict.fromkeys(item.path for key, item in others.items() if key not in second)),
     )
 
 
-def require_tracked(untracked: UntrackedWeights) -> None:
-    """Raise :class:`UnsupportedModelError` if there are untracked weights."""
+def require_tracked(model: Any, untracked: UntrackedWeights) -> None:
+    """Raise :class:`UnsupportedModelError` if there are untracked weights of a model."""
     if untracked.created:
         raise UnsupportedModelError(
             f"A class of yours creates layers with weights in call(): "
@@ -59,9 +58,18 @@ def require_tracked(untracked: UntrackedWeights) -> None:
             hint="Create the layer in __init__ of the class (self.dense = Dense(...)), train the "
             "model again and save it.",
         )
-    paths = untracked.remaining
-    if not paths:
+    if not untracked.remaining:
         return
+    paths = list(dict.fromkeys(variable.path for variable in untracked.remaining))
+    hidden = {id(item) for _, layer in hidden_layers(model) for item in layer.variables}
+    if all(id(variable) in hidden for variable in untracked.remaining):
+        raise UnsupportedModelError(
+            f"The file does not contain the weights {enumerated(list(map(repr, paths)))}: Keras "
+            "does not list them, because the attribute with their layer was set otherwise than "
+            "by self.NAME = layer. Only .keras and .weights.h5 files contain such weights.",
+            hint="If the program still has the trained model, save it as .keras: "
+            "model.save('model.keras'). Otherwise train it again.",
+        )
     raise UnsupportedModelError(
         f"Keras does not list the weights {enumerated(list(map(repr, paths)))} of the model, "
         "because their layer is not in an attribute of a layer or model. Files lack their values, "

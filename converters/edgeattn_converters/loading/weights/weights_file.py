@@ -95,6 +95,11 @@ class WeightsFile:
         return not isinstance(self.source, dict) and from_hdf5.is_layered(self.source)
 
     @property
+    def has_objects(self) -> bool:
+        """Whether the weights are stored by objects in attributes, as in ``.keras`` files."""
+        return not isinstance(self.source, dict) and not self.is_layered
+
+    @property
     def is_listed(self) -> bool:
         """Whether some weights of a SavedModel are stored by their place in a list only."""
         return isinstance(self.source, dict) and from_saved_model.is_listed(self.source)
