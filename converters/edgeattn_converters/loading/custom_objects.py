@@ -3,12 +3,14 @@
 A model file may name any module; modules are never imported because a model file names them.
 """
 
+import contextlib
 import importlib.util
 import inspect
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from edgeattn.errors import UsageError
 from edgeattn_converters.loading import legacy_layers, own_files, own_functions
@@ -18,7 +20,7 @@ from edgeattn_converters.loading.own_classes import is_of_library
 from edgeattn_converters.loading.safety.allowed_classes import is_keras_module
 from edgeattn_converters.loading.safety.size_limits import MAX_SOURCE_BYTES
 
-_PACKAGE = "edgeattn_user"
+PACKAGE = "edgeattn_user"
 
 
 def load_module(path: Path, *, option: str, program: Program | None = None) -> Any:
@@ -32,7 +34,7 @@ def load_module(path: Path, *, option: str, program: Program | None = None) -> A
     if not path.is_file():
         raise UsageError(f"{option}: no such file: {path}.", hint="Pass the path of a Python file.")
     check_size(path, option=option)
-    name = f"{_PACKAGE}_{path.stem}"
+    name = f"{PACKAGE}_{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise UsageError(
@@ -55,6 +57,27 @@ def load_module(path: Path, *, option: str, program: Program | None = None) -> A
         sys.path.remove(str(path.parent))
         keras.config.set_floatx(floats)
     return module
+
+
+@contextlib.contextmanager
+def run_again(path: Path) -> Iterator[None]:
+    """Let the files of the user beside ``path`` run again if they are imported."""
+    folder = path.resolve().parent
+    with mock.patch.dict(sys.modules):
+        for name, module in list(sys.modules.items()):
+            file = getattr(module, "__file__", None)
+            if file and _is_beside(Path(file), folder) and _is_of_user(name):
+                del sys.modules[name]
+        yield
+
+
+def _is_beside(file: Path, folder: Path) -> bool:
+    return file.is_relative_to(folder) and "site-packages" not in file.parts
+
+
+def _is_of_user(name: str) -> bool:
+    own = ("__main__", "edgeattn", "edgeattn_converters")
+    return not is_of_library(name) and name.split(".")[0] not in own
 
 
 def _hint(error: Exception, path: Path) -> str:
@@ -146,7 +169,7 @@ def in_attribute(value: Any) -> Iterator[Any]:
 
 def registered_name(class_name: str) -> str:
     """Return the name under which Keras gets a class of the user; it cannot clash with others."""
-    return f"{_PACKAGE}>{unqualified(class_name)}"
+    return f"{PACKAGE}>{unqualified(class_name)}"
 
 
 def for_keras(objects: Mapping[str, Any]) -> dict[str, Any]:

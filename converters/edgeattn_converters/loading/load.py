@@ -5,6 +5,7 @@ with safe mode on, and the weights are assigned by the names in the file. Nothin
 is executed, and no module that it names is imported.
 """
 
+import functools
 import re
 from collections.abc import Mapping
 from dataclasses import replace
@@ -18,7 +19,7 @@ from edgeattn_converters.loading.architecture import check_architecture, read_ar
 from edgeattn_converters.loading.audit import ModelFile
 from edgeattn_converters.loading.build import reset_names
 from edgeattn_converters.loading.built_model import load_program
-from edgeattn_converters.loading.custom_objects import load_custom_objects
+from edgeattn_converters.loading.custom_objects import load_custom_objects, run_again
 from edgeattn_converters.loading.formats import saved_model
 from edgeattn_converters.loading.loaded_model import LoadedModel, LoadRequest
 from edgeattn_converters.loading.migrate import channels_first, preprocessing
@@ -26,6 +27,7 @@ from edgeattn_converters.loading.notes import combined_notes
 from edgeattn_converters.loading.signature import load_signature
 from edgeattn_converters.loading.stored_model import load_stored
 from edgeattn_converters.loading.training_mode import check_repeatable, training_notes
+from edgeattn_converters.loading.unsaved_variables import outside_notes, require_same_outputs
 from edgeattn_converters.loading.weights.assignment import require_values
 from edgeattn_converters.options import ModelSource
 
@@ -54,6 +56,41 @@ def load_model(
     model cannot be loaded faithfully, and :class:`UnsafeModelError` if the file declares more
     weights than it stores.
     """
+    load = functools.partial(
+        _load_once,
+        file,
+        architecture,
+        samples,
+        custom_objects=custom_objects,
+        time_steps=time_steps,
+        allow_free_time=allow_free_time,
+    )
+    loaded = load()
+    program = custom_objects
+    if architecture is not None and not architecture.endswith(".json"):
+        program = Path(architecture.rpartition(":")[0])
+    if program is None:
+        return loaded
+
+    def again() -> Any:
+        with run_again(program):
+            return load().model
+
+    notes = outside_notes(loaded.model, again)
+    require_same_outputs(loaded.model, again, program)
+    return replace(loaded, notes=(*loaded.notes, *notes))
+
+
+def _load_once(
+    file: ModelFile,
+    architecture: str | None,
+    samples: Path | None,
+    *,
+    custom_objects: Path | None,
+    time_steps: fixed_time_axis.TimeSteps | None,
+    allow_free_time: bool,
+) -> LoadedModel:
+    """Load a file, see :func:`load_model`, without a check of the variables of its program."""
     _require_keras(file)
     check_architecture(file, architecture)
     # Layers whose names no file stores, such as those in classes of the user, have the same names

@@ -63,7 +63,13 @@ def _trains_by_default(layer: Any) -> bool:
 
 def check_repeatable(model: Any) -> None:
     """Raise :class:`UnsupportedModelError` if code of the user makes the outputs random."""
-    own = own_parts(model)
+    own = [
+        layer.name
+        for layer in model._flatten_layers(include_self=False)
+        if is_own_class(type(layer))
+        or type(layer).__name__ == "Lambda"
+        or has_own_activation(layer)
+    ]
     if own and getattr(model, "inputs", None) and _is_random_in_inference(model):
         raise UnsupportedModelError(
             "Keras computes different outputs for the same input each time, because a layer draws "
@@ -71,17 +77,6 @@ def check_repeatable(model: Any) -> None:
             "reproduce them.",
             hint="Let this layer return what it computes without random numbers, such as the mean.",
         )
-
-
-def own_parts(model: Any) -> list[str]:
-    """Return the names of layers that run code of the user."""
-    return [
-        layer.name
-        for layer in model._flatten_layers(include_self=False)
-        if is_own_class(type(layer))
-        or type(layer).__name__ == "Lambda"
-        or has_own_activation(layer)
-    ]
 
 
 def call_of(model: Any) -> Callable[[], list[Any]]:

@@ -1,13 +1,18 @@
-"""Variables of TensorFlow in layers of the user, which Keras 3 does not save."""
+"""Variables in code of the user that are not weights, which Keras 3 does not save."""
 
-from collections.abc import Callable
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 
 from edgeattn.errors import UnsupportedModelError
 from edgeattn.printable import enumerated
-from edgeattn_converters.loading.custom_objects import in_attribute
+from edgeattn_converters.loading import training_mode
+from edgeattn_converters.loading.custom_objects import PACKAGE, in_attribute
 from edgeattn_converters.loading.own_classes import is_own_class
 
 
@@ -32,6 +37,108 @@ def unsaved_notes(model: Any, build: Callable[[], Any]) -> list[str]:
         f"The file does not contain {enumerated(list(unsaved))}: a tf.Variable, which Keras 3 does "
         "not save. Your class creates it again with the same values; changes by training are lost."
     ]
+
+
+def outside_notes(model: Any, again: Callable[[], Any]) -> list[str]:
+    """Return a note on variables that a call of the model reads and that no layer has.
+
+    They are global ones, for example. ``again`` runs the program again and returns another model.
+    Raises :class:`UnsupportedModelError` if the values of the two differ.
+    """
+    variables = _outside(model)
+    if not variables:
+        return []
+    others = _outside(again())
+    names = [_name(variable) for variable in variables]
+    same = len(others) == len(variables) and all(
+        # The same object if no code of the user has created it again.
+        one is not other and np.array_equal(one, other, equal_nan=True)
+        for one, other in zip(variables, others, strict=True)
+    )
+    if not same:
+        raise UnsupportedModelError(
+            f"The file does not contain {enumerated(names)}, which no layer of the model has, and "
+            "the values are other ones whenever the program runs.",
+            hint="Create it with self.add_weight(...) in the class that computes with it, train "
+            "the model again and save it.",
+        )
+    return [
+        f"The file does not contain {enumerated(names)}, which no layer of the model has. Your "
+        "program creates it again with the same values; changes by training are lost."
+    ]
+
+
+def require_same_outputs(model: Any, again: Callable[[], Any], program: Path) -> None:
+    """Raise :class:`UnsupportedModelError` if a model has others if its program runs again.
+
+    Its weights are the same; arrays of random numbers, for example, are not.
+    """
+    if "rand" not in program.read_text("utf-8", errors="replace").lower():
+        return
+    if not getattr(model, "inputs", None):
+        return
+    try:
+        outputs = [training_mode.call_of(item)() for item in (model, again())]
+    except Exception:  # the conversion reports why the model cannot be run
+        return
+    for one, other in zip(*outputs, strict=True):
+        values = np.asarray(one), np.asarray(other)
+        if not np.allclose(*values, rtol=1e-3, atol=1e-5, equal_nan=True):
+            raise UnsupportedModelError(
+                f"The model computes something else whenever {program.name} runs, with the same "
+                "weights: it creates random values that are not weights, and the file does not "
+                "contain them.",
+                hint="Create them with self.add_weight(..., trainable=False), or from a fixed "
+                "seed, train the model again and save it.",
+            )
+
+
+def _outside(model: Any) -> list[Any]:
+    """The variables of TensorFlow that calls of a model read, without those of its layers."""
+    import tensorflow as tf
+
+    if not getattr(model, "inputs", None):
+        return []
+    call = training_mode.call_of(model)
+    try:
+        # A tf.function reports its variables if there is a tape.
+        with tf.GradientTape(), _read() as first:
+            call()
+        with tf.GradientTape(), _read() as second:
+            call()
+    except Exception:  # the conversion reports why the model cannot be run
+        return []
+    known = {id(variable._value) for variable in model.variables}
+    known |= {id(variable) for variable in _variables(model).values()}
+    # Those that are created in each call have no trained values.
+    return [value for key, value in first.items() if key in second and key not in known]
+
+
+@contextlib.contextmanager
+def _read() -> Iterator[dict[int, Any]]:
+    """Return the variables of TensorFlow whose values are read within the context, by id."""
+    from tensorflow.python.ops import resource_variable_ops
+
+    read: dict[int, Any] = {}
+    accessed = resource_variable_ops.variable_accessed
+
+    def recorded(variable: Any) -> None:
+        read[id(variable)] = variable
+        accessed(variable)
+
+    with mock.patch.object(resource_variable_ops, "variable_accessed", recorded):
+        yield read
+
+
+def _name(variable: Any) -> str:
+    """The global name of a variable in a file of the user, or its own one."""
+    for module_name, module in list(sys.modules.items()):
+        if module_name.startswith(f"{PACKAGE}_"):
+            for name, value in vars(module).items():
+                parts = (getattr(item, "_value", item) for item in in_attribute(value))
+                if any(part is variable for part in parts):
+                    return f"the variable {name!r}"
+    return f"the variable {variable.name!r}"
 
 
 def _variables(model: Any) -> dict[str, Any]:

@@ -143,7 +143,9 @@ def test_layer_in_an_activation_function(tmp_path: Path) -> None:
 def test_layer_that_keras_saves_and_does_not_list(tmp_path: Path) -> None:
     """In ``.weights.h5`` as in ``.keras``, with its conversion; ``.h5`` files lack it."""
     path, model = _saved(tmp_path, "Hidden", "h5")
-    with pytest.raises(UnsupportedModelError, match=r"'hidden/hidden/kernel'.* Only \.keras") as error:
+    with pytest.raises(
+        UnsupportedModelError, match=r"'hidden/hidden/kernel'.* Only \.keras"
+    ) as error:
         load_model(audit_file(path), custom_objects=tmp_path / "own.py")
     assert "model.save('model.keras')" in str(error.value.hint)
     model.save_weights(tmp_path / "m.weights.h5")

@@ -1,0 +1,113 @@
+"""Variables in global names of a program, which no file contains."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from long_parameters import only
+
+from edgeattn.errors import UnsupportedModelError
+from edgeattn_converters.loading.audit import audit_file
+from edgeattn_converters.loading.custom_objects import load_module
+from edgeattn_converters.loading.load import load_model
+
+X = np.random.default_rng(1).normal(size=(4, 3)).astype("float32")
+RANDOM, SAME = "np.random.normal(size=(3, 2))", "np.ones((3, 2))"
+PROGRAM = """
+import keras
+import numpy as np
+import tensorflow as tf
+{imported}
+TABLE = {variable}
+
+class Own(keras.layers.Layer):
+    {decorator}
+    def compute(self, x):
+        return keras.ops.matmul(x, {read})
+
+    def call(self, x):
+        return self.compute(x)
+
+def build():
+    x = keras.Input((3,))
+    return keras.Model(x, keras.layers.Dense(2)(Own()(x)))
+"""
+VARIABLES = {
+    "keras": ("keras.Variable({value}, dtype='float32')", "", "TABLE"),
+    "tensorflow": ("tf.Variable({value}, dtype='float32')", "", "TABLE"),
+    "function": ("tf.Variable({value}, dtype='float32')", "@tf.function", "TABLE"),
+    "gathered": ("tf.Variable({value}, dtype='float32')", "", "tf.gather(TABLE, [2, 0, 1])"),
+    "object": (
+        "type('Plain', (), {{'w': tf.Variable({value}, dtype='float32')}})()", "", "TABLE.w",
+    ),
+    "beside": ("None", "", "beside.TABLE"),
+}  # fmt: skip
+
+
+def _saved(kind: str, value: str, tmp_path: Path) -> tuple[Path, Path, keras.Model]:
+    variable, decorator, read = VARIABLES[kind]
+    imported = "import beside" if kind == "beside" else ""
+    own = tmp_path / "own.py"
+    values = {"variable": variable.format(value=value), "decorator": decorator, "read": read}
+    own.write_text(PROGRAM.format(imported=imported, **values))
+    (tmp_path / "beside.py").write_text(
+        "import numpy as np\nimport tensorflow as tf\n"
+        f"TABLE = tf.Variable({value}, dtype='float32')\n"
+    )
+    model = load_module(own, option="").build()
+    return tmp_path / "m.keras", own, model
+
+
+@pytest.mark.parametrize("kind", only(VARIABLES, "keras", "function", "beside"))
+@pytest.mark.parametrize("value", [RANDOM, SAME])
+def test_variables_that_no_layer_has(
+    kind: str, value: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The values were the initial ones of the program, without a note."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    path, own, model = _saved(kind, value, tmp_path)
+    model.save(path)
+    if value == RANDOM:
+        with pytest.raises(UnsupportedModelError, match="are other ones whenever the program"):
+            load_model(audit_file(path), custom_objects=own)
+        return
+    loaded = load_model(audit_file(path), custom_objects=own)
+    (note,) = [note for note in loaded.notes if "no layer of the model has" in note]
+    assert "with the same values; changes by training are lost" in note
+    if kind in ("keras", "tensorflow", "function"):
+        assert "the variable 'TABLE'" in note
+    np.testing.assert_allclose(loaded.model(X), model(X), rtol=1e-5, atol=1e-6)
+
+
+CONSTANT = """
+import keras
+import numpy as np
+
+PROJECTION = np.random.default_rng({seed}).normal(size=(3, 2)).astype("float32")
+
+class Own(keras.layers.Layer):
+    def call(self, x):
+        return keras.ops.matmul(x, PROJECTION)
+
+def build():
+    x = keras.Input((3,))
+    return keras.Model(x, keras.layers.Dense(2)(Own()(x)))
+"""
+
+
+@pytest.mark.parametrize("seed", ["", "7"])
+def test_random_global_arrays(seed: str, tmp_path: Path) -> None:
+    """The outputs were those of other numbers than the trained model had."""
+    own, path = tmp_path / "own.py", tmp_path / "m.weights.h5"
+    own.write_text(CONSTANT.format(seed=seed))
+    model = load_module(own, option="").build()
+    model.save_weights(path)
+    if seed:
+        loaded = load_model(audit_file(path), architecture=f"{own}:build")
+        np.testing.assert_allclose(loaded.model(X), model(X), rtol=1e-5, atol=1e-6)
+        return
+    with pytest.raises(UnsupportedModelError, match=r"something else whenever own\.py runs"):
+        load_model(audit_file(path), architecture=f"{own}:build")
