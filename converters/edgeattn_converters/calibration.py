@@ -13,6 +13,7 @@ from edgeattn.errors import SampleError
 from edgeattn.printable import counted
 from edgeattn.samples import files as sample_files
 from edgeattn.samples.fingerprints import row_fingerprints
+from edgeattn.samples.prepared import shown_name
 from edgeattn.samples.states import sample_inputs
 from edgeattn.tensors import Array, Tensors, TensorSpec
 from edgeattn_converters.tracing.tokens import TokenLimits
@@ -84,7 +85,7 @@ def read(
             found.add(batch.inputs[name][rows_used], first + rows_used)
     if not usable.any():
         raise SampleError(
-            f"Every sample in {path.name} is also in the reference.",
+            f"Every sample in {shown_name(path)} is also in the reference.",
             hint="Calibrate on samples of the training set.",
         )
     notes = []
@@ -102,8 +103,8 @@ def read(
     distinct = len(set(row_fingerprints(inputs, specs)))
     if distinct == 1 < len(selected):
         raise SampleError(
-            f"The {counted(len(selected), 'sample')} that were selected from {path.name} are "
-            "equal, so they have the ranges of a single one.",
+            f"The {counted(len(selected), 'sample')} that were selected from {shown_name(path)} "
+            "are equal, so they have the ranges of a single one.",
             hint="Calibrate on different real samples, preprocessed as in training.",
         )
     if distinct < RECOMMENDED:
@@ -211,7 +212,7 @@ def _check_tokens(
 ) -> None:
     for name, (least, largest) in exceeded.items():
         raise SampleError(
-            f"Input {name}: tokens in {path.name} range from {ranges[name].low:g} to "
+            f"Input {name}: tokens in {shown_name(path)} range from {ranges[name].low:g} to "
             f"{ranges[name].high:g}, but the model takes {least} to {largest}.",
             hint="Number the words as in training.",
         )
@@ -221,7 +222,7 @@ def _check_tokens(
 
 def _constant(name: str, path: Path, value: float) -> SampleError:
     return SampleError(
-        f"{name}: every value in {path.name} is {value:g}, so there is no range to measure.",
+        f"{name}: every value in {shown_name(path)} is {value:g}, so there is no range to measure.",
         hint="Calibrate on real samples, preprocessed as in training.",
     )
 
@@ -235,7 +236,7 @@ def _check_values(spec: TensorSpec, all_values: _Range, values: Array, path: Pat
     largest = max(abs(all_values.low), abs(all_values.high))
     if largest > MAX_VALUE:
         raise SampleError(
-            f"Input {spec.name}: {path.name} contains values up to {largest:g}.",
+            f"Input {spec.name}: {shown_name(path)} contains values up to {largest:g}.",
             hint="Scale them as in training, and remove sensor faults.",
         )
     usual = float(np.quantile(np.abs(values), 0.999))

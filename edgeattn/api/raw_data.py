@@ -11,6 +11,7 @@ from edgeattn.api.foreign_file import is_foreign_file
 from edgeattn.api.sources import BundleLike, SamplesLike, Workspace, bundle_path, sample_file
 from edgeattn.api.sources import opened as open_bundle
 from edgeattn.errors import UsageError
+from edgeattn.samples.prepared import prepared_path
 
 if TYPE_CHECKING:
     from edgeattn.bundle.bundle import Bundle
@@ -42,7 +43,7 @@ def prepared_file(
         )
     file = sample_file(raw_data, workspace, "raw_data")
     assert file is not None
-    target = workspace.path / "prepared" / f"{file.stem}.npz"
+    target = prepared_path(workspace.path / "prepared", file)
     target.parent.mkdir()
     write_prepared(file, front_end, opened.manifest.artifacts[0].inputs, target)
     return target

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgeattn.api.arguments import StrPath, checked_names
 from edgeattn.errors import UsageError
+from edgeattn.samples.prepared import shown_name
 
 if TYPE_CHECKING:
     from edgeattn.api.validation_result import ValidationResult
@@ -70,7 +71,7 @@ def facts_of(result: ValidationResult, data: Path | None) -> dict[str, str]:
     facts = {"Device": device, "Validated": format_date(time.time())}
     facts["Runtimes"] = ", ".join(runtimes)
     if data is not None:
-        facts["SHA-256 of the data"] = f"{sha256(data)} ({data.name})"
+        facts["SHA-256 of the data"] = f"{sha256(data)} ({shown_name(data)})"
     commit = checked_out_commit(result.bundle.path)
     if commit is not None:
         facts["Commit"] = f"{commit[0]}, checked out in {commit[1].name}"

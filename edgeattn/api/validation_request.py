@@ -14,6 +14,7 @@ from edgeattn.api.raw_data import with_note
 from edgeattn.api.sources import Workspace
 from edgeattn.api.sources import opened as open_bundle
 from edgeattn.errors import UsageError
+from edgeattn.samples.prepared import shown_name
 from edgeattn.schemes import MAX_DROP
 
 if TYPE_CHECKING:
@@ -308,8 +309,8 @@ def _open_dataset(
     if any(spec.shape[1:] != own[spec.name] for spec in specs):
         # The fallback reference may have one length only.
         raise UsageError(
-            f"{data.name} has sequences of another length than the bundle, which only the Keras "
-            "model can be compared at.",
+            f"{shown_name(data)} has sequences of another length than the bundle, which only the "
+            "Keras model can be compared at.",
             hint="Pass the Keras file on a machine that has Keras: --model FILE.",
         )
     if model is not None or not float32:
@@ -321,7 +322,8 @@ def _open_dataset(
         )
     if tuple(artifacts) == tuple(float32[:1]):
         raise UsageError(
-            f"Without Keras, {float32[0].label} would be compared with itself on {data.name}.",
+            f"Without Keras, {float32[0].label} would be compared with itself on "
+            f"{shown_name(data)}.",
             hint="Select another artifact too, or pass the Keras file on a machine that has Keras.",
         )
     return dataset

@@ -21,6 +21,7 @@ from edgeattn.printable import counted
 from edgeattn.samples.files import SampleFile, Samples, open_samples
 from edgeattn.samples.fingerprints import hashes_of, row_hashes
 from edgeattn.samples.labels import LabelSummary, check_labels, label_arrays
+from edgeattn.samples.prepared import shown_name
 from edgeattn.samples.stored_inputs import explaining_stored_inputs
 from edgeattn.tensors import Array
 
@@ -59,7 +60,7 @@ class FileDataset:
 
     @property
     def source(self) -> str:
-        return self.file.path.name
+        return shown_name(self.file.path)
 
     def __len__(self) -> int:
         return self.count
@@ -140,8 +141,8 @@ def open_dataset(
         shape = file.labels[name].shape
         if not shape or shape[0] != len(file):
             raise SampleError(
-                f"{path.name} has {counted(len(file), 'sample')}, and the labels {name!r} of "
-                f"output {output!r} have the shape {shape}.",
+                f"{shown_name(path)} has {counted(len(file), 'sample')}, and the labels {name!r} "
+                f"of output {output!r} have the shape {shape}.",
                 hint="Give one label per sample.",
             )
     rows = batch_size(artifact, {name: array.shape for name, array in file.inputs.items()})
@@ -191,7 +192,7 @@ def _read(file: SampleFile, rows: int, arrays: Mapping[str, str], bundle: Bundle
     shared, first, varied = 0, None, False
     for number, part in enumerate(file.batches(rows)):
         progress.report(
-            f"reading {file.path.name}: {number * rows:,} of {counted(len(file), 'sample')}"
+            f"reading {shown_name(file.path)}: {number * rows:,} of {counted(len(file), 'sample')}"
         )
         for output, labels in _labels(part, arrays).items():
             of_batch = LabelSummary.of(labels)
@@ -211,7 +212,7 @@ def _read(file: SampleFile, rows: int, arrays: Mapping[str, str], bundle: Bundle
 
 
 def _notes(file: SampleFile, contents: _Contents) -> tuple[str, ...]:
-    count, source, excluded = len(file), file.path.name, len(contents.excluded)
+    count, source, excluded = len(file), shown_name(file.path), len(contents.excluded)
     if excluded == count:
         raise SampleError(
             f"The artifacts were calibrated on every sample in {source} ({count}).",
@@ -239,14 +240,14 @@ def read_dataset(path: Path, bundle: Bundle, ignore: Collection[str] = ()) -> In
     """
     dataset = open_dataset(path, bundle, ignore)
     if not dataset.label_summaries:
-        raise missing_labels(path.name)
+        raise missing_labels(shown_name(path))
     batches = list(dataset.batches())
     inputs, labels = (
         {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
         for parts in ([batch.inputs for batch in batches], [batch.labels for batch in batches])
     )
     return InMemoryDataset(
-        inputs, labels, path.name, notes=dataset.notes, fingerprint=dataset.fingerprint
+        inputs, labels, shown_name(path), notes=dataset.notes, fingerprint=dataset.fingerprint
     )
 
 

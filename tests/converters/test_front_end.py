@@ -7,6 +7,7 @@ import pytest
 from artifacts import edit_manifest
 
 import edgeattn as package
+from edgeattn.bundle.bundle import Bundle
 from edgeattn.bundle.manifest import sha256
 from edgeattn.frontend.description import FRONTEND, from_bytes
 
@@ -72,6 +73,7 @@ def test_removed_layers_become_the_front_end(edgeattn, tmp_path):
         assert answer["score"] == pytest.approx(score, abs=1e-5)
 
     validated = edgeattn("validate", "model.edge", "--json").document
+    assert "raw.jsonl" in json.dumps(Bundle.open(tmp_path / "model.edge").manifest.reference)
     checks = validated["artifacts"][0]["checks"]
     passed = {
         check["output"]: check["passed"] for check in checks if check["metric"] == "preprocess"

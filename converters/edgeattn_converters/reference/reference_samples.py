@@ -10,6 +10,7 @@ from edgeattn.bundle.manifest import CALIBRATION, SAMPLES, SYNTHETIC
 from edgeattn.errors import SampleError
 from edgeattn.samples import files as sample_files
 from edgeattn.samples.arrays import npy_array, npz_members
+from edgeattn.samples.prepared import shown_name
 from edgeattn.samples.states import sample_inputs
 from edgeattn.tensors import Array, Tensors
 from edgeattn_converters import calibration
@@ -83,15 +84,15 @@ def reference_source(
     if samples is not None:
         data = sample_files.read_samples(samples, interface.inputs)[:MAX_SAMPLES]
         _check_tokens(data.inputs, vocabulary, samples)
-        return Source(data.inputs, SAMPLES, samples.name, data.targets)
+        return Source(data.inputs, SAMPLES, shown_name(samples), data.targets)
     notes: tuple[str, ...] = ()
     if calibration_file is not None:
         rows = calibration.set_aside(calibration_file, interface, vocabulary, MAX_SAMPLES)
         if rows is not None:
-            return Source(rows, CALIBRATION, calibration_file.name)
+            return Source(rows, CALIBRATION, shown_name(calibration_file))
         notes = (
-            f"{calibration_file.name} has too few samples to set some aside for the comparison "
-            "with Keras, which uses synthetic samples instead",
+            f"{shown_name(calibration_file)} has too few samples to set some aside for the "
+            "comparison with Keras, which uses synthetic samples instead",
         )
     inputs = plausible_inputs(model, interface, np.random.default_rng(SEED))
     return Source(inputs, SYNTHETIC, "seeded", notes=notes)

@@ -16,6 +16,7 @@ from edgeattn.bundle.manifest import Artifact, Manifest, sha256
 from edgeattn.errors import OutputError, UsageError
 from edgeattn.files import reserved
 from edgeattn.inference.raw_dataset import write_prepared
+from edgeattn.samples.prepared import prepared_path
 from edgeattn.version import __version__
 from edgeattn_converters.options import (
     ConversionOptions,
@@ -114,7 +115,7 @@ def prepared_data(
             "--raw-data has no effect: the model has no preprocessing layers.",
             hint="Pass --preprocess FILE.toml too, or pass the inputs with --data.",
         )
-    target = workspace / "data" / "prepared" / f"{data.stem}.npz"
+    target = prepared_path(workspace / "data" / "prepared", data)
     target.parent.mkdir(parents=True)
     write_prepared(data, front_end, artifact.inputs, target)
     return target

@@ -12,6 +12,7 @@ import numpy as np
 
 from edgeattn.errors import NoRecurrentLayerError, SampleError, UsageError
 from edgeattn.samples import files as sample_files
+from edgeattn.samples.prepared import shown_name
 from edgeattn.tensors import TensorSpec
 from edgeattn_converters import calibration
 from edgeattn_converters.loading import stored_interface
@@ -198,18 +199,18 @@ def _check_labels(file: sample_files.SampleFile, *, required: bool) -> None:
     # Arrays that are not inputs may be labels of outputs that are not known yet.
     if required and not file.labels and not file.unused:
         raise SampleError(
-            f"{path.name} has no labels.", hint="Add them to the .npz as 'y' or 'y/OUTPUT'."
+            f"{shown_name(path)} has no labels.", hint="Add them to the .npz as 'y' or 'y/OUTPUT'."
         )
     for name, array in file.labels.items():
         if array.dtype.kind not in "buif":
             raise SampleError(
-                f"The labels {name!r} in {path.name} are not numbers.",
+                f"The labels {name!r} in {shown_name(path)} are not numbers.",
                 hint="Number the classes from 0, in the order of the model's outputs.",
             )
         with array.open() as reader:
             values = reader.read(0, array.shape[0])
         if not np.isfinite(values).all():
             raise SampleError(
-                f"The labels {name!r} in {path.name} contain NaN or infinity.",
+                f"The labels {name!r} in {shown_name(path)} contain NaN or infinity.",
                 hint="Remove or repair these samples.",
             )

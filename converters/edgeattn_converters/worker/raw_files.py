@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from edgeattn.samples.prepared import prepared_path
 from edgeattn_converters.options import ConversionOptions, ModelSource, QuantizationOptions
 from edgeattn_converters.worker.client import ConversionWorker
 
@@ -128,6 +129,6 @@ def with_prepared_files(
 
 
 def _file(workspace: Path, folder: str, name: str) -> Path:
-    path = workspace / folder / "prepared" / f"{Path(name).stem}.npz"
+    path = prepared_path(workspace / folder / "prepared", Path(name))
     path.parent.mkdir(parents=True)
     return path

@@ -66,6 +66,9 @@ def test_sentences(edgeattn, tmp_path, keras):
     command = ("validate", "model.tuned.edge", *files[:2], *SEARCH[:2])
     validated = edgeattn(*command, "--json")
     assert validated.code == 0
+    # Reports name the file of the user, whose samples were prepared in another one.
+    assert "data.jsonl" in json.dumps(validated.document)
+    assert "data.npz" not in json.dumps(validated.document)
     (artifact,) = validated.document["artifacts"]
     assert "preprocess" in {check["metric"] for check in artifact["checks"] if check["passed"]}
     assert artifact["stages"]["task"] == "pass"
