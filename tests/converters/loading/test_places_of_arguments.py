@@ -272,6 +272,15 @@ def build():
     assert any(note in item for item in loaded.notes)
 
 
+def test_defaults_behind_arguments_in_place() -> None:
+    from edgeattn_converters.loading import legacy_arguments
+
+    given = {"units", "activation", "recurrent_activation"}
+    args = (4, "tanh", "sigmoid")
+    _, named = legacy_arguments.current("GRU", args, {}, Program((2, 2, 0)), given)
+    assert named == {"reset_after": False}
+
+
 def test_too_many_arguments_of_a_removed_layer(tmp_path: Path) -> None:
     from edgeattn_converters.loading import legacy_classes
 
