@@ -1,6 +1,5 @@
 """The ``--architecture`` option: the model of a file that contains weights only."""
 
-import contextlib
 import json
 import re
 from collections.abc import Mapping
@@ -27,7 +26,8 @@ from edgeattn_converters.loading.legacy_program import Program
 from edgeattn_converters.loading.safety import config_screening
 from edgeattn_converters.loading.safety.allowed_classes import is_keras_module
 from edgeattn_converters.loading.safety.size_limits import FileLimits
-from edgeattn_converters.loading.weights import attribute_order
+from edgeattn_converters.loading.weights import from_archive
+from edgeattn_converters.loading.weights.weights_file import open_weights
 
 
 def check_architecture(file: ModelFile, architecture: str | None) -> None:
@@ -79,13 +79,16 @@ def read_architecture(path: Path, weights: ModelFile | None = None) -> Mapping[s
     return config
 
 
-def load_weights(file: ModelFile, model: Any, *, in_reverse: bool = False) -> None:
-    """Load a file of weights only with Keras, which visits attributes ``in_reverse`` for tf_keras.
+def load_weights(file: ModelFile, model: Any, version: tuple[int, ...] = ()) -> None:
+    """Load a file of weights only into a built model, as the Keras ``version`` that saved it does.
 
     Raises :class:`UnsupportedModelError` if the weights do not fit the model.
     """
     try:
-        with attribute_order.reversed_order() if in_reverse else contextlib.nullcontext():
+        if () < version < (3,):
+            with open_weights(file) as weights:
+                from_archive.assign_built(weights.source, model, version)
+        else:
             model.load_weights(str(file.path))
     except Exception as error:
         raise UnsupportedModelError(
@@ -95,19 +98,10 @@ def load_weights(file: ModelFile, model: Any, *, in_reverse: bool = False) -> No
         ) from error
 
 
-def fits_in_reverse_only(file: ModelFile, model: Any) -> bool:
-    """Return whether the weights fit a built model as tf_keras stores them only; assigns them."""
-    for in_reverse in (False, True):
-        try:
-            load_weights(file, model, in_reverse=in_reverse)
-        except UnsupportedModelError:
-            continue
-        return in_reverse
-    return False
-
-
 def _reason(error: Exception) -> str:
     """Return the first of the reasons that Keras gives, without the list of all objects."""
+    if isinstance(error, UnsupportedModelError):
+        return error.message
     text = " ".join(str(error).split()) or type(error).__name__
     text = re.split(" Target variable: | List of objects that could not be loaded", text)[0]
     return re.sub(r"^A total of .*? for object <(\w+) name=([^,>]+)[^>]*>: ", r"\1 '\2': ", text)

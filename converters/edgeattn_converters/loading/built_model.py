@@ -64,7 +64,7 @@ def _load_built(file: ModelFile, model: Any, request: LoadRequest) -> LoadedMode
             raise quantized_layers.weights_error(file.path.name)
         if not weights.is_layered:
             try:
-                load_weights(file, model, in_reverse=(2, 16) <= version < (3,))
+                load_weights(file, model, version)
             except UnsupportedModelError as error:
                 if weights.is_quantized:
                     raise quantized_layers.weights_error(file.path.name) from error

@@ -14,20 +14,24 @@ from edgeattn_converters.loading import (
     legacy_layers,
     mask_comparison,
     own_layers,
+    saved_layout,
     values_of_build,
 )
-from edgeattn_converters.loading.architecture import fits_in_reverse_only, function_model
+from edgeattn_converters.loading.architecture import function_model
 from edgeattn_converters.loading.audit import ModelFile
 from edgeattn_converters.loading.build import build_sublayers, reset_names
 from edgeattn_converters.loading.legacy_program import Program
 from edgeattn_converters.loading.migrate import built_layers
-from edgeattn_converters.loading.weights import attribute_order, tracking_order
+from edgeattn_converters.loading.weights import tracking_order
 from edgeattn_converters.loading.weights.weights_file import open_weights
 
 # The version that stands for files of Keras 1 that do not contain it.
 _KERAS_1 = (1, 0)
-# The first version of tf_keras whose files of weights have the layout of Keras 3.
-_TF_KERAS = (2, 16)
+_UNCLEAR = (
+    "{} does not contain its Keras version. The layers have the weights that Keras 3 assigns; "
+    "Keras 2 would assign others. If Keras 2 or tf_keras saved it, the outputs are wrong: save the "
+    "weights as .h5, model.save_weights('model.h5')."
+)
 
 
 @dataclass(frozen=True)
@@ -70,16 +74,14 @@ def run(file: ModelFile, architecture: str, samples: Mapping[str, Any]) -> Built
             raise
         return _run_in_keras_2(file, architecture, samples, "The program fails in Keras 3", error)
     if program.may_be_older:
-        with open_weights(file) as weights:
-            of_tf_keras = attribute_order.is_of_tf_keras(weights.source, built.model)
-        if of_tf_keras is None:
-            build_sublayers(built.model)
-            of_tf_keras = fits_in_reverse_only(file, built.model) or None
-        if of_tf_keras:
-            return _run_in_keras_2(
-                file, architecture, samples, "Its weights are in groups as in tf_keras"
-            )
-        if of_tf_keras is False:
+        build_sublayers(built.model)
+        layout = saved_layout.of_file(file, built.model)
+        if () < layout.version < saved_layout.KERAS_3:
+            reason = f"Its weights are in groups as in {saved_layout.keras_name(layout.version)}"
+            return _run_in_keras_2(file, architecture, samples, reason, version=layout.version)
+        if layout.is_unclear:
+            built.program.notes.append(_UNCLEAR.format(file.path.name))
+        if layout.version and not layout.may_be_older:
             return _run(file, architecture, samples, Program())
         _report_masks(built, architecture, samples)
     if built.program.version or not built.program.is_keras_1:
@@ -100,21 +102,24 @@ def _run_in_keras_2(
     samples: Mapping[str, Any],
     reason: str,
     failure: UsageError | UnsupportedModelError | None = None,
+    version: tuple[int, ...] = saved_layout.TF_KERAS,
 ) -> Built:
-    """Build a model that Keras 3 has not saved, for a ``reason``: tf_keras has.
+    """Build a model that Keras 3 has not saved, for a ``reason``: Keras 2 ``version`` has.
 
     Raises ``failure``, of Keras 3, if tf_keras could not build it either.
     """
-    # The files of all these versions are the same.
-    older = replace(file, keras_version=f"{'.'.join(map(str, _TF_KERAS))} or later")
+    text = ".".join(map(str, version))
+    if version == saved_layout.TF_KERAS:
+        text = f"{text} or later"  # the files of all these versions are the same
+    older = replace(file, keras_version=text)
     try:
-        built = _run(older, architecture, samples, Program(_TF_KERAS, of_tensorflow=True))
+        built = _run(older, architecture, samples, Program(version, of_tensorflow=True))
     except (UsageError, UnsupportedModelError) as error:
         raise (failure or error) from None
     built.program.notes.insert(
         0,
         f"{file.path.name} does not contain its Keras version. {reason}, so the model computes as "
-        "in tf_keras, with its masks.",
+        f"in {saved_layout.keras_name(version)}, with its masks.",
     )
     return built
 
@@ -126,7 +131,7 @@ def _report_masks(built: Built, architecture: str, samples: Mapping[str, Any]) -
     verb = "are"
     try:
         older = _run_in_keras_2(built.file, architecture, samples, "")
-        built_layers.adapt(older.model, _TF_KERAS)
+        built_layers.adapt(older.model, saved_layout.TF_KERAS)
         names = mask_comparison.differing(built.model, older.model, samples)
         names += [
             name for name in mask_comparison.with_empty_rows(older.model) if name not in names
@@ -152,6 +157,8 @@ def _run(file: ModelFile, architecture: str, samples: Mapping[str, Any], program
         with contextlib.ExitStack() as stack:
             if classes_of_keras_2.is_of_tensorflow(file.keras_version, version):
                 stack.enter_context(classes_of_keras_2.outputs_by_call())
+                stack.enter_context(tracking_order.recorded())
+            elif program.may_be_older:
                 stack.enter_context(tracking_order.recorded())
             if program.version < (3,):
                 stack.enter_context(implicit_masks.passed(of_program=True))

@@ -66,6 +66,7 @@ def load_stored(file: ModelFile, stored: Config, request: LoadRequest) -> Loaded
             ctx.notes.extend(weights.nested_notes(model, stored))
             if file.backend == "theano":
                 ctx.notes.extend(theano.order_notes(config))
+        weights = replace(weights, saved_by=ctx.version)
         with as_damaged(file.path):
             try:
                 weights.assign(model, stored, major=ctx.era, backend=file.backend)

@@ -1,16 +1,14 @@
-"""Whether Keras 3 or tf_keras saved a file of weights, by its groups for a model of the user.
+"""Whether tf_keras saved a file of weights, by its groups for a model of the user.
 
-Both store a layer under the first attribute that leads to it, and ``layers`` of a model leads to
-all of its layers. Keras 3 visits attributes in alphabetical order, tf_keras since 2.16 in reverse:
-so ``embedding`` has a group of its own in Keras 3 only, and ``output_layer`` in tf_keras only.
+Keras stores a layer under the first attribute that leads to it, and ``layers`` of a model leads to
+all of its layers. Keras 3 visits attributes in alphabetical order, as do Keras 2.12 to 2.14, and
+tf_keras, as Keras 2.15, in reverse: so ``embedding`` has a group of its own in the former only, and
+``output_layer`` in tf_keras only.
 """
 
-import contextlib
-import operator
 from collections import Counter
 from collections.abc import Container, Iterator
 from typing import Any
-from unittest import mock
 
 from edgeattn_converters.loading.custom_objects import in_attribute
 from edgeattn_converters.loading.formats import hdf5
@@ -35,20 +33,6 @@ def is_of_tf_keras(file: Any, model: Any) -> bool | None:
     }
     # Two attributes with the same layer may contradict each other.
     return signs.pop() if len(signs) == 1 else None
-
-
-@contextlib.contextmanager
-def reversed_order() -> Iterator[None]:
-    """Let Keras load weights from the groups of the attributes that tf_keras visits first."""
-    from keras.src.saving import saving_lib
-
-    walk = saving_lib._walk_saveable
-
-    def walk_in_reverse(saveable: Any) -> Iterator[tuple[str, Any]]:
-        return iter(sorted(walk(saveable), key=operator.itemgetter(0), reverse=True))
-
-    with mock.patch.object(saving_lib, "_walk_saveable", walk_in_reverse):
-        yield
 
 
 def _signs(group: Any, model: Any, shared: Container[int]) -> Iterator[bool]:

@@ -1,7 +1,8 @@
 """Weights of ``.keras`` and ``.weights.h5`` files: one group per object, named after its class."""
 
 import re
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,8 @@ from edgeattn_converters.loading.formats import hdf5
 from edgeattn_converters.loading.migrate.attention_package import ATTRIBUTES
 from edgeattn_converters.loading.quantized_layers import check_complete, quantize_as_stored
 from edgeattn_converters.loading.safety.allowed_classes import is_operation_module
+from edgeattn_converters.loading.subclassed import is_subclassed
+from edgeattn_converters.loading.weights import tracking_order
 from edgeattn_converters.loading.weights.assignment import (
     MISMATCH,
     Assignment,
@@ -27,6 +30,8 @@ from edgeattn_converters.loading.weights.assignment import (
 )
 
 _LAYER_GROUPS = ("layers", "_layer_checkpoint_dependencies")
+# The attribute of a compiled model, which Keras 2 saves without its learning rate.
+_OPTIMIZER = "optimizer"
 
 
 def stored_shapes(
@@ -43,19 +48,58 @@ def stored_shapes(
     return shapes
 
 
-def assign(file: Any, model: Any, stored: Config, *, by_name: bool) -> None:
+def assign(
+    file: Any, model: Any, stored: Config, *, by_name: bool, version: Sequence[int] = ()
+) -> None:
     """Assign the weights to the model built from the config; see :func:`.from_hdf5.assign`.
 
-    ``by_name`` is described at :func:`layer_groups`.
+    ``by_name`` is described at :func:`layer_groups`, ``version`` is that of the Keras that saved
+    the file.
     """
-    assignment = Assignment(model)
+    assignment = _Walk(model, tuple(version))
     _assign_model(file, model, stored, assignment, by_name=by_name)
     _assign_shared(model, assignment)
     assignment.require_complete()
 
 
+def assign_built(file: Any, model: Any, version: tuple[int, ...]) -> None:
+    """Assign the weights that Keras 2 ``version`` saved to a built model without a config."""
+    assignment = _Walk(model, version)
+    _assign_layer(file, model, assignment)
+    assignment.require_complete()
+
+
+class _Walk(Assignment):
+    """Assigns weights in the order in which a version of Keras visits the layers to save them.
+
+    A layer is stored once, under the attribute by which Keras reaches it first. Keras 2.15 and
+    tf_keras visit attributes in reverse alphabetical order, all others in alphabetical order. From
+    Keras 2.14 to tf_keras, the groups of layers in a list are numbered without the layers that are
+    stored elsewhere.
+    """
+
+    def __init__(self, model: Any, version: tuple[int, ...]) -> None:
+        super().__init__(model)
+        self._in_reverse = (2, 15) <= version < (3,)
+        self._skips_visited = (2, 14) <= version < (3,)
+        self.is_keras_2 = () < version < (3,)
+        self._visited: set[int] = set()
+
+    def in_order(self, names: Iterable[str]) -> list[str]:
+        """Return the names of attributes in the order in which Keras visits them."""
+        return sorted(names, reverse=self._in_reverse)
+
+    def visit(self, layer: Any) -> None:
+        """Record a layer whose weights are assigned."""
+        self._visited.add(id(layer))
+
+    def counts(self, layer: Any) -> bool:
+        """Return whether a layer in a list counts for the names of the groups of the list."""
+        return not self._skips_visited or id(layer) not in self._visited
+
+
 def _assign_model(
-    group: Any, model: Any, stored: Config, assignment: Assignment, *, by_name: bool
+    group: Any, model: Any, stored: Config, assignment: _Walk, *, by_name: bool
 ) -> None:
     if (wrapped := wrapped_model(stored)) is not None and "layer" in group:
         _assign_model(group["layer"], model.layer, wrapped, assignment, by_name=by_name)
@@ -100,7 +144,8 @@ def layer_groups(group: Any, stored: Config, *, by_name: bool) -> Iterator[tuple
     if layers is None:
         return
     items = [item for item in stored_layers(stored) if not _is_operation(item)]
-    keys = numbered(unqualified(str(item.get("class_name"))) for item in items)
+    names = [unqualified(str(item.get("class_name"))) for item in items]
+    keys = _numbered_as_stored(names, layers)
     named = {name: key for key in layers if by_name and (name := _stored_name(layers[key]))}
     for item, key in zip(items, keys, strict=True):
         key = named.get(layer_name(item), key)
@@ -108,7 +153,7 @@ def layer_groups(group: Any, stored: Config, *, by_name: bool) -> Iterator[tuple
             yield item, layers[key]
 
 
-def numbered(class_names: Iterator[str]) -> Iterator[str]:
+def numbered(class_names: Iterable[str]) -> Iterator[str]:
     """Yield the group names of Keras for objects of these classes: lstm, dense, dense_1."""
     counts: dict[str, int] = {}
     for class_name in class_names:
@@ -116,6 +161,27 @@ def numbered(class_names: Iterator[str]) -> Iterator[str]:
         index = counts.get(key, 0)
         counts[key] = index + 1
         yield key if index == 0 else f"{key}_{index}"
+
+
+def _numbered_as_stored(class_names: Sequence[str], group: Any) -> list[str]:
+    """Return the group names of the layers of a functional model, or of a Sequential.
+
+    Keras 2.12 and 2.13 count layers with weights twice: dense, dense_2, dense_4.
+    """
+    once = list(numbered(class_names))
+    counts: Counter[str] = Counter()
+    twice = []
+    for class_name in class_names:
+        name = _snake_case(class_name)
+        key = f"{name}_{counts[name]}" if counts[name] else name
+        twice.append(key)
+        counts[name] += 2 if _has_arrays(group, key) else 1
+    fits_once, fits_twice = (sum(key in group for key in keys) for keys in (once, twice))
+    return twice if fits_twice > fits_once else once
+
+
+def _has_arrays(group: Any, key: str) -> bool:
+    return key in group and any(True for _ in hdf5.datasets(group[key]))
 
 
 def _snake_case(name: str) -> str:
@@ -136,12 +202,13 @@ def _stored_name(group: Any) -> str | None:
     return value.decode() if isinstance(value, bytes) else value
 
 
-def _assign_layer(group: Any, layer: Any, assignment: Assignment) -> None:
+def _assign_layer(group: Any, layer: Any, assignment: _Walk) -> None:
     """Assign the variables of a layer, stored under ``vars``, and those of its sublayers."""
     import h5py
     import keras
 
     layer = own_layer(layer)
+    assignment.visit(layer)
     if isinstance(layer, keras.layers.InputLayer):
         return  # it replaces a preprocessing layer, whose weights the front end has
     if "vars" in group and len(group["vars"]):
@@ -156,10 +223,10 @@ def _assign_layer(group: Any, layer: Any, assignment: Assignment) -> None:
         else:
             ordered = [values[key] for key in sorted(values, key=int)]
             assignment.assign_all(layer, variables, ordered)
-    for key in group:
+    for key in assignment.in_order(group):
         if key == "vars" or not isinstance(group[key], h5py.Group) or "seed_generator" in key:
             continue
-        if any(True for _ in hdf5.datasets(group[key])):
+        if _has_arrays(group, key):
             _assign_attribute(group[key], key, layer, assignment)
 
 
@@ -176,10 +243,13 @@ def _load_own(layer: Any, values: dict[str, Any]) -> None:
         ) from error
 
 
-def _assign_attribute(group: Any, key: str, layer: Any, assignment: Assignment) -> None:
+def _assign_attribute(group: Any, key: str, layer: Any, assignment: _Walk) -> None:
     """Assign the variables of a sublayer, or of a list or dict of sublayers."""
     import keras
 
+    if key in _LAYER_GROUPS and isinstance(layer, keras.Model):
+        _assign_layers(group, layer, assignment)
+        return
     names = (key, key.lstrip("_"), ATTRIBUTES.get(key))
     values = (getattr(layer, name, None) for name in names if name)
     attribute = next((value for value in values if value is not None), None)
@@ -187,7 +257,7 @@ def _assign_attribute(group: Any, key: str, layer: Any, assignment: Assignment) 
         _assign_layer(group, attribute, assignment)
     elif isinstance(attribute, list | tuple | dict):
         _assign_members(group, attribute, assignment)
-    elif not _is_of_training(group, attribute):
+    elif key != _OPTIMIZER and not _is_of_training(group, attribute):
         raise UnsupportedModelError(
             f"The file contains weights for the attribute {key!r} of layer {layer.name!r}, which "
             "has no such attribute.",
@@ -214,21 +284,36 @@ def _is_of_training(group: Any, attribute: Any) -> bool:
     return bool(are_scalars and steps.dtype.kind in "iu" and rate.dtype.kind == "f")
 
 
+def _assign_layers(group: Any, model: Any, assignment: _Walk) -> None:
+    """Assign the variables of the layers of a model that is no layer of a stored config."""
+    if is_subclassed(model):
+        layers = tracking_order.layers_of_keras_2(model) if assignment.is_keras_2 else model.layers
+        _assign_members(group, layers, assignment)
+        return
+    names = [type(own_layer(layer)).__name__ for layer in model.layers]
+    for layer, key in zip(model.layers, _numbered_as_stored(names, group), strict=True):
+        if key in group:
+            _assign_layer(group[key], layer, assignment)
+
+
 def _assign_members(
-    group: Any, container: list[Any] | tuple[Any, ...] | dict[Any, Any], assignment: Assignment
+    group: Any, container: list[Any] | tuple[Any, ...] | dict[Any, Any], assignment: _Walk
 ) -> None:
     """Assign the variables of the layers in a container, which may contain other containers."""
     import keras
 
     members = list(container.values()) if isinstance(container, dict) else list(container)
-    keys = numbered(
-        "container" if isinstance(member, list | tuple | dict) else type(own_layer(member)).__name__
-        for member in members
-    )
-    for member, key in zip(members, keys, strict=True):
+    counts: Counter[str] = Counter()
+    for member in members:
+        is_container = isinstance(member, list | tuple | dict)
+        if not is_container and not assignment.counts(own_layer(member)):
+            continue
+        name = "container" if is_container else _snake_case(type(own_layer(member)).__name__)
+        key = f"{name}_{counts[name]}" if counts[name] else name
+        counts[name] += 1
         if key not in group:
             continue
-        if isinstance(member, list | tuple | dict):
+        if is_container:
             _assign_members(group[key], member, assignment)
         elif isinstance(own_layer(member), keras.layers.Layer):
             _assign_layer(group[key], member, assignment)

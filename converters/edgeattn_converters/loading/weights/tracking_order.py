@@ -1,15 +1,15 @@
 """The order in which tf.keras 1 and 2 stored the weights of a class of the user.
 
 It is that of the attributes: a list has its place when it is assigned, also if layers are appended
-later. Keras 3 has the order in which layers are created or appended.
+later, and the layers in a dictionary are sorted by their keys. Keras 3 has the order in which
+layers are created or appended.
 """
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from unittest import mock
 
-from edgeattn_converters.loading.custom_objects import in_attribute
 from edgeattn_converters.loading.own_classes import is_own_class
 
 _ATTRIBUTES = "_edgeattn_assigned"
@@ -51,6 +51,36 @@ def ordered(layer: Any, variables: Sequence[Any], shapes: Sequence[tuple[int, ..
     return tracked
 
 
+def layers_of_keras_2(model: Any) -> list[Any]:
+    """Return the ``layers`` of a model of the user's class in the order of Keras 2."""
+    import keras
+
+    if _ATTRIBUTES not in vars(model):
+        return list(model.layers)
+    layers = [
+        inner
+        for name in vars(model)[_ATTRIBUTES]
+        for inner in _in_attribute(vars(model).get(name))
+        if isinstance(inner, keras.layers.Layer)
+    ]
+    return list({id(layer): layer for layer in layers}.values())
+
+
+def _in_attribute(value: Any) -> Iterator[Any]:
+    """Yield the values in an attribute, which may be in lists and mappings, as Keras 2 does."""
+    if isinstance(value, list | tuple):
+        for item in value:
+            yield from _in_attribute(item)
+    elif isinstance(value, Mapping):
+        keys = list(value)
+        with contextlib.suppress(TypeError):  # Keras 2 has no weights for a dictionary of such keys
+            keys.sort()
+        for key in keys:
+            yield from _in_attribute(value[key])
+    else:
+        yield value
+
+
 def _tracked(layer: Any) -> tuple[list[Any], list[Any]]:
     """Return the trainable and the other variables of a layer."""
     import keras
@@ -59,7 +89,7 @@ def _tracked(layer: Any) -> tuple[list[Any], list[Any]]:
         return list(layer.trainable_weights), list(layer.non_trainable_weights)
     trainable, others = list(layer._trainable_variables), list(layer._non_trainable_variables)
     for name in vars(layer)[_ATTRIBUTES]:
-        for inner in in_attribute(vars(layer).get(name)):
+        for inner in _in_attribute(vars(layer).get(name)):
             if isinstance(inner, keras.layers.Layer):
                 of_inner = _tracked(inner)
                 trainable += of_inner[0]

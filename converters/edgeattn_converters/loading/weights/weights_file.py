@@ -41,6 +41,7 @@ class WeightsFile:
     source: Any
     names: Mapping[str, str] = field(default_factory=dict)
     separate: bool = False
+    saved_by: tuple[int, ...] = ()
 
     def shapes(self, stored: Config) -> Callable[[str], list[tuple[str, Shape]]]:
         """Return a function from layer name to path and shape of its arrays, without values."""
@@ -201,7 +202,9 @@ class WeightsFile:
                 self.source, model, stored, major=major, backend=backend, names=self.names
             )
         else:
-            from_archive.assign(self.source, model, stored, by_name=not self.separate)
+            from_archive.assign(
+                self.source, model, stored, by_name=not self.separate, version=self.saved_by
+            )
 
 
 def _in_order(keys: Iterable[str]) -> list[str]:
