@@ -11,8 +11,9 @@ special cases.
 import contextlib
 import functools
 import inspect
+import itertools
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -40,12 +41,50 @@ PRECEDING = 3
 Shape = tuple[int, ...]
 
 
+@dataclass(frozen=True)
+class _Recurrent:
+    """The recurrent layers of a model by unique names.
+
+    With ``separate``, each call of a layer has states of its own.
+    """
+
+    layers: Mapping[str, Any]
+    separate: bool
+
+    def names(self, layer: Any) -> Iterator[str]:
+        """The names of the states in the calls of a layer, in their order."""
+        name = next((key for key, item in self.layers.items() if item is layer), None)
+        if name is None:
+            return
+        yield name
+        for call in itertools.count(2):
+            yield self._of_call(name, call) if self.separate else name
+
+    def layer(self, name: str) -> Any:
+        """The layer whose states have this name."""
+        if name in self.layers:
+            return self.layers[name]
+        calls = (
+            (self._of_call(key, call), item)
+            for call in itertools.count(2)
+            for key, item in self.layers.items()
+        )
+        return next(item for key, item in calls if key == name)
+
+    def _of_call(self, name: str, call: int) -> str:
+        result = f"{name}_call_{call}"
+        while result in self.layers:
+            result += "_"
+        return result
+
+
 def with_states(model: Any, stateful: Collection[str] = ()) -> tuple[Any, dict[str, str]]:
     """``model`` with the states of its recurrent layers as further inputs and outputs.
 
     ``stateful`` names the layers whose states are exported; if it is empty, all are. Layers that
     receive initial states within the model are excluded. If a layer is called twice, its state
-    passes from the first call to the second, as in Keras.
+    passes from the first call to the second if it is in ``stateful``, as in Keras. Otherwise each
+    call is a sequence of its own, with states of its own, whose names have the number of the call.
 
     Returns the model and, for each input of a state, the name of the output with its final value.
     Raises :class:`UnsupportedModelError` if there is no state to export.
@@ -53,14 +92,16 @@ def with_states(model: Any, stateful: Collection[str] = ()) -> tuple[Any, dict[s
     import keras
 
     own = [tensor.name for tensor in model.inputs]
-    layers = _recurrent_layers(model, stateful)
-    shapes = _state_shapes(model, layers)
+    recurrent = _Recurrent(_recurrent_layers(model, stateful), separate=not stateful)
+    shapes = _state_shapes(model, recurrent)
     if not shapes:
         raise UnsupportedModelError(
             "No recurrent layer of this model has a state that can be an input.",
             hint="Omit --states.",
         )
-    suffixes = {name: _state_names(layers[name], len(states)) for name, states in shapes.items()}
+    suffixes = {
+        name: _state_names(recurrent.layer(name), len(states)) for name, states in shapes.items()
+    }
     initial = [f"{name}_initial_{suffix}" for name in shapes for suffix in suffixes[name]]
     final = [f"{name}_final_{suffix}" for name in shapes for suffix in suffixes[name]]
     initial = unique(initial, own)
@@ -68,9 +109,9 @@ def with_states(model: Any, stateful: Collection[str] = ()) -> tuple[Any, dict[s
     state_inputs = [
         keras.Input(shape, name=name) for name, shape in zip(initial, state_shapes, strict=True)
     ]
-    counts = [len(states) for states in shapes.values()]
+    counts = {name: len(states) for name, states in shapes.items()}
     inputs = [*model.inputs, *state_inputs]
-    layer = _layer_class()(model, {name: layers[name] for name in shapes}, counts, final)
+    layer = _layer_class()(model, recurrent, counts, final)
     outputs = layer(inputs)
     return keras.Model(inputs, outputs, name=model.name), dict(
         zip(initial, layer.final, strict=True)
@@ -142,15 +183,15 @@ def _state_names(layer: Any, count: int) -> Sequence[str]:
     return known if len(known) == count else [str(index) for index in range(count)]
 
 
-def _state_shapes(model: Any, layers: Mapping[str, Any]) -> dict[str, list[Shape]]:
-    """The shapes of each layer's states, without the batch axis."""
+def _state_shapes(model: Any, recurrent: _Recurrent) -> dict[str, list[Shape]]:
+    """The shapes of the states by their name, without the batch axis."""
     import tensorflow as tf
 
     shapes: dict[str, list[Shape]] = {}
 
     def function(*tensors: Any) -> Any:
         states: dict[str, list[Any]] = {}
-        with _exposed_states(layers, states, model):
+        with _exposed_states(recurrent, states, model):
             model(pack(model, tensors), training=False)
         for name, values in states.items():
             shapes[name] = [tuple(value.shape.as_list()[1:]) for value in values]
@@ -163,21 +204,23 @@ def _state_shapes(model: Any, layers: Mapping[str, Any]) -> dict[str, list[Shape
 
 @contextlib.contextmanager
 def _exposed_states(
-    layers: Mapping[str, Any], states: dict[str, list[Any]], model: Any
+    recurrent: _Recurrent, states: dict[str, list[Any]], model: Any
 ) -> Iterator[None]:
-    """A context in which each of ``layers`` starts from its entry in ``states``, if there is one,
-    and replaces it by its final states."""
-    names = {id(layer): name for name, layer in layers.items()}
+    """A context in which each recurrent layer starts from its entry in ``states``, if there is
+    one, and replaces it by its final states."""
 
     def exposing(layer: Any) -> Callable[..., Any] | None:
-        name = names.get(id(layer))
-        if name is None:
+        names = recurrent.names(layer)
+        first = next(names, None)
+        if first is None:
             return None
+        following = itertools.chain([first], names)
         original = layer.call
 
         def call(sequences: Any, initial_state: Any = None, **options: Any) -> Any:
             if initial_state is not None:
                 return original(sequences, initial_state=initial_state, **options)
+            name = next(following)
             if name in states:
                 initial_state = _packed(layer, states[name])
             with contextlib.ExitStack() as stack:
@@ -226,14 +269,14 @@ def _layer_class() -> Any:
         """A model as a layer, with states among its inputs and outputs."""
 
         def __init__(
-            self, model: Any, layers: Mapping[str, Any], counts: list[int], final: list[str]
+            self, model: Any, recurrent: _Recurrent, counts: Mapping[str, int], final: list[str]
         ) -> None:
             super().__init__(name="with_states")
             self.model = model
             self.built = True
             # Bypasses Keras' tracking, because these layers belong to the model.
-            object.__setattr__(self, "_recurrent", dict(layers))
-            self._counts = counts
+            object.__setattr__(self, "_recurrent", recurrent)
+            self._counts = dict(counts)
             self._final_names = final
             self.final: list[str] = []
 
@@ -241,7 +284,7 @@ def _layer_class() -> Any:
             own = len(self.model.inputs)
             remaining = list(inputs[own:])
             states = {}
-            for name, count in zip(self._recurrent, self._counts, strict=True):
+            for name, count in self._counts.items():
                 states[name], remaining = remaining[:count], remaining[count:]
             with _exposed_states(self._recurrent, states, self.model):
                 result = self.model(pack(self.model, tuple(inputs[:own])), training=False)

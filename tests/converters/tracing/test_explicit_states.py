@@ -113,6 +113,41 @@ def test_names_of_states():
     assert outputs[-len(pairs) :] == [*pairs.values()]
 
 
+def _siamese(kind):
+    """A layer that encodes two sequences, in a model of its own if it is nested."""
+    a, b = (keras.Input((None, FEATURES), name=name) for name in "ab")
+    layer = layers.LSTM(3, return_sequences=True, name="shared")
+    if kind == "both directions":
+        layer = layers.Bidirectional(layers.GRU(2, return_sequences=True), name="shared")
+    encode = layer
+    if kind == "nested":
+        inside = keras.Input((None, FEATURES))
+        encode = keras.Model(inside, layer(inside))
+    # The name of the second call is that of another layer.
+    other = layers.GRU(2, return_sequences=True, name="shared_call_2")(a)
+    return randomise(keras.Model([a, b], [encode(a), encode(b), other]))
+
+
+@pytest.mark.parametrize("kind", ["layer", "nested", "both directions"])
+def test_each_call_of_a_shared_layer_has_a_state(kind):
+    model = _siamese(kind)
+    explicit, pairs = with_states(model)
+    a, b = _parts(1)[:2], _parts(2)[:2]
+    states = [np.zeros((2, *tensor.shape[1:]), "float32") for tensor in explicit.inputs[2:]]
+    assert len(states) == len(pairs)
+    first = explicit.predict([a, b, *states], verbose=0)
+    expected = model.predict([a, b], verbose=0)
+    for value, whole in zip(list(first.values())[:3], expected, strict=True):
+        np.testing.assert_allclose(value, whole, atol=1e-6)
+    if kind == "both directions":
+        return
+    states = [first[name] for name in pairs.values()]
+    second = explicit.predict([b, a, *states], verbose=0)
+    expected = model.predict([np.concatenate(x, 1) for x in ((a, b), (b, a))], verbose=0)
+    for value, whole in zip(list(second.values())[:3], expected, strict=True):
+        np.testing.assert_allclose(value, whole[:, TIME:], atol=1e-6)
+
+
 def test_layers_with_states():
     x = keras.Input((TIME, FEATURES))
     encoded, *state = layers.LSTM(4, return_state=True, return_sequences=True, name="encoder")(x)
