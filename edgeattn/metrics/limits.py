@@ -181,9 +181,16 @@ class Check:
     @property
     def comparison(self) -> str:
         """The value beside its limit, such as ``snr_db of score is 7.5 (limit >= 20)``."""
-        limit = "" if self.limit is None else f" (limit {self.relation} {self.limit:.3g})"
         detail = f": {self.detail}" if self.detail else ""
-        return f"{self.name} is {self.value:.3g}{limit}{detail}"
+        if self.limit is None:
+            return f"{self.name} is {self.value:.3g}{detail}"
+        value, limit = self._distinct(self.limit)
+        return f"{self.name} is {value} (limit {self.relation} {limit}){detail}"
+
+    def _distinct(self, limit: float) -> tuple[str, str]:
+        """Value and limit with three significant digits, or as many as show a missed limit."""
+        pairs = [(f"{self.value:.{digits}g}", f"{limit:.{digits}g}") for digits in range(3, 18)]
+        return next((pair for pair in pairs if self.passed or pair[0] != pair[1]), pairs[0])
 
     def to_json(self) -> dict[str, Any]:
         return {

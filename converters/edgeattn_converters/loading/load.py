@@ -152,10 +152,18 @@ def _load(
             return _load_signature(file, request, because=error.message)
         except (UnsupportedModelError, UnsafeModelError) as of_graph:
             raise UnsupportedModelError(
-                f"{error.message}\nNor can the graph in the folder be converted: "
-                f"{of_graph.message}",
+                _both_reasons(error.message, of_graph.message),
                 hint=error.hint,
             ) from error
+
+
+def _both_reasons(of_layers: str, of_graph: str) -> str:
+    """Return why neither the layers nor the graph of a folder load; the same reason only once."""
+    reason = of_layers.partition(": ")[2]
+    if reason and of_graph.endswith(reason):
+        return of_layers
+    end = "" if of_layers.endswith(".") else "."
+    return f"{of_layers}{end} Nor can the graph in the folder be converted: {of_graph}"
 
 
 def load_with_free_time(file: ModelFile, source: ModelSource) -> LoadedModel:

@@ -1,0 +1,15 @@
+"""Messages for SavedModel folders of which neither the layers nor the graph load."""
+
+from edgeattn_converters.loading.load import _both_reasons
+
+
+def test_the_same_reason_is_given_once() -> None:
+    layers = "Cannot read the variables of the SavedModel m: m/variables; No such file"
+    graph = "The SavedModel m cannot be loaded: m/variables; No such file"
+    assert _both_reasons(layers, graph) == layers
+
+
+def test_other_reasons_are_two_sentences() -> None:
+    assert _both_reasons("No layer 'a'", "The graph has a resource.") == (
+        "No layer 'a'. Nor can the graph in the folder be converted: The graph has a resource."
+    )
