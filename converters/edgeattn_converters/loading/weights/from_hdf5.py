@@ -106,7 +106,18 @@ def assign(
         if major == 2:
             variables = tracking_order.ordered(inner, variables, [value.shape for value in values])
         assignment.assign_all(inner, variables, values)
+    if own := _own_arrays(file):
+        variables = [*model._trainable_variables, *model._non_trainable_variables]
+        assignment.assign_all(model, variables, own)
     assignment.require_complete()
+
+
+def _own_arrays(file: Any) -> list[Array]:
+    """Return the weights of a subclassed model itself, which Keras stores since version 2.6."""
+    group = file.get("model_weights", file).get("top_level_model_weights")
+    if group is None:
+        return []
+    return [hdf5.array(group[path]) for path in hdf5.texts(group, "weight_names")]
 
 
 def _in_order_of_names(layer: Any, arrays: _NamedArrays) -> _NamedArrays:

@@ -1,0 +1,81 @@
+"""Weights of a subclassed model itself, which Keras 2 stores beside those of its layers."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from long_parameters import only
+
+from edgeattn.errors import UnsupportedModelError
+from edgeattn_converters.loading.audit import audit_file
+from edgeattn_converters.loading.load import load_model
+
+PROGRAM = """
+import tensorflow as tf
+import keras
+from keras import layers
+
+class Scaled(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.dense = layers.Dense(3)
+        self.scale = self.add_weight(name="scale", shape=(), initializer="ones")
+
+    def call(self, x):
+        return self.dense(x) * self.scale
+
+class Shifted(Scaled):
+    def __init__(self):
+        super().__init__()
+        self.shift = tf.Variable([0.0, 1.0, 2.0], name="shift")
+
+    def call(self, x):
+        return super().call(x) + self.shift
+
+class Frozen(Scaled):
+    def __init__(self):
+        super().__init__()
+        self.mean = self.add_weight(name="mean", shape=(4,), trainable=False)
+        self.token = self.add_weight(name="token", shape=(4,))
+
+    def call(self, x):
+        return super().call(x - self.mean + self.token)
+"""
+CLASSES = ("Scaled", "Shifted", "Frozen")
+
+
+def _saved(name: str, path: Path) -> tuple[Any, Any]:
+    """Save the weights of a model of tf_keras with random values; return inputs and outputs."""
+    program: dict[str, Any] = {"__name__": "program"}
+    exec(PROGRAM.replace("import keras\nfrom keras", "import tf_keras as keras\nfrom tf_keras"),
+         program)  # fmt: skip
+    generator = np.random.default_rng(5)
+    x = generator.normal(size=(5, 4)).astype("float32")
+    model = program[name]()
+    model(x)
+    model.set_weights([generator.normal(size=w.shape) for w in model.get_weights()])
+    model.save_weights(path)
+    (path.parent / "program.py").write_text(PROGRAM)
+    np.savez(path.parent / "samples.npz", x=x)
+    return x, np.asarray(model(x))
+
+
+def _loaded(name: str, folder: Path) -> Any:
+    return load_model(
+        audit_file(folder / "m.h5"),
+        architecture=f"{folder / 'program.py'}:{name}",
+        samples=folder / "samples.npz",
+    ).model
+
+
+@pytest.mark.parametrize("name", only(CLASSES, "Shifted"))
+def test_models_with_weights_of_their_own(name: str, tmp_path: Path) -> None:
+    x, expected = _saved(name, tmp_path / "m.h5")
+    np.testing.assert_allclose(_loaded(name, tmp_path)(x), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_models_of_other_weights_are_refused(tmp_path: Path) -> None:
+    _saved("Scaled", tmp_path / "m.h5")
+    with pytest.raises(UnsupportedModelError, match="has 2 weight arrays, the file contains 1"):
+        _loaded("Shifted", tmp_path)
