@@ -1,4 +1,7 @@
-"""Weights of a subclassed model itself, which Keras 2 stores beside those of its layers."""
+"""Weights of subclassed models of Keras 2: those of the model itself, and the order of its layers.
+
+Keras 2 stores the former beside those of the layers, and sorts layers in a dictionary by their key.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -41,6 +44,28 @@ class Frozen(Scaled):
 
     def call(self, x):
         return super().call(x - self.mean + self.token)
+
+class Heads(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.heads = {"z": layers.Dense(4), "a": layers.Dense(4)}
+
+    def call(self, x):
+        return self.heads["z"](x) - 2 * self.heads["a"](x)
+
+class Blocks(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.blocks = []
+        self.last = layers.Dense(4)
+        self.parts = {"b": [layers.Dense(4), layers.Dense(4)], "a": {"y": layers.Dense(4)}}
+        self.blocks.append(layers.Dense(4))
+
+    def call(self, x):
+        x = self.blocks[0](x) - 2 * self.parts["a"]["y"](x)
+        for layer in self.parts["b"]:
+            x = layer(x)
+        return self.last(x)
 """
 CLASSES = ("Scaled", "Shifted", "Frozen")
 
@@ -52,6 +77,8 @@ def _saved(name: str, path: Path) -> tuple[Any, Any]:
          program)  # fmt: skip
     generator = np.random.default_rng(5)
     x = generator.normal(size=(5, 4)).astype("float32")
+    # Other numbers in the names of the layers than if the program runs again.
+    program["layers"].Dense(1)(program["keras"].Input((2,)))
     model = program[name]()
     model(x)
     model.set_weights([generator.normal(size=w.shape) for w in model.get_weights()])
@@ -79,3 +106,9 @@ def test_models_of_other_weights_are_refused(tmp_path: Path) -> None:
     _saved("Scaled", tmp_path / "m.h5")
     with pytest.raises(UnsupportedModelError, match="has 2 weight arrays, the file contains 1"):
         _loaded("Shifted", tmp_path)
+
+
+@pytest.mark.parametrize("name", only(("Heads", "Blocks"), "Blocks"))
+def test_layers_have_the_order_of_keras_2(name: str, tmp_path: Path) -> None:
+    x, expected = _saved(name, tmp_path / "m.h5")
+    np.testing.assert_allclose(_loaded(name, tmp_path)(x), expected, rtol=1e-5, atol=1e-5)

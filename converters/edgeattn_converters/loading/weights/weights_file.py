@@ -21,7 +21,12 @@ from edgeattn_converters.loading.config_inspection import (
 from edgeattn_converters.loading.formats import hdf5, keras_archive, saved_model
 from edgeattn_converters.loading.migrate.context import Shape
 from edgeattn_converters.loading.quantized_layers import is_float8
-from edgeattn_converters.loading.weights import from_archive, from_hdf5, from_saved_model
+from edgeattn_converters.loading.weights import (
+    from_archive,
+    from_hdf5,
+    from_saved_model,
+    tracking_order,
+)
 from edgeattn_converters.loading.weights.assignment import MISMATCH, find_layer
 
 _OTHER_ARCHITECTURE = (
@@ -140,6 +145,10 @@ class WeightsFile:
             for item in stored_layers(stored)
             if (layer := find_layer(model, item)) is not None and layer.weights
         }
+        # The layers of a class of the user in the order in which Keras 2 lists them.
+        order = [id(layer) for layer in tracking_order.layers_of_keras_2(model)]
+        if {id(layer) for layer in found.values()} <= set(order):
+            found = dict(sorted(found.items(), key=lambda item: order.index(id(item[1]))))
         names, layers = list(shapes), list(found)
         in_order = dict(zip(names, layers, strict=False))
         if set(names) == set(layers):
