@@ -14,6 +14,7 @@ FIRST_OF_TENSORFLOW = (2, 4)
 
 # The arguments of add_weight in Keras 2, in their order.
 _OF_WEIGHTS = ("name", "shape", "dtype", "initializer", "regularizer", "trainable", "constraint")
+_RESTORES = "_restores_weights"
 
 
 def is_of_tensorflow(stored: object, version: Sequence[int]) -> bool:
@@ -38,7 +39,7 @@ def restore_weights(cls: Any) -> None:
     """
     for parent in cls.__mro__:
         method = vars(parent).get("call")
-        if is_own_class(parent) and inspect.isfunction(method) and inspect.unwrap(method) is method:
+        if is_own_class(parent) and inspect.isfunction(method) and not hasattr(method, _RESTORES):
             parent.call = _restoring(method)
 
 
@@ -55,6 +56,7 @@ def _restoring(method: Callable[..., Any]) -> Callable[..., Any]:
         finally:
             vars(layer).update(weights)
 
+    setattr(call, _RESTORES, True)
     return call
 
 

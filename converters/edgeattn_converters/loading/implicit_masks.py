@@ -122,6 +122,11 @@ def pass_masks(cls: Any) -> None:
     own = vars(cls).get("__call__")
     if not is_own_class(cls) or hasattr(own, _MARK):
         return
+    for parent in filter(is_own_class, cls.__mro__):
+        for name in ("call", "compute_mask"):
+            method = vars(parent).get(name)
+            if callable(method) and not hasattr(method, _MARK):
+                setattr(parent, name, _without_empty_masks(method))
 
     def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
         if not _own_calls and not keras_tensors(args):
@@ -137,6 +142,29 @@ def pass_masks(cls: Any) -> None:
 
     setattr(call, _MARK, True)
     cls.__call__ = call
+
+
+def _without_empty_masks(method: Callable[..., Any]) -> Callable[..., Any]:
+    """A method that gets None if none of several inputs has a mask.
+
+    Keras 3 passes a list of None.
+    """
+    import keras
+
+    def is_empty(mask: Any) -> bool:
+        is_nested = isinstance(mask, list | tuple | dict)
+        return is_nested and all(item is None for item in keras.tree.flatten(mask))
+
+    @functools.wraps(method)
+    def with_masks(layer: Any, *args: Any, **kwargs: Any) -> Any:
+        if is_empty(kwargs.get("mask")):
+            kwargs["mask"] = None
+        if method.__name__ == "compute_mask" and len(args) > 1 and is_empty(args[1]):
+            args = (args[0], None, *args[2:])
+        return method(layer, *args, **kwargs)
+
+    setattr(with_masks, _MARK, True)
+    return with_masks
 
 
 def passed_by(cls: Any) -> contextlib.AbstractContextManager[None]:
