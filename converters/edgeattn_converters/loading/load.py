@@ -149,12 +149,18 @@ def _load(
         if file.kind != "saved-model":
             raise
         try:
-            return _load_signature(file, request, because=error.message)
+            return _load_signature(file, request, because=_in_one_line(error.message))
         except (UnsupportedModelError, UnsafeModelError) as of_graph:
             raise UnsupportedModelError(
                 _both_reasons(error.message, of_graph.message),
                 hint=error.hint,
             ) from error
+
+
+def _in_one_line(message: str) -> str:
+    """Return a message with a list of lines, "Two layers:", as a sentence."""
+    first, *others = (line.strip() for line in message.splitlines())
+    return " ".join([first, *others])
 
 
 def _both_reasons(of_layers: str, of_graph: str) -> str:
