@@ -1,7 +1,7 @@
 """How Keras and TensorFlow write a model down as a graph, while converters trace it."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -189,6 +189,48 @@ def sorted_top_k() -> Iterator[list[str]]:
 
     with created_by(creation):
         yield unsorted
+
+
+@contextlib.contextmanager
+def single_elements_vectorized() -> Iterator[None]:
+    """``vectorized_map`` has the same graph for a single element as for several.
+
+    TensorFlow calls its function with the single element instead. In a file for one sample, the
+    attention weights of the sample would have no batch axis, and may not be found.
+    """
+    from tensorflow.python.ops import array_ops
+    from tensorflow.python.ops.parallel_for import control_flow_ops
+
+    pfor, gather = control_flow_ops.pfor, control_flow_ops._broadcasting_gather
+
+    def replaced(loop_fn: Callable[[Any], Any], iters: Any, **options: Any) -> Any:
+        def body(i: Any) -> Any:
+            before = control_flow_ops._broadcasting_gather
+            # Of several elements, others may be single: these are the same in every iteration.
+            is_single = isinstance(iters, int) and iters == 1
+            control_flow_ops._broadcasting_gather = array_ops.gather if is_single else gather
+            try:
+                return loop_fn(i)
+            finally:
+                control_flow_ops._broadcasting_gather = before
+
+        return pfor(body, iters, **options)
+
+    control_flow_ops.pfor = replaced
+    try:
+        yield
+    finally:
+        control_flow_ops.pfor = pfor
+
+
+def without_calls(function: Any) -> Any:
+    """The concrete function with the functions that it calls as part of its graph."""
+    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+    kinds = {operation.type for operation in function.graph.get_operations()}
+    if not kinds & {"PartitionedCall", "StatefulPartitionedCall"}:
+        return function
+    return convert_variables_to_constants_v2(function, lower_control_flow=False)
 
 
 def _as_tensor(value: Any) -> Any:

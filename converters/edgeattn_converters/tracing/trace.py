@@ -32,9 +32,11 @@ from edgeattn_converters.tracing.graph_form import (
     known_branches,
     no_argpartition,
     reshapes_of_free_batches,
+    single_elements_vectorized,
     sorted_top_k,
     sums_by_shape,
     switches_as_conditions,
+    without_calls,
 )
 from edgeattn_converters.tracing.keras_call import call, declared_shapes, named_outputs
 from edgeattn_converters.tracing.specs import has_known_axes, input_specs, output_spec
@@ -141,7 +143,7 @@ def interface_of(
         for item, shape, tensor in zip(traced.maps, shapes[count:], tensors[count:], strict=True)
     ]
     exported, doubtful = selection.select(map_specs, traced.in_loops, without_batch)
-    whole = _without_calls(traced.function)
+    whole = without_calls(traced.function)
     tokens = token_limits(whole.graph, whole.inputs[: len(inputs)])
     branches = branch_counts(traced.switches, traced.function.inputs[: len(inputs)])
     names = {spec.name for spec in exported}
@@ -211,16 +213,6 @@ def _with_free_batch(shape: Any, fixed: Any) -> Any:
     if fixed.rank is None or not fixed.rank or fixed[0] != PROBE_BATCH:
         return shape
     return shape.merge_with([None, *fixed[1:]])
-
-
-def _without_calls(function: Any) -> Any:
-    """The concrete function with the functions that it calls as part of its graph."""
-    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
-
-    kinds = {operation.type for operation in function.graph.get_operations()}
-    if not kinds & {"PartitionedCall", "StatefulPartitionedCall"}:
-        return function
-    return convert_variables_to_constants_v2(function, lower_control_flow=False)
 
 
 def trace(
@@ -303,6 +295,8 @@ def _concrete(
             with contextlib.ExitStack() as stack:
                 if inline or expose != []:
                     stack.enter_context(known_lists())
+                if expose != []:
+                    stack.enter_context(single_elements_vectorized())
                 stack.enter_context(known_branches())
                 found_switches = stack.enter_context(switches_as_conditions())
                 stack.enter_context(averages_of_known_shape())
