@@ -226,7 +226,7 @@ def _symbolic_copy(tensor: Any) -> Any:
 def _with_mask(
     layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """The arguments of a call with the mask of the first one, if it has others."""
+    """The arguments of a call with the mask of the first one, if it has others or needs a mask."""
     import keras
 
     given = _arguments(layer, args, kwargs)
@@ -235,7 +235,9 @@ def _with_mask(
     first, *others = given.values()
     masks = keras.tree.map_structure(_mask, first)
     has_others = any(map(_is_tensor, keras.tree.flatten(others)))
-    if has_others and any(mask is not None for mask in keras.tree.flatten(masks)):
+    parameter = inspect.signature(layer.call).parameters["mask"]
+    is_passed = has_others or parameter.default is parameter.empty
+    if is_passed and any(mask is not None for mask in keras.tree.flatten(masks)):
         return args, {**kwargs, "mask": masks}
     return args, kwargs
 

@@ -1,4 +1,7 @@
-"""Classes of Keras 2 with several inputs get a list of masks, or None if no input has one."""
+"""Classes of Keras 2 with several inputs get a list of masks, or None if no input has one.
+
+A mask is passed to an argument without a default, too.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -41,6 +44,11 @@ class Steps(layers.Layer):
             return inputs[0][..., 0] > 0.0
         return None
 
+class Required(layers.Layer):
+    def call(self, inputs, mask):
+        first = inputs if tf.is_tensor(inputs) else inputs[0]
+        return pooled(first, mask[0] if isinstance(mask, list) else mask)
+
 class Inside(layers.Layer):
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
@@ -73,11 +81,14 @@ def computed_of_masks():
 
 def inside():
     return model(False, Inside())
+
+def required():
+    return model(True, lambda x: Required()(x[0]) + Required()(x))
 """
-MODELS = ("no_masks", "one_mask", "names", "computed", "computed_of_masks", "inside")
+MODELS = ("no_masks", "one_mask", "names", "computed", "computed_of_masks", "inside", "required")
 
 
-@pytest.mark.parametrize("name", only(MODELS, "no_masks", "computed"))
+@pytest.mark.parametrize("name", only(MODELS, "no_masks", "computed", "required"))
 @pytest.mark.parametrize("stored", only(("model", "weights"), "model"))
 def test_masks_are_those_of_keras_2(name: str, stored: str, tmp_path: Path) -> None:
     program: dict[str, Any] = {}

@@ -61,7 +61,7 @@ def _assign_model(
     if len(by_index) != len(layers) if complete else max(by_index, default=-1) >= len(layers):
         raise UnsupportedModelError(
             f"The model has {counted(len(layers), 'layer')} with weights, the folder has "
-            f"{max(len(by_index), max(by_index) + 1)}.",
+            f"{max(len(by_index), max(by_index, default=-1) + 1)}.",
             hint=SAVE_AS_FILE,
         )
     for index, arrays in sorted(by_index.items()):
