@@ -1,4 +1,4 @@
-"""Signatures of SavedModels with constants instead of variables, and the order of their inputs."""
+"""Functions with constants instead of variables, and the order of the inputs of signatures."""
 
 import contextlib
 from collections.abc import Iterator, Mapping
@@ -10,9 +10,19 @@ CASE = ("Case", "StatelessCase")
 def frozen(function: Any) -> Any:
     """A signature whose variables are constants."""
     import tensorflow as tf
-    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
     with tf.init_scope(), _kept_switches():  # reads the values of variables
+        return with_constants(function)
+
+
+def with_constants(function: Any) -> Any:
+    """A concrete function whose variables are constants.
+
+    Control flow remains While and If, because TFLite has no Enter and Exit.
+    """
+    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+    with _gathers_of_constants():
         return convert_variables_to_constants_v2(function, lower_control_flow=False)
 
 
@@ -27,6 +37,45 @@ def _kept_switches() -> Iterator[None]:
         yield
     finally:
         convert_to_constants._CONTROL_FLOW_OPS = original
+
+
+@contextlib.contextmanager
+def _gathers_of_constants() -> Iterator[None]:
+    """Also in loops, conditions and functions, gather rows of a constant instead of a variable.
+
+    TensorFlow replaces these operations only outside of them.
+    """
+    from tensorflow.python.framework.convert_to_constants import _ResourceGather
+
+    original = _ResourceGather.convert_variable_to_constant
+    _ResourceGather.convert_variable_to_constant = _gather_of_constant
+    try:
+        yield
+    finally:
+        _ResourceGather.convert_variable_to_constant = original
+
+
+def _gather_of_constant(gather: Any, *_: Any) -> None:
+    """Replace a gather from a variable by one from the constant that its operand becomes."""
+    import tensorflow as tf
+
+    node, before = gather.converted_self().node, gather.node
+    if node.op == "GatherV2":  # replaced for another call of the same function
+        return
+    inside = gather._function is not None
+    scope = (gather._function or gather._enclosing_graph).converted_self()
+    batch_axes = before.attr["batch_dims"].i
+    axis = (scope.function.node_def if inside else scope.graph_def.node).add()
+    axis.name, axis.op = f"{before.name}/axis", "Const"
+    axis.attr["dtype"].type = tf.int32.as_datatype_enum
+    axis.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(batch_axes, tf.int32))
+    node.Clear()
+    node.name, node.op = before.name, "GatherV2"
+    node.input.extend([*before.input[:2], f"{axis.name}:output:0" if inside else axis.name])
+    node.attr["Tparams"].CopyFrom(before.attr["dtype"])
+    node.attr["Tindices"].CopyFrom(before.attr["Tindices"])
+    node.attr["Taxis"].type = tf.int32.as_datatype_enum
+    node.attr["batch_dims"].i = batch_axes
 
 
 def arguments_in_order(function: Any, constant: Any, inputs: Mapping[str, Any]) -> list[Any]:

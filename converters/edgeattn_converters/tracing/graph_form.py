@@ -8,6 +8,7 @@ import numpy as np
 
 from edgeattn.errors import UnsupportedModelError
 from edgeattn_converters.graphs.operation_creation import Creation, created_by
+from edgeattn_converters.graphs.signatures import with_constants
 from edgeattn_converters.tracing.data_sources import is_data
 
 
@@ -225,12 +226,10 @@ def single_elements_vectorized() -> Iterator[None]:
 
 def without_calls(function: Any) -> Any:
     """The concrete function with the functions that it calls as part of its graph."""
-    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
-
     kinds = {operation.type for operation in function.graph.get_operations()}
     if not kinds & {"PartitionedCall", "StatefulPartitionedCall"}:
         return function
-    return convert_variables_to_constants_v2(function, lower_control_flow=False)
+    return with_constants(function)
 
 
 def _as_tensor(value: Any) -> Any:

@@ -11,6 +11,7 @@ from edgeattn.errors import UnsupportedModelError
 from edgeattn.tensors import Specs, TensorSpec
 from edgeattn_converters.graphs.constant_results import constant_results
 from edgeattn_converters.graphs.known_lists import known_lists
+from edgeattn_converters.graphs.signatures import with_constants
 from edgeattn_converters.graphs.single_precision import (
     half_inside,
     in_float32,
@@ -232,8 +233,6 @@ def trace(
     have been found in it, which have known forms. ``freeze`` turns weights to constants,
     for files, in which every ``top_k`` sorts.
     """
-    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
-
     batch = interface.batch or batch
     expose = [spec.name for spec in interface.attention] if attention else []
     with lowering(), sorted_top_k() if freeze else contextlib.nullcontext():
@@ -248,8 +247,7 @@ def trace(
         )
     function, map_names = traced.function, [item.name for item in traced.maps]
     if freeze or interface.half:
-        # Control flow remains While and If, because TFLite has no Enter and Exit.
-        constant = convert_variables_to_constants_v2(function, lower_control_flow=False)
+        constant = with_constants(function)
         constant = in_float32(constant, interface.half)
         function = constant if freeze else with_live_variables(function, constant)
     by_name = {spec.name: spec for spec in interface.all_outputs}
