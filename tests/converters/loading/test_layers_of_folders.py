@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tensorflow as tf
 import tf_keras
 
 from edgeattn_converters.loading.audit import audit_file
@@ -91,6 +92,17 @@ def augmented() -> Any:
     return tf_keras.Model(x, layers.LSTM(2)(layers.Reshape((6, 6))(images)))
 
 
+def tuples() -> Any:
+    """Folders store tuples and lists, other files lists only."""
+    x = tf_keras.Input((STEPS, FEATURES), name="x")
+    first, last = layers.Dense(3)(x)[:, 0], layers.Dense(3)(x)[..., -1, :]
+    both = layers.Concatenate()((layers.MultiHeadAttention(2, 3, name="heads")(x, x), x))
+    turned = tf.transpose(tf.pad(both, paddings=((0, 0), (1, 0), (0, 0))), perm=(0, 2, 1))
+    pairs = tf.stack(values=(first, tf.concat((first, last), -1)[:, 1:4]), axis=1)
+    flat = tf.reshape(turned, (tf.shape(x)[0], 2 * FEATURES * (STEPS + 1)))
+    return tf_keras.Model(x, (layers.Dense(2)(flat), pairs[:, ::-1, tf.newaxis]))
+
+
 def saved(build: Callable[[], Any], path: Path) -> Any:
     generator, model = np.random.default_rng(9), build()
     if build is not adapted:
@@ -111,6 +123,7 @@ def values(model: Any) -> Any:
     "build",
     [
         attention,
+        tuples,
         *(
             pytest.param(build, marks=pytest.mark.long)
             for build in (nested, frozen, words, stateful, expression)
@@ -130,7 +143,7 @@ def test_layers_that_contain_others(build: Callable[[], Any], tmp_path: Path) ->
     expected, actual = (each(x, training=False) for each in (model, loaded.model))
     for value, result in zip(*map(_listed, (expected, actual)), strict=True):
         np.testing.assert_allclose(result, value, rtol=1e-4, atol=1e-5)
-    if build is attention:
+    if build in (attention, tuples):
         [spec] = interface_of(loaded.model).attention
         assert spec.name == "attention/heads"
 

@@ -62,7 +62,7 @@ class LayerTable:
             self._keras3_call(node)
             if isinstance(node, Mapping) and "args" in node
             else self._keras2_call(node, is_function=is_function)
-            for node in item.get("inbound_nodes") or []
+            for node in _with_lists(item.get("inbound_nodes") or [])
         ]
         return [call for call in calls if call["args"] or call["kwargs"]]
 
@@ -177,6 +177,15 @@ def _of_several(layer: dict[str, Any]) -> dict[str, Any]:
 def _has_several(call: Mapping[str, Any]) -> bool:
     [first, *_] = call["args"] or [None]
     return isinstance(first, list | Mapping) and not is_tensor(first)
+
+
+def _with_lists(value: Any) -> Any:
+    """Return an argument with lists for tuples, which SavedModel folders alone distinguish."""
+    if isinstance(value, list | tuple):
+        return [_with_lists(item) for item in value]
+    if isinstance(value, Mapping):
+        return {key: _with_lists(item) for key, item in value.items()}
+    return value
 
 
 def _is_reference(value: Any) -> bool:

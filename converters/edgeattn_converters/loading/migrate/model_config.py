@@ -113,7 +113,7 @@ def _functional(stored: Config, ctx: Context) -> dict[str, Any]:
     if ctx.major < 3 and ctx.masked and not ctx.of_program:
         layers = explicit_masks.with_copies(layers, [calls for _, calls in stored_calls])
     if shapes:
-        layers = _without_unused(layers, shapes, config["output_layers"])
+        layers = _without_unused(layers, shapes, outputs)
     if ctx.major < 3 and ctx.masked and stored.get("inbound_nodes"):
         layers = state_masks.with_masks(layers)
     migrated_config = {
