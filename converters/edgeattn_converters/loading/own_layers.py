@@ -134,27 +134,26 @@ def _accepted(cls: Any, config: Config) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def weights_of_keras_2() -> Iterator[None]:
-    """Let attributes that are a ``tf.Variable`` be weights of a layer, in the order of Keras 2.
+    """Let each ``tf.Variable`` in an attribute be a weight of a layer, in the order of Keras 2.
 
-    Keras 2 also let classes add weights to a layer that is built, such as the one they wrap, and
-    ``add_weight`` had the name first.
+    Lists, tuples and dictionaries may contain it when they are assigned. Keras 2 also let classes
+    add weights to a layer that is built, such as the one they wrap, and ``add_weight`` had the
+    name first.
     """
     import keras
-    import tensorflow as tf
 
     set_attribute = keras.layers.Layer.__setattr__
     add_weight = keras.layers.Layer.add_weight
+    # By id, with the original: several attributes and layers may share a variable.
+    created: dict[int, tuple[Any, Any]] = {}
 
     def with_name_first(layer: Any, *args: Any, **kwargs: Any) -> Any:
         args, kwargs = classes_of_keras_2.weight_by_name(args, kwargs)
         return add_weight(layer, *args, **kwargs)
 
     def with_weights(layer: Any, name: str, value: Any) -> None:
-        if isinstance(value, tf.Variable) and is_own_class(type(layer)):
-            title = value.name.split(":")[0].replace("/", "_")
-            value = keras.Variable(
-                value.value(), trainable=value.trainable, dtype=value.dtype.name, name=title
-            )
+        if is_own_class(type(layer)) and not name.startswith("_self_"):
+            value = _with_weights(layer, value, created)
         set_attribute(layer, name, value)
 
     with (
@@ -163,6 +162,41 @@ def weights_of_keras_2() -> Iterator[None]:
         mock.patch.object(keras.layers.Layer, "_lock_state"),
     ):
         yield
+
+
+def _with_weights(layer: Any, value: Any, created: dict[int, tuple[Any, Any]]) -> Any:
+    """Return the value of an attribute with a weight of the layer for each ``tf.Variable``.
+
+    ``created`` are the weights that exist, by the id of their variable; new ones are added.
+    """
+    import tensorflow as tf
+
+    try:
+        items = tf.nest.flatten(value)
+    except TypeError:  # a dictionary whose keys cannot be sorted
+        return value
+    if not any(isinstance(item, tf.Variable) for item in items):
+        return value
+    if not hasattr(layer, "_tracker"):
+        layer._initialize_tracker()
+    items = [_weight(item, created) if isinstance(item, tf.Variable) else item for item in items]
+    for item in items:
+        # Keras 2 sorts the variables of a dictionary by their keys, Keras 3 does not.
+        layer._tracker.track(item)
+    return tf.nest.pack_sequence_as(value, items)
+
+
+def _weight(variable: Any, created: dict[int, tuple[Any, Any]]) -> Any:
+    """Return the Keras variable that replaces a ``tf.Variable``."""
+    import keras
+
+    if id(variable) not in created:
+        title = variable.name.split(":")[0].replace("/", "_")
+        weight = keras.Variable(
+            variable.value(), trainable=variable.trainable, dtype=variable.dtype.name, name=title
+        )
+        created[id(variable)] = (variable, weight)
+    return created[id(variable)][1]
 
 
 @contextlib.contextmanager

@@ -193,6 +193,77 @@ def test_attributes_that_are_variables_of_tensorflow(kind: str, tmp_path: Path) 
     np.testing.assert_allclose(load(VARIABLES, path).model(X), expected, rtol=1e-4, atol=1e-5)
 
 
+GROUPED = """
+import collections
+import itertools
+import tensorflow as tf
+
+Pair = collections.namedtuple("Pair", ["scale", "shift"])
+numbers = itertools.count()
+
+
+def new(**kwargs):
+    return tf.Variable(tf.ones((3,)), name=f"v{next(numbers)}", **kwargs)
+
+
+class Lists(keras.layers.Layer):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.a = [self.add_weight(name=f"a{k}", shape=(3,), initializer="ones") for k in range(2)]
+        self.ws = [new(), new(trainable=False), (new(), [None, new()])]
+        self.b = self.add_weight(name="b", shape=(3,), initializer="ones")
+        self._pair = Pair(new(), new())
+        self.dense = keras.layers.Dense(3)
+
+    def build(self, shape):
+        self.same = [self._pair.shift, self.ws[0]]
+        self.late = [new()]
+
+    def call(self, x):
+        x = tf.tanh(x * self.ws[0] + self.ws[1]) * self.ws[2][0] + tf.sin(self.ws[2][1][1] * x)
+        x = self.dense(x * self.a[0] + self.a[1]) * self._pair.scale + tf.cos(self.same[0] * x)
+        return tf.tanh(x + self.b) * self.late[0]
+
+
+class Dictionaries(keras.layers.Layer):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        shared = new()
+        self.ws = {"z": new(), "B": {"y": new(), "x": new(trainable=False)}, "a": shared}
+        self.ordered = collections.OrderedDict([("second", new()), ("first", [new()])])
+        self.shared = [shared]
+
+    def call(self, x):
+        x = tf.tanh(x * self.ws["z"] + self.ws["B"]["y"]) * self.ws["B"]["x"] + self.shared[0]
+        return tf.sin(x * self.ordered["first"][0]) - self.ws["a"] * self.ordered["second"]
+
+
+class Appended(keras.layers.Layer):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.ws = []
+        self.ws.append(new())
+        self.b = self.add_weight(name="b", shape=(3,), initializer="ones")
+
+    def call(self, x):
+        return x * self.ws[0] + self.b
+"""
+
+
+@pytest.mark.parametrize("name", ["Lists", "Dictionaries"])
+def test_variables_of_tensorflow_in_lists_and_dictionaries(name: str, tmp_path: Path) -> None:
+    """All have one shape: another order than that of Keras 2 gives other results."""
+    path, expected = write(GROUPED, functional(lambda own, x: own[name]()(x)), tmp_path, "2.15.0")
+    np.testing.assert_allclose(load(GROUPED, path).model(X), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_variables_that_are_appended_later_are_not_exchanged(tmp_path: Path) -> None:
+    build = functional(lambda own, x: own["Appended"]()(x))
+    path, _ = write(GROUPED, build, tmp_path, "2.15.0")
+    with pytest.raises(UnsupportedModelError, match="has 1 weight array, the file contains 2"):
+        load(GROUPED, path)
+
+
 @pytest.mark.parametrize("suffix", [".keras", ".h5"])
 def test_variables_that_keras_3_does_not_save(suffix: str, tmp_path: Path) -> None:
     names: dict[str, Any] = {"__name__": "own", "keras": keras}
