@@ -19,7 +19,7 @@ from edgeattn_converters.reference.keras_outputs import (
     keras_function,
 )
 from edgeattn_converters.reference.rounded_weights import rounded_weights
-from edgeattn_converters.reference.saturation import computes_hues, shifted_function
+from edgeattn_converters.reference.saturation import computes_hues, orders_bounded, shifted_function
 from edgeattn_converters.reference.shifted_means import shifted_means
 from edgeattn_converters.reference.usable_rows import Changes, usable_rows
 from edgeattn_converters.tracing.tokens import TokenLimits
@@ -80,7 +80,7 @@ def rows_besides_moved(run: Any, inputs: Any, values: Any, shifted: Any) -> Any:
         (2, 2),
         InputProperties({}, {}),
         real=False,
-        changes=Changes(activations=shifted),
+        changes=Changes(activations=shifted if isinstance(shifted, list) else [shifted]),
     )
 
 
@@ -144,6 +144,46 @@ def test_extremes_with_positions_among_saturated_values_are_left_out(kind: str) 
     values = run(inputs)
     usable = rows_besides_moved(run, inputs, values, shifted)
     np.testing.assert_array_equal(np.sort(usable.all), [0, 1, 2])
+
+
+class Experts(keras.layers.Layer):  # type: ignore[misc]
+    """The two largest weights, as in a mixture of experts, within a layer."""
+
+    def call(self, x: Any) -> Any:
+        return keras.ops.top_k(keras.ops.softmax(x), 2)[1]
+
+
+class OtherPositions(keras.layers.Layer):  # type: ignore[misc]
+    """A position among inputs, and activations of which no position is taken."""
+
+    def call(self, x: Any) -> Any:
+        position = keras.ops.cast(keras.ops.argmax(x, axis=-1), "float32")
+        return position[:, None] + keras.ops.tanh(x)
+
+
+def test_extremes_with_positions_within_a_layer_are_left_out() -> None:
+    """The second of 1, 0, 0, 0 is the first zero in Keras: exp(-94) is flushed to zero."""
+    signal = keras.Input((4,), name="signal")
+    model = keras.Model(signal, Experts(name="y")(signal))
+    interface = interface_of(model)
+    run = keras_function(model, interface, attention=False)
+    assert orders_bounded(run.traced.function)
+    shifted = [
+        shifted_function(model, interface, ordered=True, last=last) for last in (False, True)
+    ]
+    rows = [[0.5, 1, -2, 0], [1, 2, 3, 0], [4, 1, 2, 3], [50, -103, -44, -161], [0, 60, 9, 12]]
+    inputs = {"signal": np.array(rows, np.float32)}
+    values = run(inputs)
+    np.testing.assert_array_equal(values.outputs["y"][3], [0, 1])
+    usable = rows_besides_moved(run, inputs, values, shifted)
+    np.testing.assert_array_equal(np.sort(usable.all), [0, 1, 2])
+
+
+def test_positions_of_other_values_are_not_traced_again() -> None:
+    signal = keras.Input((4,), name="signal")
+    model = keras.Model(signal, OtherPositions(name="y")(signal))
+    run = keras_function(model, interface_of(model), attention=False)
+    assert not orders_bounded(run.traced.function)
 
 
 class Hues(keras.layers.Layer):  # type: ignore[misc]

@@ -29,7 +29,11 @@ from edgeattn_converters.reference.reference_samples import (
     reference_source,
 )
 from edgeattn_converters.reference.rounded_weights import rounded_weights
-from edgeattn_converters.reference.saturation import computes_hues, shifted_function
+from edgeattn_converters.reference.saturation import (
+    computes_hues,
+    orders_bounded,
+    shifted_function,
+)
 from edgeattn_converters.reference.shifted_means import shifted_means
 from edgeattn_converters.reference.size_limit import (
     bytes_of_row,
@@ -181,9 +185,13 @@ def _changes(run: KerasFunction) -> Changes:
     averages = functools.cache(
         lambda: shifted_means(model, interface, attention=bool(run.traced.attention), alone=alone)
     )
-    hues = computes_hues(run.traced.function)
+    hues, ordered = computes_hues(run.traced.function), orders_bounded(run.traced.function)
+    shifted = [
+        shifted_function(model, interface, alone=alone, hues=hues, ordered=ordered, last=last)
+        for last in ((False, True) if ordered else (False,))
+    ]
     return Changes(
-        activations=shifted_function(model, interface, alone=alone, hues=hues),
+        activations=[changed for changed in shifted if changed is not None],
         weights=lambda precisions, seed: rounded_weights(model, precisions, seed),
         averages=lambda rows, share: averages()(rows, share),
     )

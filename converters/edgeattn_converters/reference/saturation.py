@@ -8,7 +8,7 @@ masked: Keras subtracts 1e9 from all scores, which rounds them to multiples of 6
 """
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from edgeattn.tensors import Tensors
@@ -28,6 +28,14 @@ _BOUNDED = ("Sigmoid", "Tanh", "Softmax")
 _STEEP = frozenset({"Divide", "TrueDivide", "Reciprocal", "Power", "Log", "Rsqrt"})
 # Their results are positions, which change if several values are rounded to the same one.
 _ORDERED = frozenset({"Argmax", "Argmin", "Argsort", "TopK"})
+_ORDERED_IN_GRAPH = frozenset({"ArgMax", "ArgMin", "TopKV2"})
+# Operations behind which bounded activations still are what they were, or parts of a share.
+_KEEPING = (
+    *("Identity", "StopGradient", "Cast", "Reshape", "Transpose", "Squeeze", "ExpandDims", "Neg"),
+    *("StridedSlice", "Slice", "GatherV2", "Pack", "Unpack", "Split", "SplitV", "ConcatV2", "Abs"),
+    *("Select", "SelectV2", "Maximum", "Minimum", "Max", "AddV2", "Add", "Sub", "Mul", "RealDiv"),
+    *("Sum", "Mean"),
+)
 ROUNDING = 2.0**-23
 _HUE = "RGBToHSV"  # of TensorFlow
 
@@ -39,19 +47,60 @@ def computes_hues(function: Any) -> bool:
     return any(node.op == _HUE for nodes in parts for node in nodes)
 
 
+def orders_bounded(function: Any) -> bool:
+    """Whether a concrete function looks for the largest of bounded activations.
+
+    These may be divided, joined, masked and moved before. It also finds them in the layers of a
+    user, of which no Keras operation is known.
+    """
+    definition = function.graph.as_graph_def()
+    parts = (definition.node, *(item.node_def for item in definition.library.function))
+    return any(map(_orders_bounded, parts))
+
+
+def _orders_bounded(nodes: Iterable[Any]) -> bool:
+    by_name = {node.name: node for node in nodes}
+    waiting = [node for node in by_name.values() if node.op in _ORDERED_IN_GRAPH]
+    visited: set[str] = set()
+    while waiting:
+        for name in waiting.pop().input:
+            # Inputs are ``name``, ``name:0`` or, in functions, ``name:output:0``.
+            source = by_name.get(name.split(":")[0])
+            if source is None or source.name in visited:
+                continue
+            visited.add(source.name)
+            if source.op in _BOUNDED:
+                return True
+            if source.op in _KEEPING:
+                waiting.append(source)
+    return False
+
+
 def shifted_function(
-    model: Any, interface: Interface, *, alone: bool = False, hues: bool = False
+    model: Any,
+    interface: Interface,
+    *,
+    alone: bool = False,
+    hues: bool = False,
+    ordered: bool = False,
+    last: bool = False,
 ) -> Callable[[Tensors], KerasOutputs] | None:
     """What Keras computes if bounded activations are larger by the rounding of 1, and if scores of
     which all are masked are equal. If the model returns positions, activations are rounded to
-    multiples of that instead, as are colors if it computes ``hues``.
+    multiples of that instead, as are colors if it computes ``hues``. ``ordered`` says that the
+    graph looks for the largest of activations, also within a layer. Of equal ones, the first is the
+    largest, or with ``last`` the last; of equal ones, the first is the smallest.
 
     None for models without hues, an operation that is steep near zero, positions or masks of
     scores. If ``alone``, no sample is in a batch with others.
     """
     models = [item for item in model._flatten_layers() if hasattr(item, "operations")]
     kinds = {type(operation).__name__ for item in models for operation in item.operations}
-    change = _rounded if kinds & _ORDERED else _shifted if kinds & _STEEP else None
+    change: Callable[[Any], Any] | None = None
+    if ordered or kinds & _ORDERED:
+        change = _rounded_rising if last else _rounded
+    elif kinds & _STEEP:
+        change = _shifted
     masked: list[Any] = []
 
     @contextlib.contextmanager
@@ -117,6 +166,18 @@ def _rounded(activation: Any) -> Any:
     import tensorflow as tf
 
     return tf.round(activation / (2 * ROUNDING)) * (2 * ROUNDING)
+
+
+def _rounded_rising(activation: Any) -> Any:
+    """Rounded activations that then rise by less than the rounding of 1 along the last axis."""
+    import tensorflow as tf
+
+    rounded = _rounded(activation)
+    if rounded.shape.rank == 0:
+        return rounded
+    count = tf.shape(rounded)[-1]
+    behind = tf.cast(count - 1 - tf.range(count), rounded.dtype)
+    return rounded - ROUNDING * behind / tf.cast(count, rounded.dtype)
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ of them move the outputs, averages are changed instead, because ``log(x + 1e-7)`
 accurate, but not a normalization of these equal numbers.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -46,14 +46,14 @@ class Changes:
     """Functions that compute what Keras does after a slight change; None if they are not needed.
 
     Attributes:
-        activations: Computes the outputs with slightly larger activations; extremes on which these
-            differ are left out.
+        activations: Each computes the outputs with slightly different activations; extremes on
+            which these differ are left out.
         weights: A context with other weights, given how many times their precision they differ,
             and a seed.
         averages: Computes outputs and maps with averages that are larger by a share of themselves.
     """
 
-    activations: _Run | None = None
+    activations: Sequence[_Run] = ()
     weights: _Rounded | None = None
     averages: _Averaged | None = None
 
@@ -149,8 +149,8 @@ def usable_rows(
             tiny = replace(step, scales=scales)
             usable[others] = _unmoved_zeros(run, changes.averages, inputs, values, others, tiny)
             unstable_zeros += int((~usable[others] & (others >= ordinary)).sum())
-    if changes.activations is not None and len(extremes):
-        after = changes.activations({name: array[extremes] for name, array in inputs.items()})
+    for changed in changes.activations if len(extremes) else ():
+        after = changed({name: array[extremes] for name, array in inputs.items()})
         for name, value in after.outputs.items():
             before = values.outputs[name][extremes]
             usable[extremes] &= _Step(exact).within(before, value, is_map=False)
