@@ -21,7 +21,7 @@ from edgeattn_converters.loading.architecture import function_model
 from edgeattn_converters.loading.audit import ModelFile
 from edgeattn_converters.loading.build import build_sublayers, reset_names
 from edgeattn_converters.loading.legacy_program import Program
-from edgeattn_converters.loading.migrate import built_layers
+from edgeattn_converters.loading.migrate import built_layers, legacy_mask_layers
 from edgeattn_converters.loading.weights import tracking_order
 from edgeattn_converters.loading.weights.weights_file import open_weights
 
@@ -162,6 +162,7 @@ def _run(file: ModelFile, architecture: str, samples: Mapping[str, Any], program
                 stack.enter_context(tracking_order.recorded())
             if program.version < (3,):
                 stack.enter_context(implicit_masks.passed(of_program=True))
+                stack.enter_context(legacy_mask_layers.masks_of_merges())
                 stack.enter_context(own_layers.weights_of_keras_2())
                 # Also in methods that run after the function.
                 stack.enter_context(legacy_layers.places_accepted(program))

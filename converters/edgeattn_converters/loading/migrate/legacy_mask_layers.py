@@ -4,8 +4,10 @@ The outputs of padded steps matter if a later layer reads them: a Flatten, a max
 that ignores masks. These layers are only used in models with masks.
 """
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from typing import Any
+from unittest import mock
 
 import keras
 from keras import ops
@@ -161,10 +163,32 @@ class LegacyConcatenate(keras.layers.Concatenate):
 
     def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
         """Return the conjunction of all masks; an input without a mask is valid everywhere."""
-        last = self.axis in (-1, len(inputs[0].shape) - 1)
-        if not last or mask is None or all(item is None for item in mask):
-            return super().compute_mask(inputs, mask)
-        return _all_of(mask)
+        return _concatenated_mask(self, inputs, mask)
+
+
+_mask_in_keras_3 = keras.layers.Concatenate.compute_mask
+
+
+def _concatenated_mask(layer: Any, inputs: Any, mask: Any = None) -> Any:
+    last = layer.axis in (-1, len(inputs[0].shape) - 1)
+    if not last or mask is None or all(item is None for item in mask):
+        return _mask_in_keras_3(layer, inputs, mask)
+    return _all_of(mask)
+
+
+@contextlib.contextmanager
+def masks_of_merges() -> Iterator[None]:
+    """Within the context, the layers of Keras that merge inputs have results with the masks of
+    Keras 2. Keras 3 stores these in the calls of the layers behind them."""
+    with contextlib.ExitStack() as stack:
+        for name in _OPERATIONS:
+            cls = getattr(keras.layers, name)
+            changed = mock.patch.object(cls, "compute_mask", LegacyMerge.compute_mask)
+            stack.enter_context(changed)
+        stack.enter_context(
+            mock.patch.object(keras.layers.Concatenate, "compute_mask", _concatenated_mask)
+        )
+        yield
 
 
 @keras.saving.register_keras_serializable(package="edgeattn")
