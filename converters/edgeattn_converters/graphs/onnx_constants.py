@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from edgeattn.tensors import Array
-from edgeattn_converters.graphs.onnx_file import add_constant, all_nodes, consumers
+from edgeattn_converters.graphs.onnx_file import add_constant, all_nodes, bodies, consumers
 
 # With which sizes are computed from the shapes of operands.
 _OF_SIZES = frozenset({"Gather", "Concat", "ReduceProd", "Mul", "Max", "Cast", "Slice"})
@@ -20,22 +20,42 @@ _OF_SIZES = frozenset({"Gather", "Concat", "ReduceProd", "Mul", "Max", "Cast", "
 def fold_constants(proto: Any) -> None:
     """Replace the shapes of constants, sizes computed from them, and weights in other shapes."""
     constants = {item.name: item for item in proto.graph.initializer}
-    for node in list(proto.graph.node):
+    kept = _names_outside(proto)
+    folded: set[str] = set()
+    for node in proto.graph.node:
+        if node.output[0] in kept:
+            continue
         if node.op_type == "Shape" and node.input[0] in constants:
-            _replace(proto, node, np.array(constants[node.input[0]].dims, np.int64), constants)
+            value = np.array(constants[node.input[0]].dims, np.int64)
         elif node.op_type in _OF_SIZES and _are_integers(node.input, constants):
-            _replace(proto, node, _result(proto, node, constants), constants)
+            value = _result(proto, node, constants)
+        else:
+            continue
+        _add(proto, node.output[0], value, constants)
+        folded.add(node.output[0])
+    _remove_nodes(proto, folded)
     readers = consumers(proto)
     for name, users in readers.items():
         nodes = [user for user, _ in users]
-        if name in constants and all(_reshapes(node, name, constants) for node in nodes):
-            _reshape(proto, nodes, constants)
-    readers = consumers(proto)
-    for name, users in readers.items():
+        reshaped = all(_reshapes(node, name, constants) for node in nodes)
+        if name in constants and reshaped and kept.isdisjoint(node.output[0] for node in nodes):
+            _reshape(proto, nodes, readers, constants)
+            folded.update(node.output[0] for node in nodes)
+    _remove_nodes(proto, folded)
+    for name, users in consumers(proto).items():
         nodes = [user for user, _ in users]
         if name in constants and all(_is_product(node, name) for node in nodes):
             _multiply(proto, name, nodes, constants)
     _remove_unused(proto)
+
+
+def _names_outside(proto: Any) -> set[str]:
+    """The outputs of the graph, and what the bodies of its nodes read."""
+    inner = (
+        inside for node in proto.graph.node for body in bodies(node) for inside in all_nodes(body)
+    )
+    outputs = {value.name for value in proto.graph.output}
+    return outputs | {name for node in inner for name in node.input}
 
 
 def _are_integers(names: Any, constants: Mapping[str, Any]) -> bool:
@@ -49,17 +69,17 @@ def _reshapes(node: Any, name: str, constants: Mapping[str, Any]) -> bool:
     return node.op_type == "Reshape" and node.input[0] == name and node.input[1] in constants
 
 
-def _reshape(proto: Any, nodes: list[Any], constants: dict[str, Any]) -> None:
+def _reshape(
+    proto: Any, nodes: list[Any], readers: Mapping[str, Any], constants: dict[str, Any]
+) -> None:
     """Compute ``nodes``, which reshape the same constant; equal results are one constant."""
     names: dict[tuple[int, ...], str] = {}
     for node in nodes:
         value = _result(proto, node, constants)
         name = names.setdefault(value.shape, node.output[0])
         if name == node.output[0]:
-            _replace(proto, node, value, constants)
-            continue
-        proto.graph.node.remove(node)
-        for user, position in consumers(proto).get(node.output[0], ()):
+            _add(proto, name, value, constants)
+        for user, position in readers.get(node.output[0], ()):
             user.input[position] = name
 
 
@@ -82,18 +102,22 @@ def _multiply(proto: Any, name: str, nodes: list[Any], constants: dict[str, Any]
     from onnx import numpy_helper
 
     value = numpy_helper.to_array(constants[name])
-    add_constant(proto, f"{name}__transposed", np.ascontiguousarray(value.T))
-    constants[f"{name}__transposed"] = proto.graph.initializer[-1]
+    _add(proto, f"{name}__transposed", np.ascontiguousarray(value.T), constants)
     for node in nodes:
         node.op_type = "MatMul"
         node.input[1] = f"{name}__transposed"
         del node.attribute[:]
 
 
-def _replace(proto: Any, node: Any, value: Array, constants: dict[str, Any]) -> None:
-    add_constant(proto, node.output[0], value)
-    constants[node.output[0]] = proto.graph.initializer[-1]
-    proto.graph.node.remove(node)
+def _add(proto: Any, name: str, value: Array, constants: dict[str, Any]) -> None:
+    add_constant(proto, name, value)
+    constants[name] = proto.graph.initializer[-1]
+
+
+def _remove_nodes(proto: Any, outputs: set[str]) -> None:
+    nodes = [node for node in proto.graph.node if node.output[0] not in outputs]
+    del proto.graph.node[:]
+    proto.graph.node.extend(nodes)
 
 
 def _result(proto: Any, node: Any, constants: Mapping[str, Any]) -> Array:

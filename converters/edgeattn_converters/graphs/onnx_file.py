@@ -85,9 +85,14 @@ def all_nodes(graph: Any) -> Iterator[Any]:
     """The nodes of a graph and of the bodies of its nodes."""
     for node in graph.node:
         yield node
-        for attribute in node.attribute:
-            for body in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
-                yield from all_nodes(body)
+        for body in bodies(node):
+            yield from all_nodes(body)
+
+
+def bodies(node: Any) -> Iterator[Any]:
+    """The graphs that a loop or a condition runs."""
+    for attribute in node.attribute:
+        yield from (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs)
 
 
 def merge_constants(proto: Any, kind: str) -> None:
