@@ -21,7 +21,7 @@ from edgeattn_converters.loading.architecture import function_model
 from edgeattn_converters.loading.audit import ModelFile
 from edgeattn_converters.loading.build import build_sublayers, reset_names
 from edgeattn_converters.loading.legacy_program import Program
-from edgeattn_converters.loading.migrate import built_layers, legacy_mask_layers
+from edgeattn_converters.loading.migrate import built_layers
 from edgeattn_converters.loading.weights import tracking_order
 from edgeattn_converters.loading.weights.weights_file import open_weights
 
@@ -150,6 +150,8 @@ def _report_masks(built: Built, architecture: str, samples: Mapping[str, Any]) -
 
 
 def _run(file: ModelFile, architecture: str, samples: Mapping[str, Any], program: Program) -> Built:
+    from edgeattn_converters.loading.migrate import legacy_mask_layers
+
     version = config_inspection.version_numbers(file.keras_version)
 
     def build() -> Any:

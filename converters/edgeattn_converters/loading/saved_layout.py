@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from edgeattn.errors import UnsupportedModelError
+from edgeattn.printable import enumerated
 from edgeattn_converters.loading.architecture import load_weights
 from edgeattn_converters.loading.audit import ModelFile
 from edgeattn_converters.loading.formats import hdf5
@@ -62,7 +63,7 @@ def of_file(file: ModelFile, model: Any) -> SavedLayout:
     if KERAS_3 in weights:
         return SavedLayout(KERAS_3, bool(others), is_unclear)
     if is_unclear:
-        listed = " and ".join(".".join(map(str, version)) for version in weights)
+        listed = enumerated([".".join(map(str, version)) for version in weights])
         raise UnsupportedModelError(
             f"{file.path.name} does not contain its Keras version. Keras {listed} would assign its "
             "weights to the model in different ways.",

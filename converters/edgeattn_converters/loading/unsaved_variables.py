@@ -85,7 +85,7 @@ def require_same_outputs(model: Any, again: Callable[[], Any], program: Path) ->
         values = np.asarray(one), np.asarray(other)
         if not np.allclose(*values, rtol=1e-3, atol=1e-5, equal_nan=True):
             raise UnsupportedModelError(
-                f"The model computes something else whenever {program.name} runs, with the same "
+                f"The model computes something else in each run of {program.name}, with the same "
                 "weights: it creates random values that are not weights, and the file does not "
                 "contain them.",
                 hint="Create them with self.add_weight(..., trainable=False), or from a fixed "

@@ -17,8 +17,11 @@ from tensorflow.keras import layers
 def model(scale):
     a = keras.Input((7,), dtype="int32")
     b = keras.Input((7,), dtype="int32")
-    x, y = layers.Embedding(12, 4, mask_zero=True)(a), layers.Embedding(13, 4, mask_zero=True)(b)
-    z = layers.Embedding(14, 4)(b)
+    x, y = (
+        layers.Embedding(12, 4, mask_zero=True, name="x")(a),
+        layers.Embedding(13, 4, mask_zero=True, name="y")(b),
+    )
+    z = layers.Embedding(14, 4, name="z")(b)
     merged = [
         layers.Concatenate()([x, z]),
         layers.Concatenate(axis=1)([x, y]),

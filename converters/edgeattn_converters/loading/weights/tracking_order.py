@@ -51,11 +51,16 @@ def ordered(layer: Any, variables: Sequence[Any], shapes: Sequence[tuple[int, ..
     return tracked
 
 
+def is_recorded(model: Any) -> bool:
+    """Whether the order of the attributes of a model is known, which is of a class of the user."""
+    return _ATTRIBUTES in vars(model)
+
+
 def layers_of_keras_2(model: Any) -> list[Any]:
     """Return the ``layers`` of a model of the user's class in the order of Keras 2."""
     import keras
 
-    if _ATTRIBUTES not in vars(model):
+    if not is_recorded(model):
         return list(model.layers)
     layers = [
         inner

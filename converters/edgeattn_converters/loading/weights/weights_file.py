@@ -147,7 +147,8 @@ class WeightsFile:
         }
         # The layers of a class of the user in the order in which Keras 2 lists them.
         order = [id(layer) for layer in tracking_order.layers_of_keras_2(model)]
-        if {id(layer) for layer in found.values()} <= set(order):
+        in_class = {id(layer) for layer in found.values()} <= set(order)
+        if in_class and tracking_order.is_recorded(model):
             found = dict(sorted(found.items(), key=lambda item: order.index(id(item[1]))))
         names, layers = list(shapes), list(found)
         in_order = dict(zip(names, layers, strict=False))
