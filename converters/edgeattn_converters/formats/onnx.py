@@ -14,7 +14,7 @@ from edgeattn.tensors import Specs, Tensors
 from edgeattn_converters.formats import ConvertedFile
 from edgeattn_converters.formats.missing_operators import advice, with_layers
 from edgeattn_converters.graphs.onnx_constants import fold_constants
-from edgeattn_converters.graphs.onnx_file import all_nodes, convert_opset, free_dimensions
+from edgeattn_converters.graphs.onnx_file import all_nodes, bodies, convert_opset, free_dimensions
 from edgeattn_converters.lowering import (
     missing_operations,
     narrow_integers,
@@ -314,9 +314,8 @@ def _rename(graph: Any, renamed: dict[str, str]) -> None:
     for node in graph.node:
         node.input[:] = [renamed.get(name, name) for name in node.input]
         node.output[:] = [renamed.get(name, name) for name in node.output]
-        for attribute in node.attribute:
-            for body in ([attribute.g] if attribute.HasField("g") else []) + list(attribute.graphs):
-                _rename(body, renamed)
+        for body in bodies(node):
+            _rename(body, renamed)
     for values in (graph.input, graph.output, graph.value_info, graph.initializer):
         for value in values:
             value.name = renamed.get(value.name, value.name)
