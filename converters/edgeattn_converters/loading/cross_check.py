@@ -15,6 +15,7 @@ from edgeattn.errors import UnsupportedModelError, first_line
 from edgeattn.printable import counted
 from edgeattn_converters.loading import config_inspection, own_functions
 from edgeattn_converters.loading.audit import ModelFile
+from edgeattn_converters.loading.comparison_samples import SAMPLES, padded_samples
 from edgeattn_converters.loading.config_inspection import (
     Config,
     is_model,
@@ -29,8 +30,6 @@ from edgeattn_converters.loading.safety.allowed_classes import LAYERS
 from edgeattn_converters.loading.signature import load_signature
 from edgeattn_converters.loading.weights.assignment import finalize_normalization
 
-SEED = 20150817
-SAMPLES = 4
 # Relative to the largest value; different kernels of the same operation differ by less.
 TOLERANCE = 1e-4
 # Rounding that a deep model amplifies stays below this.
@@ -61,7 +60,7 @@ def compare_with_stock_loader(
         # A stock loader would take Keras' function of that name.
         if not _is_comparable(stored) or own_functions.are_used(stored, ctx.custom_objects):
             return ()
-        samples = _samples(model, stored)
+        samples = padded_samples(model, stored)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             stock_model, version = _load_stock(file, stored, major)
@@ -132,7 +131,7 @@ def compare_with_signature(
         graph, _ = load_signature(file.path, time_steps, allow_free_time=False)
         samples = {
             tensor.name: sample
-            for tensor, sample in zip(model.inputs, _samples(model, stored), strict=True)
+            for tensor, sample in zip(model.inputs, padded_samples(model, stored), strict=True)
         }
         given = {
             tensor.name: np.asarray(samples[tensor.name], tensor.dtype) for tensor in graph.inputs
@@ -243,62 +242,6 @@ def _several_axes(stored: Any) -> Iterator[tuple[str, list[int]]]:
             yield stored["name"], axis
         for value in stored.values():
             yield from _several_axes(value)
-
-
-def _samples(model: Any, stored: Config) -> list[Any]:
-    """Return seeded inputs: random numbers, or word indices if the model has an Embedding."""
-    generator = np.random.default_rng(SEED)
-    vocabulary = min(_vocabulary_sizes(stored), default=0)
-    of_steps = _are_words_of_steps(stored)
-    samples = []
-    for tensor in model.inputs:
-        shape = (SAMPLES, *tensor.shape[1:])
-        words = vocabulary > 0 and (len(shape) == 2 or (of_steps and len(shape) == 3))
-        if words:
-            x = generator.integers(1, max(vocabulary, 2), shape).astype("float64")
-        else:
-            x = generator.normal(size=shape)
-        for row in range(1, SAMPLES):  # every row after the first has more padding
-            for axis in range(1, len(shape) if words else 2):
-                padding = -row * shape[axis] // (2 * SAMPLES) or shape[axis]
-                np.moveaxis(x[row], axis - 1, 0)[padding:] = 0
-        samples.append(x.astype(tensor.dtype))
-    return samples
-
-
-def _vocabulary_sizes(stored: Config) -> list[int]:
-    return [
-        int(item["config"].get("input_dim") or 2)
-        for item in _flat(stored)
-        if item.get("class_name") == "Embedding"
-    ]
-
-
-def _are_words_of_steps(stored: Config) -> bool:
-    """Return whether a layer looks up the words of every step."""
-    return any(
-        item.get("class_name") == "TimeDistributed"
-        and any(inner.get("class_name") == "Embedding" for inner in _inside(item))
-        for item in _flat(stored)
-    )
-
-
-def _flat(stored: Config) -> Iterator[Config]:
-    """Yield the layers of a model, also those inside models and other layers."""
-    for item in stored_layers(stored):
-        yield item
-        yield from _inside(item)
-
-
-def _inside(item: Config) -> Iterator[Config]:
-    if is_model(item):
-        yield from _flat(item)
-        return
-    config = item.get("config")
-    inner = config.get("layer") if isinstance(config, Mapping) else None
-    if isinstance(inner, Mapping):
-        yield inner
-        yield from _inside(inner)
 
 
 def _predict(model: Any, samples: Sequence[Any]) -> list[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -166,3 +167,41 @@ def test_samples_have_words_and_padding_in_every_step(tmp_path: Path) -> None:
     ctx = Context(2, (2, 21, 0), lambda _: None, {}, lambda _: [], masked=True)
     with pytest.raises(UnsupportedModelError, match="would be loaded wrongly"):
         compare_with_stock_loader(file, stored, without_mask, ctx, lambda _: without_mask)
+
+
+def words(size: int) -> tuple[Any, Any]:
+    ids = tf_keras.Input((size,))
+    return ids, tf_keras.layers.Embedding(9, 4, mask_zero=True)(ids)
+
+
+def of_two_inputs() -> tuple[Any, Any]:
+    """A step of the sum is valid if it is in both inputs, and in the first of the other model."""
+    (a, q), (b, v) = words(6), words(6)
+    sums = (tf_keras.layers.Add()([q, y]) for y in (v, tf_keras.layers.Embedding(9, 4)(b)))
+    pooled = [tf_keras.layers.GlobalAveragePooling1D()(x) for x in sums]
+    return tuple(tf_keras.Model([a, b], result) for result in pooled)
+
+
+def of_a_value() -> tuple[Any, Any]:
+    """Steps of -1 are masked, and in the other model none."""
+    x = tf_keras.Input((6, 3))
+    sequences = (tf_keras.layers.Masking(-1.0)(x), tf_keras.layers.Masking(-2.0)(x))
+    results = [tf_keras.layers.GlobalAveragePooling1D()(y) for y in sequences]
+    return tuple(tf_keras.Model(x, result) for result in results)
+
+
+@pytest.mark.parametrize("models", [of_two_inputs, of_a_value])
+def test_samples_show_other_masks(models: Callable[[], tuple[Any, Any]], tmp_path: Path) -> None:
+    loaded = []
+    for index, model in enumerate(models()):
+        generator = np.random.default_rng(2)
+        model.set_weights([generator.normal(0, 1, x.shape) for x in model.get_weights()])
+        path = tmp_path / f"{index}.h5"
+        model.save(path)
+        loaded.append(load_model(audit_file(path)))
+    ctx = Context(2, (2, 21, 0), lambda _: None, {}, lambda _: (), masked=True)
+    (first, second), file = loaded, loaded[0].file
+    assert not first.notes
+    arguments = (file, file.config, second.model, ctx, lambda _: second.model)
+    with pytest.raises(UnsupportedModelError, match="would be loaded wrongly"):
+        compare_with_stock_loader(*arguments)
