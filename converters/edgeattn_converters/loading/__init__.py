@@ -5,7 +5,7 @@ build the model, assign its weights, cross-check its outputs.
 
 ======================  ===========================================================
 ``audit``               static checks of a file, without Keras and TensorFlow
-``formats``             readers of HDF5 files,
+``formats``             readers of HDF5 files, ``.keras`` archives and SavedModel folders
 ``safety``              size limits and the classes that a configuration may name
 ``lambdas``             recognition of Lambda layers from their bytecode
 ``migrate``             configurations of Keras 1 and 2 as Keras 3 writes them
@@ -17,6 +17,6 @@ build the model, assign its weights, cross-check its outputs.
 ``comparison_samples``  the seeded samples of that comparison
 ``custom_objects``      classes and functions from the user's own Python file
 ``own_functions``       its functions that are activations
-``architecture``        the
+``architecture``        the ``--architecture`` option, for files that contain weights only
 ======================  ===========================================================
 """
