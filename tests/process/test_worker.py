@@ -284,7 +284,8 @@ def test_a_large_request_to_a_dead_worker_does_not_hang():
 @pytest.mark.parametrize("kind", ["annotations", "__doc__", "WorkerDied", "nonsense"])
 def test_errors_of_unknown_types_are_internal_errors(kind):
     reply = framed({"error": {"type": kind, "message": "m", "hint": None}, "arrays": []})
-    script = f"import sys; sys.stdout.buffer.write({reply!r})"
+    # The worker reads before it ends: a request to an ended one is its death.
+    script = f"import sys; sys.stdin.buffer.read1(); sys.stdout.buffer.write({reply!r})"
     with (
         Worker(command=[sys.executable, "-c", script]) as worker,
         pytest.raises(errors.EdgeattnError) as caught,

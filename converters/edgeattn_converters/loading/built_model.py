@@ -24,6 +24,7 @@ from edgeattn_converters.loading.migrate import (
 from edgeattn_converters.loading.migrate.context import era_of
 from edgeattn_converters.loading.stored_model import load_stored
 from edgeattn_converters.loading.unsaved_variables import unsaved_notes
+from edgeattn_converters.loading.weights import functional_order
 from edgeattn_converters.loading.weights.weights_file import WeightsFile, open_weights
 
 
@@ -50,7 +51,10 @@ def _load_built(file: ModelFile, model: Any, request: LoadRequest) -> LoadedMode
         if weights.has_objects:
             hidden_layers.list_hidden_layers(model)
         version = config_inspection.version_numbers(file.keras_version) or weights.version()
+        of_keras_2 = (version or ((1,) if weights.is_layered else (3,))) < (3,)
         stored = built_in_config(model)
+        if stored is not None and of_keras_2:
+            stored = functional_order.stored_in_order(model, stored)
         if stored is not None and (
             weights.is_layered
             or version
@@ -75,7 +79,10 @@ def _load_built(file: ModelFile, model: Any, request: LoadRequest) -> LoadedMode
         if version and version < built_layers.SAME_AS_CURRENT:
             notes.extend(built_layers.adapt(model, version, request.undecided))
         if weights.is_layered:
-            _assign(weights, model, built_layers.described(model), version, file, notes)
+            stored = built_layers.described(model)
+            if of_keras_2:
+                stored = functional_order.stored_in_order(model, stored)
+            _assign(weights, model, stored, version, file, notes)
     return LoadedModel(file, model, tuple(notes))
 
 

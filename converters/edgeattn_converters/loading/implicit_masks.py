@@ -21,6 +21,7 @@ from edgeattn_converters.loading.keras_tensors import (
 from edgeattn_converters.loading.legacy_program import OF_TF_KERAS, generated_name
 from edgeattn_converters.loading.migrate.functional_nodes import is_none
 from edgeattn_converters.loading.own_classes import is_own_class
+from edgeattn_converters.loading.weights import functional_order
 
 _MARK = "_passes_masks_as_in_keras_2"
 # Of the calls of classes of the user that are running.
@@ -47,6 +48,7 @@ def passed(*, of_program: bool = False) -> Iterator[None]:
 
     @functools.wraps(of_keras)
     def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
+        given = keras_tensors((args, kwargs))
         recurrent_constants.accept(layer, args, kwargs)
         args, kwargs = arguments_in_place.by_name(layer, args, kwargs)
         args = _without_masks(layer, args, kwargs, of_program=of_program)
@@ -54,7 +56,9 @@ def passed(*, of_program: bool = False) -> Iterator[None]:
         if isinstance(layer, keras.layers.TimeDistributed):
             masks_over_time.mask_as_in_keras_2(layer)
         with _kept(layer, args, kwargs):
-            return of_keras(layer, *args, **kwargs)
+            results = of_keras(layer, *args, **kwargs)
+        functional_order.record(layer, given)
+        return results
 
     setattr(call, _MARK, True)
     attention = keras.layers.MultiHeadAttention
@@ -108,7 +112,9 @@ def reported(notes: list[str]) -> Iterator[None]:
             for difference, found in differences.items()
             if found
         )
-        return of_keras(layer, *args, **kwargs)
+        results = of_keras(layer, *args, **kwargs)
+        functional_order.record(layer, keras_tensors((args, kwargs)))
+        return results
 
     with mock.patch.object(keras.layers.Layer, "__call__", call):
         yield

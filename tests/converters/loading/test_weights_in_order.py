@@ -322,6 +322,36 @@ def test_names_in_another_order(
 
 
 @pytest.mark.parametrize(
+    ("names", "units", "fits"),
+    [
+        ("dense_6 dense_5 last", (4, 4, 2), False),
+        ("dense_5 dense_6 last", (4, 4, 2), True),
+        ("dense_6 dense_5 last", (3, 4, 2), True),
+        ("dense_6 other last", (4, 4, 2), True),
+    ],
+)
+def test_numbers_in_another_order(
+    names: str, units: tuple[int, ...], fits: bool, tmp_path: Path
+) -> None:
+    """Keras numbers layers as they are created, which the same program does in the same order."""
+    model = _chain(tf_keras, "dense dense_1 last", units)
+    generator = np.random.default_rng(4)
+    model.set_weights([generator.normal(0, 0.5, w.shape) for w in model.get_weights()])
+    model.save_weights(tmp_path / "weights.h5")
+    (tmp_path / "model.json").write_text(_chain(tf_keras, names, units).to_json())
+    file, option = audit_file(tmp_path / "weights.h5"), str(tmp_path / "model.json")
+    if not fits:
+        message = "'dense' in the file are those of 'dense_6' by the order"
+        with pytest.raises(UnsupportedModelError, match=message) as error:
+            load_model(file, architecture=option)
+        assert "Give the layers of the architecture the names in the file" in str(error.value.hint)
+        return
+    x = generator.normal(size=(5, 4)).astype("float32")
+    loaded = load_model(file, architecture=option)
+    np.testing.assert_allclose(loaded.model(x), model(x), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
     ("names", "frozen", "noted"),
     [
         ("dense dense_1", False, False),

@@ -286,12 +286,12 @@ def _is_of_training(group: Any, attribute: Any) -> bool:
 
 def _assign_layers(group: Any, model: Any, assignment: _Walk) -> None:
     """Assign the variables of the layers of a model that is no layer of a stored config."""
+    layers = tracking_order.layers_of_keras_2(model) if assignment.is_keras_2 else model.layers
     if is_subclassed(model):
-        layers = tracking_order.layers_of_keras_2(model) if assignment.is_keras_2 else model.layers
         _assign_members(group, layers, assignment)
         return
-    names = [type(own_layer(layer)).__name__ for layer in model.layers]
-    for layer, key in zip(model.layers, _numbered_as_stored(names, group), strict=True):
+    names = [type(own_layer(layer)).__name__ for layer in layers]
+    for layer, key in zip(layers, _numbered_as_stored(names, group), strict=True):
         if key in group:
             _assign_layer(group[key], layer, assignment)
 

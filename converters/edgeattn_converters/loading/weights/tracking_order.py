@@ -11,6 +11,7 @@ from typing import Any
 from unittest import mock
 
 from edgeattn_converters.loading.own_classes import is_own_class
+from edgeattn_converters.loading.weights import functional_order
 
 _ATTRIBUTES = "_edgeattn_assigned"
 # Attributes of Keras 3 and TensorFlow with every layer.
@@ -57,9 +58,12 @@ def is_recorded(model: Any) -> bool:
 
 
 def layers_of_keras_2(model: Any) -> list[Any]:
-    """Return the ``layers`` of a model of the user's class in the order of Keras 2."""
+    """Return the ``layers`` of a model in the order of Keras 2."""
     import keras
 
+    if functional_order.is_functional(model):
+        ordered = functional_order.operations(model)
+        return [layer for layer in ordered if isinstance(layer, keras.layers.Layer)]
     if not is_recorded(model):
         return list(model.layers)
     layers = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -162,6 +163,10 @@ class WeightsFile:
             return self if fits_by_name else replace(self, names=in_order)
         if set(names) <= set(all_names(stored)) or len(names) != len(layers):
             return self
+        by_number = _by_number(names, layers)
+        moved = {name: layer for name, layer in by_number.items() if layer != in_order[name]}
+        if moved and all(_sizes(shapes[name]) == _sizes_of(found[moved[name]]) for name in moved):
+            raise _other_numbers(in_order, by_number)
         return replace(self, names=in_order)
 
     def order_notes(self) -> tuple[str, ...]:
@@ -242,6 +247,34 @@ def _ambiguous(names: Sequence[str], layers: Sequence[str]) -> UnsupportedModelE
         hint="If the weights belong to the layers in order, as load_weights of Keras assigns them, "
         "give the layers of the architecture other names. If they belong to the layers of their "
         "names, assign them in Keras and save the whole model: model.save('model.keras')",
+    )
+
+
+def _by_number(names: Sequence[str], layers: Sequence[str]) -> dict[str, str]:
+    """Return the layers by the names in a file if only generated numbers differ, else nothing.
+
+    Keras numbers the layers of a class in the order in which a program creates them.
+    """
+
+    def numbered(name: str) -> tuple[str, int]:
+        base, number = re.fullmatch(r"(.*?)(?:_(\d+))?", name).groups()  # type: ignore[union-attr]
+        return base, int(number or 0)
+
+    pairs = list(zip(sorted(names, key=numbered), sorted(layers, key=numbered), strict=True))
+    return dict(pairs) if all(numbered(a)[0] == numbered(b)[0] for a, b in pairs) else {}
+
+
+def _other_numbers(
+    in_order: Mapping[str, str], by_number: Mapping[str, str]
+) -> UnsupportedModelError:
+    """Return the error for layers that the program creates in another order than it calls them."""
+    name = next(name for name, layer in by_number.items() if layer != in_order[name])
+    return UnsupportedModelError(
+        f"The weights of {name!r} in the file are those of {in_order[name]!r} by the order of the "
+        f"layers, and those of {by_number[name]!r} by the numbers in their names. The shapes of "
+        "the weights fit both ways.",
+        hint="Give the layers of the architecture the names in the file, or save the whole model "
+        "in Keras: model.save('model.keras')",
     )
 
 
