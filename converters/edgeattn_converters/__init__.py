@@ -258,9 +258,9 @@ def _write_artifacts(
         except EdgeattnError as error:
             (Path(request["folder"]) / f"{model.stem}.{scheme}.{format}").unlink(missing_ok=True)
             required = scheme in named or not isinstance(error, SchemeError)
-            failures.append(
-                {"format": format, "scheme": scheme, "reason": error.message, "required": required}
-            )
+            failure = {"format": format, "scheme": scheme, "reason": error.message}
+            hint = {} if error.hint is None else {"hint": str(error.hint)}
+            failures.append({**failure, **hint, "required": required})
     if not artifacts:
         raise nothing_converted(
             ModelSource(**request["source"]),

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from edgeattn.metrics.verdict import (
     FAIL,
@@ -46,6 +46,12 @@ def conversion_summary(reports: Sequence[ArtifactReport]) -> Iterator[str]:
             f"Right, but beyond the limits: {', '.join(beyond)} (rounding explains the errors)."
         )
     yield " ".join(parts)
+
+
+def not_converted_line(failure: Mapping[str, Any]) -> str:
+    """Why an artifact could not be converted, and what to do."""
+    line = f"{failure['format']} {failure['scheme']}: {failure['reason']}"
+    return f"{line} {failure['hint']}" if failure.get("hint") else line
 
 
 def cost_lines(report: ArtifactReport) -> Iterator[str]:

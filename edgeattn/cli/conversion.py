@@ -11,6 +11,7 @@ from edgeattn.cli.artifact_lines import (
     conversion_summary,
     cost_lines,
     failure_lines,
+    not_converted_line,
     settling_command,
 )
 from edgeattn.cli.terminal import styled_line
@@ -70,7 +71,7 @@ def conversion_lines(conversion: Conversion, *, verbose: bool) -> Iterator[str]:
         summary = report.artifact.achieved.get("summary")
         if summary and verbose:
             yield f"{report.artifact.label}: {summary}"
-    yield from (f"{f['format']} {f['scheme']}: {f['reason']}" for f in conversion.failures)
+    yield from map(not_converted_line, conversion.failures)
     yield styled_line(recommendation_of(conversion).line)
     yield f"Wrote {conversion.bundle.path}"
     yield from settling_command(str(conversion.bundle.path), reports)
@@ -198,7 +199,10 @@ def _advice(report: ArtifactReport) -> Iterator[str]:
         notes = artifact.achieved.get("notes", ())
         yield from (f"{artifact.label}: {note}." for note in notes if note.startswith("slow"))
     elif "cost" in artifact.achieved and artifact.scheme == "int8":
+        precision = artifact.achieved.get("attention_precision")
+        also = "" if precision is None else f" also with --attention-precision {precision}"
+        advice = "; --attention-precision int8 quantizes them" if precision is None else ""
         yield (
-            f"{artifact.label}: operators that would exceed the limits in int8 stay float32; "
-            "--attention-precision int8 quantizes them."
+            f"{artifact.label}: operators that would exceed the limits in int8 stay "
+            f"float32{also}{advice}."
         )

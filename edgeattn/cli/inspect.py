@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from edgeattn.cli import options, output
+from edgeattn.cli.artifact_lines import not_converted_line
 from edgeattn.cli.command import Command
 from edgeattn.cli.terminal import styled_line
 from edgeattn.printable import counted
@@ -64,7 +65,7 @@ def _bundle_lines(bundle: dict[str, Any]) -> Iterator[str]:
     if bundle.get("config"):
         yield f"options from {bundle['config']['file']}: {', '.join(bundle['config']['options'])}"
     yield from (item["problem"] for item in bundle["artifacts"] if "problem" in item)
-    yield from (f"{f['format']} {f['scheme']}: {f['reason']}" for f in bundle["failures"])
+    yield from map(not_converted_line, bundle["failures"])
 
 
 def _artifact_lines(artifact: dict[str, Any]) -> Iterator[str]:

@@ -7,6 +7,7 @@ import pytest
 
 import edgeattn_converters
 from edgeattn import errors
+from edgeattn.cli.artifact_lines import not_converted_line
 from edgeattn.schemes import MICRO
 
 REQUEST = {
@@ -59,6 +60,13 @@ def test_other_artifacts_are_written(error, required, failing, tmp_path):
 def test_scheme_that_was_named_is_required(tmp_path):
     _, (failure,) = write(tmp_path, errors.SchemeError("not achieved"), named=("float16",))
     assert failure["required"]
+
+
+@pytest.mark.parametrize("hint", [None, "Omit --lowering."])
+def test_lines_of_artifacts_that_failed_have_their_hints(hint, tmp_path):
+    _, (failure,) = write(tmp_path, errors.SchemeError("not achieved.", hint=hint))
+    line = not_converted_line(failure)
+    assert line == "tflite float16: not achieved." + (" Omit --lowering." if hint else "")
 
 
 def test_mistake_in_the_options_concerns_all_artifacts(tmp_path):

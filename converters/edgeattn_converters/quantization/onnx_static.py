@@ -7,7 +7,13 @@ from unittest import mock
 import numpy as np
 
 from edgeattn.tensors import Array, Specs, Tensors
-from edgeattn_converters.graphs.onnx_file import consumers, name_nodes, written_model
+from edgeattn_converters.graphs.onnx_file import (
+    all_nodes,
+    bodies,
+    consumers,
+    name_nodes,
+    written_model,
+)
 from edgeattn_converters.quantization.tflite_int16 import HEADROOM
 
 # Operators whose int8 kernels in onnxruntime are worth the conversions.
@@ -64,6 +70,7 @@ def quantize_activations(
     if not is_int16:
         _clip_at_zero(quantized, rectified)
     _read_unrounded(quantized, set(kinds), set(excluded))
+    _move_unrounded_into_loops(quantized)
     _separate_constants(quantized)
     if is_int16:
         _add_headroom(quantized)
@@ -151,6 +158,27 @@ def _read_unrounded(proto: Any, kinds: set[str], excluded: set[str]) -> None:
                     _rename(reader, rounded, node.output[0])
             for other in (makers[value], *readers[value]):
                 _rename(other, value, rounded)
+
+
+def _move_unrounded_into_loops(proto: Any) -> None:
+    """Let operators that move values for the body of a loop read unrounded values, in place.
+
+    onnxruntime 1.32 aborts when it loads a file in which the body reads what was moved behind a
+    DequantizeLinear.
+    """
+    makers = {name: node for node in proto.graph.node for name in node.output}
+    inner = (
+        node for outer in proto.graph.node for body in bodies(outer) for node in all_nodes(body)
+    )
+    for name in {name for node in inner for name in node.input}:
+        moving, maker = None, makers.get(name)
+        while maker is not None and maker.op_type in MOVING:
+            moving, maker = maker, makers.get(maker.input[0])
+        if moving is None or maker is None or maker.op_type != "DequantizeLinear":
+            continue
+        quantizing = makers.get(maker.input[0])
+        if quantizing is not None and quantizing.op_type == "QuantizeLinear":
+            moving.input[0] = quantizing.input[0]
 
 
 def _separate_constants(proto: Any) -> None:

@@ -10,8 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgeattn.errors import ArtifactError
+from edgeattn.process.worker import Worker, WorkerDied
 from edgeattn.runners import open_runner
 from edgeattn.tensors import Specs, Tensors
+from edgeattn_converters.graphs.onnx_file import bodies
 from edgeattn_converters.quantization.candidates import DEFAULT, Candidate
 from edgeattn_converters.quantization.layer_weights import LayerWeights
 
@@ -110,6 +113,8 @@ def model_opener(content: Any, io: ModelIO, *, runtime: str | None = None) -> Op
             path = Path(folder) / "model"
             path.write_bytes(opened.content if is_tflite else opened.content.SerializeToString())
             format = "tflite" if is_tflite else "onnx"
+            if model is not None and not is_tflite and _has_loops(opened.content):
+                _require_loadable(path, opened)
             runner = open_runner(
                 path,
                 format,
@@ -122,3 +127,27 @@ def model_opener(content: Any, io: ModelIO, *, runtime: str | None = None) -> Op
                 yield runner.run
 
     return open_model
+
+
+def _has_loops(proto: Any) -> bool:
+    return any(True for node in proto.graph.node for _ in bodies(node))
+
+
+def _require_loadable(path: Path, model: QuantizedModel) -> None:
+    """Raise :class:`ArtifactError` if onnxruntime crashes when it loads a file.
+
+    onnxruntime 1.32 aborts on some valid files with integers beside a Loop.
+    """
+    arguments = {
+        "path": str(path),
+        "format": "onnx",
+        "inputs": [spec.to_json() for spec in model.inputs],
+        "outputs": [spec.to_json() for spec in model.outputs],
+        "threads": 1,
+        "as_deployed": False,
+    }
+    with Worker() as worker:
+        try:
+            worker.call("edgeattn.runners.isolated:load", arguments)
+        except WorkerDied as error:
+            raise ArtifactError(f"onnxruntime {error.message} when it loaded the file") from error

@@ -220,6 +220,8 @@ def with_summary(
         achieved["kept_weights"] = {"float16": summary.weights.get("float16", 0)}
     if model.cost:
         achieved["cost"] = dict(model.cost)
+        if options.attention_precision != "auto":
+            achieved["attention_precision"] = options.attention_precision
     return replace(model, achieved=achieved)
 
 
