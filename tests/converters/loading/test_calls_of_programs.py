@@ -92,7 +92,7 @@ def written(kind: str, folder: Path, steps: int | None) -> tuple[Path, Any]:
     return path, model
 
 
-@pytest.mark.parametrize("kind", only(list(PROGRAMS), "dtypes", "sizes"))
+@pytest.mark.parametrize("kind", only(list(PROGRAMS), "dtypes"))
 @pytest.mark.parametrize("steps", only([64, None], 64))
 def test_calls_become_layers(kind: str, steps: int | None, tmp_path: Path) -> None:
     """Models that a file could contain are rebuilt, as with layers of Keras only."""

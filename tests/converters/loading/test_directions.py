@@ -37,6 +37,7 @@ def _loaded(model: Any, path: Path) -> Any:
     return load_model(audit_file(path))
 
 
+@pytest.mark.long
 def test_layers_of_different_sizes(tmp_path: Path) -> None:
     """The next layer was built for twice the features of the forward layer."""
     x = tf_keras.Input((7, 5), name="x")

@@ -173,7 +173,6 @@ def written_program(tmp_path: Path, name: str = "") -> Path:
         [(name, version) for name in MODELS for version in VERSIONS],
         ("Lists", "2.14.0"),
         ("Mappings", "2.21.0"),
-        ("Inner", "2.13.1"),
     ),
 )
 def test_classes_in_files_of_keras_2_have_their_weights(

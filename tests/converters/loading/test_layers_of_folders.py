@@ -122,14 +122,12 @@ def values(model: Any) -> Any:
 @pytest.mark.parametrize(
     "build",
     [
-        attention,
         tuples,
         *(
             pytest.param(build, marks=pytest.mark.long)
-            for build in (nested, frozen, words, stateful, expression)
+            for build in (attention, nested, frozen, words, stateful, expression, augmented)
         ),
         adapted,
-        augmented,
     ],
 )
 def test_layers_that_contain_others(build: Callable[[], Any], tmp_path: Path) -> None:

@@ -129,6 +129,7 @@ def test_masks_in_files(format: str, tmp_path: Path) -> None:
     np.testing.assert_allclose(actual["y"], expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.long
 def test_models_without_a_mask_are_called_once_for_each_sentence(tmp_path: Path) -> None:
     """A call for the mask alone would show the attention inside once more."""
     inputs = tf_keras.Input((SENTENCES, WORDS), name="words")

@@ -148,7 +148,7 @@ def _arrays(outputs: Any) -> list[Any]:
     return [np.asarray(o) for o in (outputs if isinstance(outputs, list | tuple) else [outputs])]
 
 
-@pytest.mark.parametrize("name", only(MODELS, "alone", "in_class", "both_with_states"))
+@pytest.mark.parametrize("name", only(MODELS, "alone", "in_class"))
 @pytest.mark.parametrize("ending", only(("h5", "keras"), "h5"))
 def test_cells_get_constants(name: str, ending: str, tmp_path: Path) -> None:
     inputs, expected = _saved(name, tmp_path / f"m.{ending}")
@@ -169,7 +169,7 @@ def test_cells_of_programs_get_constants(name: str, of_build: str, tmp_path: Pat
     _require_constants_in_program(name, tmp_path / "m.weights.h5", source)
 
 
-@pytest.mark.parametrize("name", only(MODELS, "single", "in_place", "both_with_states"))
+@pytest.mark.parametrize("name", only(MODELS, "single", "in_place"))
 def test_cells_of_programs_for_keras_2_get_constants(name: str, tmp_path: Path) -> None:
     """The file contains the version. Third in place are the constants, in Keras 3 the mask."""
     _require_constants_in_program(name, tmp_path / "m.h5", PROGRAM)

@@ -73,7 +73,7 @@ def inputs_of(model: Any) -> list[Any]:
     return arrays
 
 
-@pytest.mark.parametrize("kind", only(MODELS, "list", "words"))
+@pytest.mark.parametrize("kind", only(MODELS, "list"))
 def test_each_step_gets_that_of_every_input(kind: str, tmp_path: Path) -> None:
     model = model_of(kind)
     model.save(tmp_path / "m.h5")

@@ -166,6 +166,7 @@ def test_files_of_earlier_versions(tmp_path: Path) -> None:
     assert not any("different outputs" in note for note in loaded.notes)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("format", ["tflite", "onnx"])
 def test_masked_decoders_convert(format: str, tmp_path: Path) -> None:
     model = saved("lstm", tmp_path / "m.h5")

@@ -9,6 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+from long_parameters import only
 
 import models
 from edgeattn.runners import open_runner
@@ -57,7 +58,7 @@ LAYERS: dict[str, Callable[[Any], Any]] = {
 }
 
 
-@pytest.mark.parametrize("kind", LAYERS)
+@pytest.mark.parametrize("kind", only(LAYERS, "dense", "product and sum", "einsum", "quotient"))
 def test_as_in_keras(kind: str, tmp_path: Path) -> None:
     x = keras.Input((STEPS, 3), name="x")
     model = models.filled(keras.Model(x, LAYERS[kind](x)))

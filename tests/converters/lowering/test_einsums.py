@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import pytest
 from keras import ops
+from long_parameters import only
 
 from edgeattn.runners import open_runner
 from edgeattn_converters.formats import onnx, tflite
@@ -34,7 +35,7 @@ EQUATIONS = (
 )
 
 
-@pytest.mark.parametrize("format", CONVERTERS)
+@pytest.mark.parametrize("format", only(CONVERTERS, "tflite"))
 def test_equations(format: str, tmp_path: Path) -> None:
     generator = np.random.default_rng(6)
     inputs: list[Any] = []

@@ -96,7 +96,8 @@ def test_similarity_of_images(format: str, tmp_path: Path) -> None:
     _compare(functions, _images(2), format, tmp_path / "model")
 
 
-@pytest.mark.parametrize("format", only(CONVERTERS, "onnx"))
+@pytest.mark.long
+@pytest.mark.parametrize("format", CONVERTERS)
 def test_similarity_at_several_scales(format: str, tmp_path: Path) -> None:
     """Images of an odd size are padded."""
     even = {"even": lambda x, y: _similarity(x[:, :, :12], y[:, :, :12])}

@@ -52,7 +52,7 @@ def repeated_convolutions(module: Any) -> Any:
     ("module", "dimensions"),
     [
         (keras, 2),
-        (tf_keras, 2),
+        pytest.param(tf_keras, 2, marks=pytest.mark.long),
         pytest.param(keras, 1, marks=pytest.mark.long),
         pytest.param(keras, 3, marks=pytest.mark.long),
     ],

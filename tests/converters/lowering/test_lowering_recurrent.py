@@ -96,7 +96,12 @@ def test_rows_use_batch_matmul(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("scheme", "steps"), [("float16", 5), ("dynamic_int8", 5), ("float16", 40)]
+    ("scheme", "steps"),
+    [
+        pytest.param("float16", 5, marks=pytest.mark.long),
+        ("dynamic_int8", 5),
+        pytest.param("float16", 40, marks=pytest.mark.long),
+    ],
 )
 def test_rows_with_weights_that_are_dequantized_once(scheme, steps, tmp_path):
     """Weights of 32 units are stored in fewer bits, and those of 2 units as float32. 40 steps are

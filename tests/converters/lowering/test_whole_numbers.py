@@ -139,7 +139,7 @@ def _check(dtype: str, format: str, path: Path) -> None:
         assert actual[name].dtype == expected.dtype.as_numpy_dtype, name
 
 
-@pytest.mark.parametrize("dtype", only(DTYPES, "uint16", "int64"))
+@pytest.mark.parametrize("dtype", only(DTYPES, "uint16"))
 def test_integers_in_tflite(dtype: str, tmp_path: Path) -> None:
     _check(dtype, "tflite", tmp_path / "m.tflite")
 
