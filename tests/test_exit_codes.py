@@ -4,6 +4,8 @@ import ast
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parent.parent
 # Where errors with exit code 5 are raised, and what does not respond or is missing then.
 DEVICES = {
@@ -23,17 +25,22 @@ DEVICES = {
 }
 
 
+@pytest.fixture(scope="module")
 def trees():
-    for root in ("edgeattn", "converters"):
-        for path in sorted((ROOT / root).rglob("*.py")):
-            yield path.relative_to(ROOT).as_posix(), ast.parse(path.read_text("utf-8"))
+    """The paths of all modules, and their syntax trees."""
+    return [
+        (path.relative_to(ROOT).as_posix(), ast.parse(path.read_text("utf-8")))
+        for root in ("edgeattn", "converters")
+        for path in sorted((ROOT / root).rglob("*.py"))
+    ]
 
 
-def classes_with_code_5():
+@pytest.fixture(scope="module")
+def classes_with_code_5(trees):
     """The names of the error classes whose ``exit_code`` is 5."""
     return {
         node.name
-        for _, tree in trees()
+        for _, tree in trees
         for node in ast.walk(tree)
         if isinstance(node, ast.ClassDef)
         for item in node.body
@@ -41,10 +48,12 @@ def classes_with_code_5():
     }
 
 
-def test_only_devices_schedulers_stores_and_runtimes_raise_errors_with_code_5():
-    names = classes_with_code_5()
+def test_only_devices_schedulers_stores_and_runtimes_raise_errors_with_code_5(
+    trees, classes_with_code_5
+):
+    names = classes_with_code_5
     assert names == {"DeviceError", "RuntimeUnavailableError", "StoreError"}
-    for path, tree in trees():
+    for path, tree in trees:
         if any(fnmatchcase(path, pattern) for pattern in DEVICES):
             continue
         for node in ast.walk(tree):
@@ -52,9 +61,9 @@ def test_only_devices_schedulers_stores_and_runtimes_raise_errors_with_code_5():
             assert not raised, f"{path}:{node.lineno}: which device does not respond?"
 
 
-def test_no_error_inherits_code_5():
-    names = classes_with_code_5()
-    for path, tree in trees():
+def test_no_error_inherits_code_5(trees, classes_with_code_5):
+    names = classes_with_code_5
+    for path, tree in trees:
         for node in ast.walk(tree):
             if isinstance(node, ast.ClassDef):
                 assert not names & {ast.unparse(base) for base in node.bases}, (
@@ -70,9 +79,9 @@ NUMBERS = {
 }
 
 
-def test_the_number_5_is_an_exit_code_where_a_device_or_runtime_is_missing():
+def test_the_number_5_is_an_exit_code_where_a_device_or_runtime_is_missing(trees):
     found = set()
-    for path, tree in trees():
+    for path, tree in trees:
         for node in ast.walk(tree):
             if isinstance(node, ast.FunctionDef) and node.name == "exit_code":
                 constants = {n.value for n in ast.walk(node) if isinstance(n, ast.Constant)}

@@ -45,6 +45,7 @@ def test_artifacts_are_refused_or_read(format: str, cases: list[dict[str, Any]])
         assert raised.value.exit_code == expected, case["name"]
 
 
+@pytest.mark.long
 def test_the_page_has_the_numbers_of_specimens() -> None:
     pytest.importorskip("edgeattn_converters", reason="tests of Keras files are collected, too")
     page = hostile_specimens.PAGE.read_text("utf-8")

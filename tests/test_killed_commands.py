@@ -39,11 +39,11 @@ def python(*arguments: object, **options: object) -> subprocess.Popen[str]:
     [
         ("new", 10),
         ("replace", 15),
-        ("replace-without-exchange", 15),
+        pytest.param("replace-without-exchange", 15, marks=pytest.mark.long),
         ("pack", 4),
         ("unpack", 20),
         ("sign", 6),
-        ("validate", 20),
+        pytest.param("validate", 20, marks=pytest.mark.long),
         ("convert", 15),
         pytest.param("tune", 30, marks=pytest.mark.long),
     ],

@@ -9,12 +9,14 @@ import re
 import tempfile
 from pathlib import Path
 
+import pytest
 from console_pages import comparable, copy_sample_models, outputs, transcript, updated_page
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
 
 
+@pytest.mark.long
 def test_output_of_the_console_blocks(tmp_path: Path) -> None:
     copy_sample_models(tmp_path, "find_max")
     commands = transcript(README)

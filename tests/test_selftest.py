@@ -7,6 +7,7 @@ import sys
 
 import artifacts
 import numpy as np
+import pytest
 
 
 def run(*arguments):
@@ -35,6 +36,7 @@ def test_failing_bundle(tmp_path):
     assert process.stdout.endswith("verdict: fail\n")
 
 
+@pytest.mark.long
 def test_missing_bundle(tmp_path):
     process = run(tmp_path / "none.edge")
     assert (process.returncode, process.stdout) == (2, "")

@@ -629,8 +629,8 @@ def default_signal_handlers():
     ("number", "code", "whole_group"),
     [
         (signal.SIGINT, 130, True),
-        (signal.SIGTERM, 143, False),
-        (signal.SIGHUP, 129, False),
+        pytest.param(signal.SIGTERM, 143, False, marks=pytest.mark.long),
+        pytest.param(signal.SIGHUP, 129, False, marks=pytest.mark.long),
         (signal.SIGKILL, -9, False),
     ],
 )

@@ -237,6 +237,7 @@ def test_a_graph_with_one_length_keeps_it(edgeattn: Callable[..., Any], tmp_path
     assert (artifact.free_axes, artifact.inputs[0].shape) == ({}, (None, STEPS, FEATURES))
 
 
+@pytest.mark.long
 def test_states_are_carried_between_lengths(edgeattn: Callable[..., Any], tmp_path: Path) -> None:
     """Parts of any lengths give the results of the whole sequence; files have states and a free
     time axis."""
@@ -296,6 +297,7 @@ def test_the_reason_for_one_length_is_no_message_of_onnxruntime(
     )
 
 
+@pytest.mark.long
 def test_inputs_of_different_lengths(edgeattn: Callable[..., Any], tmp_path: Path) -> None:
     """An encoder and a decoder, whose lengths are those of their samples."""
     source, target = keras.Input((None, 3), name="source"), keras.Input((None, 2), name="target")

@@ -324,6 +324,7 @@ def test_force_replaces_a_bundle(
     assert [file.name for file in tmp_path.iterdir()] == ["out.edge"]
 
 
+@pytest.mark.long
 def test_a_full_disk(saved: Path, tmp_path: Path) -> None:
     def limit() -> None:
         # Writing beyond this size fails as on a full disk.
@@ -388,6 +389,7 @@ def _opened_by_reader(pipe: Path, process: subprocess.Popen[str]) -> int:
     raise AssertionError(process.communicate())
 
 
+@pytest.mark.long
 def test_a_converter_that_crashes(
     saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

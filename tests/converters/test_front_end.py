@@ -82,6 +82,7 @@ def test_removed_layers_become_the_front_end(edgeattn, tmp_path):
     check_changes(edgeattn, tmp_path / "model.edge")
 
 
+@pytest.mark.long
 def test_samples_under_the_names_of_the_stored_inputs(edgeattn, tmp_path):
     """They were refused: the inputs of the converted model are named as the removed layers."""
     pytest.importorskip("keras")

@@ -199,6 +199,7 @@ def test_the_next_command_has_the_free_axes_of_each_input(
     assert any(options in line for line in document["meets"])
 
 
+@pytest.mark.long
 def test_command_on_a_keras_file() -> None:
     done = command(ROOT / "sample_models" / "digits" / "model.h5")
     assert done.returncode == 0, done.stderr

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import pytest
 from corpus.routes import in_this_process
+from long_parameters import only
 
 import edgeattn as package
 import edgeattn_converters as converters
@@ -213,7 +214,7 @@ def step_form(units: int = 5) -> Any:
     return models.filled(keras.Model([token, state], [each, after]))
 
 
-@pytest.mark.parametrize("steps", [1, 2, 3])
+@pytest.mark.parametrize("steps", only([1, 2, 3], 2))
 def test_a_short_sequence_has_other_lengths(steps: int) -> None:
     model = step_form()
     free = free_model(model, interface_of(model, time_steps={"token": steps}))
@@ -225,6 +226,7 @@ def test_a_short_sequence_has_other_lengths(steps: int) -> None:
     assert steps not in sizes
 
 
+@pytest.mark.long
 def test_the_step_form_of_a_decoder_takes_sequences(
     edgeattn: Callable[..., Any], tmp_path: Path
 ) -> None:

@@ -63,9 +63,9 @@ def test_convert_and_inspect(edgeattn: Any, folder: Path) -> None:
     "arguments",
     [
         ("convert", f"no{BAD}.h5"),
-        ("convert", MODEL, "--samples", f"no{BAD}.npz"),
-        ("convert", MODEL, "--custom-objects", f"no{BAD}.py"),
-        ("tune", f"no{BAD}.h5", "--data", DATA),
+        pytest.param(("convert", MODEL, "--samples", f"no{BAD}.npz"), marks=pytest.mark.long),
+        pytest.param(("convert", MODEL, "--custom-objects", f"no{BAD}.py"), marks=pytest.mark.long),
+        pytest.param(("tune", f"no{BAD}.h5", "--data", DATA), marks=pytest.mark.long),
         ("tune", MODEL, "--data", f"no{BAD}.npz"),
     ],
     ids=lambda arguments: " ".join(map(ascii, arguments)),

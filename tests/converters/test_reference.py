@@ -11,6 +11,7 @@ import keras
 import numpy as np
 import pytest
 from keras import ops
+from long_parameters import only
 
 import models
 from edgeattn.bundle.bundle import Bundle
@@ -86,7 +87,9 @@ def masked_pooling() -> Any:
 # What Keras computes for arrays
 
 
-@pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "int32"])
+@pytest.mark.parametrize(
+    "dtype", only(["float16", "float32", "float64", "int32"], "float32", "int32")
+)
 @pytest.mark.parametrize("named", [False, True])
 def test_outputs_are_those_of_keras_for_arrays(dtype: str, *, named: bool) -> None:
     """The last of three batches has 6 rows; two inputs are no inputs and labels."""
@@ -172,6 +175,7 @@ def test_samples_come_before_calibration(tmp_path: Path) -> None:
     np.testing.assert_array_equal(arrays["target"], np.arange(7))
 
 
+@pytest.mark.long
 def test_int8_is_compared_on_inputs_like_those_it_was_calibrated_on(tmp_path: Path) -> None:
     """Integers saturate beyond [0, 1], so that normally distributed inputs would fail the file."""
     from edgeattn_converters import convert
@@ -264,7 +268,7 @@ class Inverse(layers.Layer):  # type: ignore[misc]
         return keras.ops.reshape(keras.ops.inv(keras.ops.reshape(x, (-1, 2, 2))), (-1, 4))
 
 
-@pytest.mark.parametrize("real", [True, False])
+@pytest.mark.parametrize("real", only([True, False], True))
 def test_rows_that_keras_cannot_compute_are_left_out(real: bool, tmp_path: Path) -> None:
     """TensorFlow stops with an error for a whole batch if one matrix has no inverse."""
     model = dense(Inverse(), features=4)

@@ -41,7 +41,10 @@ def tf_keras(path: Path, x: Any) -> Any:
 
 
 # Large models, and models of kinds that others have too.
-LARGE = ("R02_countnet_rnn.h5", "A13_vsl_lstm_mha.h5", "R08_ethnicolr.h5")
+LARGE = (
+    *("R02_countnet_rnn.h5", "R03_cmapss_lstm_bin.h5", "A13_vsl_lstm_mha.h5"),
+    "R08_ethnicolr.h5",
+)
 SIMILAR = ("R05_pems_gru.h5", "R10_masked_lstm.keras")
 REFERENCES: dict[str, Callable[[Path, Any], Any]] = {
     "A13_vsl_lstm_mha.h5": keras3,

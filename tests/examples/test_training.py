@@ -41,6 +41,7 @@ def without_time(history):
     return [{k: v for k, v in entry.items() if k != "seconds"} for entry in history]
 
 
+@pytest.mark.long
 def test_resumed_training_has_the_metrics_of_an_uninterrupted_one(train):
     complete = train("complete", 3)
     train("interrupted", 1)

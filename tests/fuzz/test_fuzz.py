@@ -25,6 +25,7 @@ SPECIMEN = damaged_bundles.SPECIMEN
 COUNT = 60
 
 
+@pytest.mark.long
 def test_every_keras_file_opens_or_raises_an_error_of_edgeattn(tmp_path: Path) -> None:
     folder = tmp_path / "findings"
     outcomes, findings = fuzz.fuzz_keras_files(fuzz.keras_files(), 80, 1, findings_folder=folder)

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import pytest
 from keras import ops
+from long_parameters import only
 
 from edgeattn.layers import Attention
 from edgeattn.numpy_attention import attention_output, attention_weights
@@ -139,7 +140,7 @@ def test_order_and_shape_of_the_weights(score, hidden):
     assert [weight.path.split("/")[-2] for weight in attention.weights] == INNER[score]
 
 
-@pytest.mark.parametrize("kind", ["unmasked", "ragged", "fully masked"])
+@pytest.mark.parametrize("kind", only(["unmasked", "ragged", "fully masked"], "ragged"))
 @pytest.mark.parametrize("score", SCORES)
 def test_trains(score, kind, hidden):
     model = keras.Sequential([Attention(UNITS, score), keras.layers.Dense(1)])
@@ -336,7 +337,7 @@ class Subclassed(keras.Model):
         return {**super().get_config(), "score": self.score}
 
 
-@pytest.mark.parametrize("score", SCORES)
+@pytest.mark.parametrize("score", only(SCORES, "bahdanau"))
 @pytest.mark.parametrize(
     ("build", "suffix"),
     [
@@ -370,6 +371,7 @@ for path in sys.argv[2:]:
 """
 
 
+@pytest.mark.long
 def test_loads_in_a_new_process_without_custom_objects(tmp_path):
     model = sequential("bahdanau")
     expected = model.predict(TOKENS, verbose=0)

@@ -119,6 +119,7 @@ def test_the_callback_writes_figures_and_resumes(x, tmp_path):
         assert gif.n_frames == 3
 
 
+@pytest.mark.long
 def test_a_missing_loss_or_record_is_an_error(x, tmp_path):
     pytest.importorskip("matplotlib")
     model = masked_model()

@@ -118,6 +118,7 @@ def test_doctor(either_pi):
     assert (onnx["state"], onnx["reason"]) == ("pass", None)
 
 
+@pytest.mark.long
 def test_selftest(pi_at_home, home):
     artifacts.write_dense_bundle(home / "dense.edge")
     process = pi_at_home.run("python3", "-P", "-m", "edgeattn.selftest", "dense.edge")

@@ -99,6 +99,7 @@ def test_a_connection_that_is_lost_in_the_middle(address, bundle, server):
             board.compare(bundle.manifest.artifacts, inputs(bundle))
 
 
+@pytest.mark.long
 def test_boards_without_a_runtime(server, board_home):
     both = without_runtimes(board_home, "ai_edge_litert", "tflite_runtime", "onnxruntime")
     with pytest.raises(

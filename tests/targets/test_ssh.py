@@ -349,6 +349,7 @@ def test_deploy_and_roll_back(edgeattn, network, tmp_path):
     assert (result.code, "no earlier version" in result.out) == (5, True)
 
 
+@pytest.mark.long
 def test_deploy_to_several_hosts(edgeattn, network, dense_bundle, tmp_path):
     (tmp_path / "hosts").write_text("# the kitchen\npi@one\n\npi@unknown  # not known yet\n")
     result = edgeattn("deploy", "dense.edge", "pi@two", "--hosts", "hosts", "--no-bench", "--json")

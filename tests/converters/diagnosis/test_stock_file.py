@@ -90,9 +90,10 @@ def test_operator_with_interchanged_operands_is_named(
     assert np.isfinite(operator.accumulated_db)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("kind", "operator"),
-    [("reciprocal", "Reciprocal"), pytest.param("twice", "Div", marks=pytest.mark.long)],
+    [("reciprocal", "Reciprocal"), ("twice", "Div")],
 )
 def test_operator_that_the_converter_dropped_is_named(
     kind: str, operator: str, tmp_path: Path

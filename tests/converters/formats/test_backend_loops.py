@@ -207,7 +207,7 @@ LOOPS: dict[str, dict[str, Callable[[Any], Any]]] = {
 }
 
 
-@pytest.mark.parametrize("kind", only(LOOPS, "rnn", "loops"))
+@pytest.mark.parametrize("kind", only(LOOPS, "loops"))
 def test_loops_of_a_layer(kind: str, tmp_path: Path) -> None:
     class Loops(keras.layers.Layer):
         def call(self, x: Any) -> Any:

@@ -74,7 +74,7 @@ def _attention(steps: int | None, uses: int) -> keras.Model:
     return keras.Model(inputs, layers.Dense(2, use_bias=False, name="y")(hidden))
 
 
-@pytest.mark.parametrize("scheme", ["float32", "dynamic_int8"])
+@pytest.mark.parametrize("scheme", only(["float32", "dynamic_int8"], "dynamic_int8"))
 @pytest.mark.parametrize("uses", only((1, 2), 1))
 def test_attention_of_any_length_contains_weights_once(
     uses: int, scheme: str, tmp_path: Path

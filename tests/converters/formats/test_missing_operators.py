@@ -45,7 +45,11 @@ def nested() -> Any:
 @pytest.mark.parametrize(
     ("format", "scheme"),
     # The quantizer of onnxruntime opens the file first, and its error has no layers.
-    [("tflite", "float32"), ("onnx", "float32"), ("onnx", "dynamic_int8")],
+    [
+        ("tflite", "float32"),
+        pytest.param("onnx", "float32", marks=pytest.mark.long),
+        ("onnx", "dynamic_int8"),
+    ],
 )
 def test_errors_name_layers(format: str, scheme: str, tmp_path: Path) -> None:
     model = nested()

@@ -250,6 +250,7 @@ def test_transformer_block_without_shape_arithmetic(attention, tmp_path):
     assert not SCAFFOLDING & set(converted.achieved["onnx"]["operators"])
 
 
+@pytest.mark.long
 def test_recurrent_nodes_without_shape_arithmetic(tmp_path):
     x = keras.Input((7, FEATURES), name="x")
     steps = layers.Bidirectional(layers.LSTM(5, return_sequences=True))(x)

@@ -9,7 +9,8 @@ from edgeattn.errors import UnsupportedModelError
 OPERATOR = "UNIDIRECTIONAL_SEQUENCE_LSTM"
 
 
-@pytest.mark.parametrize("era", ["keras", pytest.param("tf_keras", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("era", ["keras", "tf_keras"])
 def test_sequences_are_independent(era, tmp_path):
     keras = pytest.importorskip(era)
     layers = keras.layers

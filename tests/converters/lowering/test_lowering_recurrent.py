@@ -39,7 +39,7 @@ def _everything(era: str, time: int, masked: bool):
     [
         pytest.param("keras", 1, True, "auto", BOTH, marks=pytest.mark.long),
         pytest.param("keras", 2, True, "auto", ("onnx",), marks=pytest.mark.long),
-        ("keras", 2, True, "auto", ("tflite",)),
+        pytest.param("keras", 2, True, "auto", ("tflite",), marks=pytest.mark.long),
         pytest.param("keras", 7, True, "unrolled", BOTH, marks=pytest.mark.long),
         pytest.param("keras", 13, True, "chunked", ("tflite",), marks=pytest.mark.long),
         pytest.param("tf_keras", 5, True, "unrolled", BOTH, marks=pytest.mark.long),

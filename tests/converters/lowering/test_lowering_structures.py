@@ -4,7 +4,6 @@ import importlib
 
 import numpy as np
 import pytest
-from long_parameters import only
 from recurrent_models import (
     FEATURES,
     KERAS,
@@ -138,7 +137,7 @@ OPERATORS = {"chunked": "WHILE", "fused": "UNIDIRECTIONAL_SEQUENCE_LSTM"}
         pytest.param("auto", marks=pytest.mark.long),
         pytest.param("unrolled", marks=pytest.mark.long),
         "chunked",
-        pytest.param("fused", marks=pytest.mark.long),
+        "fused",
     ],
 )
 def test_fifty_consecutive_sequences_without_reset(lowering, tmp_path):
@@ -199,8 +198,9 @@ def test_long_sequences_give_small_files(tmp_path):
     assert operators[2000] < 2 * operators[250]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("era", KERAS)
-@pytest.mark.parametrize("format", only(BOTH, "tflite"))
+@pytest.mark.parametrize("format", BOTH)
 def test_cells_and_convolutions(era, format, tmp_path):
     """An RNN of a cell is lowered; stacked cells and convolutions are left to the converters."""
     keras = importlib.import_module(era)

@@ -11,6 +11,7 @@ import keras
 import numpy as np
 import pytest
 from keras import layers
+from long_parameters import only
 from quantized_models import filled
 
 from edgeattn.metrics import pairwise as metrics
@@ -38,7 +39,7 @@ MODELS: dict[str, Callable[[], Any]] = {
 }
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", only(MODELS, "lstm", "masked_lstm", "dense"))
 def test_sample_alone_and_in_a_batch(name: str, tmp_path: Path) -> None:
     model = filled(MODELS[name]())
     generator = np.random.default_rng(3)

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import pytest
 from keras import layers
+from long_parameters import only
 from quantized_models import calibrated_quantizer, filled
 
 from edgeattn.metrics.pairwise import snr_db
@@ -40,7 +41,7 @@ LAYERS: dict[str, Any] = {
 }
 
 
-@pytest.fixture(scope="module", params=LAYERS)
+@pytest.fixture(scope="module", params=only(LAYERS, "lstm", "gru", "masked"))
 def case(request: pytest.FixtureRequest) -> tuple[str, Any, LiteRTQuantizer, Any]:
     """A model with inputs that are larger than its states, calibrated, and its samples."""
     x = keras.Input((STEPS, FEATURES), name="x")

@@ -133,8 +133,9 @@ def exported(files: Files, tmp_path_factory: pytest.TempPathFactory) -> Any:
     return load_model(audit_file(path)).model
 
 
-@pytest.mark.parametrize("scheme", only(("float16", "int8"), "float16"))
-@pytest.mark.parametrize("format", only(CONVERTERS, "tflite"))
+@pytest.mark.long
+@pytest.mark.parametrize("scheme", ["float16", "int8"])
+@pytest.mark.parametrize("format", CONVERTERS)
 def test_weights_in_exported_loops(
     files: Files, exported: Any, format: str, scheme: str, tmp_path: Path
 ) -> None:

@@ -60,7 +60,7 @@ def as_on_a_pico(x: np.ndarray, spec: TensorSpec) -> np.ndarray:
 # The largest magnitude of the inputs is that of padded steps. As half of the largest int16, float32
 # and float64 would round these to different integers.
 # Beside -999, all real values would share a few integers: it is none of the range.
-@pytest.mark.parametrize("value", only((-999.0, -1.2, -1.7), -999.0, -1.7))
+@pytest.mark.parametrize("value", only((-999.0, -1.2, -1.7), -1.7))
 @pytest.mark.parametrize(("scheme", "least"), [("int8", 20), ("int16x8", 35)])
 def test_padded_steps_in_any_rounding(
     scheme: str, least: float, value: float, tmp_path: Path
@@ -94,7 +94,7 @@ def test_no_valid_step_gives_no_average(tmp_path: Path) -> None:
         np.testing.assert_allclose(runner.run({"x": x})["y"][0], bias, atol=1e-3)
 
 
-@pytest.mark.parametrize("value", only((0.0, -1.0, 999.0), -1.0, 999.0))
+@pytest.mark.parametrize("value", only((0.0, -1.0, 999.0), -1.0))
 def test_masks_in_int8_alone(value: float, tmp_path: Path) -> None:
     """Accelerators have no int16: truth values are selected, and int8 values are compared."""
     samples = {"x": padded(60, (1, STEPS), value, seed=1)}
@@ -111,7 +111,7 @@ def test_masks_in_int8_alone(value: float, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("value", only((-1.0, -999.0), -1.0))
 @pytest.mark.parametrize("scheme", ["int8", "int16x8"])
-@pytest.mark.parametrize("format", ["tflite", "onnx"])
+@pytest.mark.parametrize("format", only(["tflite", "onnx"], "tflite"))
 def test_masks_of_integer_inputs(format: str, scheme: str, value: float, tmp_path: Path) -> None:
     """Between float operators: the comparison is with what the integer of the value stands for."""
     model = averaging(value)
@@ -158,6 +158,7 @@ def graph_tensors(path: Path) -> list[Any]:
     return [graph.tensors[index] for index in used if index >= 0]
 
 
+@pytest.mark.long
 def test_copies_in_int8_alone(tmp_path: Path) -> None:
     """TensorFlow's quantizer leaves TILE and BROADCAST_TO float32 behind the state of an LSTM."""
     keras.utils.set_random_seed(2)

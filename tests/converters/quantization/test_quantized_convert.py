@@ -193,6 +193,7 @@ def test_a_scheme_requested_by_name_must_be_achieved(
     assert result.exit_code == 3
 
 
+@pytest.mark.long
 def test_options_that_exclude_a_scheme(recurrence_alone: Path, tmp_path: Path) -> None:
     """int16x8 needs operator set 21, which the requested one excludes."""
     result = convert(

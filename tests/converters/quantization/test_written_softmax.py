@@ -94,7 +94,7 @@ def _convert(model: Any, format: str, scheme: str, path: Path, precision: str) -
         ("tflite", "int8", "auto"),
         ("tflite", "int8", "int8"),
         pytest.param("tflite", "int8", "float32", marks=pytest.mark.long),
-        ("onnx", "int8", "auto"),
+        pytest.param("onnx", "int8", "auto", marks=pytest.mark.long),
         pytest.param("onnx", "int8", "float32", marks=pytest.mark.long),
         pytest.param("tflite", "int16x8", "auto", marks=pytest.mark.long),
         pytest.param("onnx", "int16x8", "auto", marks=pytest.mark.long),

@@ -12,7 +12,6 @@ import pytest
 import tensorflow as tf
 import tf_keras
 from keras import ops
-from long_parameters import only
 
 from edgeattn.errors import UnsupportedModelError
 from edgeattn.runners import open_runner
@@ -73,7 +72,8 @@ class StoredMask(keras.layers.Layer):
         return tf.boolean_mask(x, self.mask, axis=1)
 
 
-@pytest.mark.parametrize("format", only(CONVERTERS, "tflite"))
+@pytest.mark.long
+@pytest.mark.parametrize("format", CONVERTERS)
 def test_constant_selections_convert(format: str, tmp_path: Path) -> None:
     inputs = keras.Input((7, 4), name="x")
     outputs = {name: Selection(function)(inputs) for name, (function, _) in SELECTIONS.items()}

@@ -8,6 +8,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from long_parameters import only
 
 import edgeattn
 from edgeattn.errors import UnsupportedModelError
@@ -103,6 +104,7 @@ def test_parts_match_stateful_keras(masked, tmp_path):
                 )
 
 
+@pytest.mark.long
 def test_names_of_states():
     explicit, pairs = with_states(_model(stateful=False))
     assert pairs["lstm_initial_h"] == "lstm_final_h"
@@ -128,7 +130,7 @@ def _siamese(kind):
     return randomise(keras.Model([a, b], [encode(a), encode(b), other]))
 
 
-@pytest.mark.parametrize("kind", ["layer", "nested", "both directions"])
+@pytest.mark.parametrize("kind", only(["layer", "nested", "both directions"], "layer"))
 def test_each_call_of_a_shared_layer_has_a_state(kind):
     model = _siamese(kind)
     explicit, pairs = with_states(model)
@@ -189,6 +191,7 @@ def test_running_states():
     np.testing.assert_allclose(states[4], state[0], atol=1e-6)
 
 
+@pytest.mark.long
 def test_a_bundle_with_states(tmp_path):
     """A model with a stateful layer is converted, calibrated, validated and run in parts."""
     x = keras.Input(batch_shape=(1, TIME, FEATURES), name="x")

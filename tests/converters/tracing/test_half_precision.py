@@ -80,7 +80,7 @@ def model_of(dtype: str, result: str = "float32") -> keras.Model:
     )
 
 
-@pytest.mark.parametrize("format", CONVERTERS)
+@pytest.mark.parametrize("format", only(CONVERTERS, "tflite"))
 @pytest.mark.parametrize("dtype", only(["float16", "bfloat16"], "bfloat16"))
 @pytest.mark.parametrize("result", only(["float32", "half"], "float32"))
 def test_half_precision_is_computed_in_float32(

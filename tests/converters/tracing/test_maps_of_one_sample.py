@@ -56,7 +56,7 @@ def expected_map(function: Callable[[Any], Any]) -> np.ndarray:
     "function",
     [
         self_attention,
-        pooling,
+        pytest.param(pooling, marks=pytest.mark.long),
         pytest.param(keys_first, marks=pytest.mark.long),
         pytest.param(heads, marks=pytest.mark.long),
     ],

@@ -151,6 +151,7 @@ def test_reference_of_a_masked_model(tmp_path: Path) -> None:
     np.testing.assert_allclose(weights[real].sum(-1), 1, atol=1e-6)
 
 
+@pytest.mark.long
 def test_reference_of_a_model_with_dropout(tmp_path: Path) -> None:
     """Keras stores the state of its random numbers in a variable, which cannot be frozen."""
     inputs = keras.Input((7, 3), name="x")

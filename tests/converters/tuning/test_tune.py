@@ -119,6 +119,7 @@ def _count_lines(folder):
     return len((folder / "tried.jsonl").read_text().splitlines())
 
 
+@pytest.mark.long
 def test_the_closest_candidate_is_written_if_none_passes(text, tmp_path):
     result = tune(
         ModelSource(text / "text.keras", samples=text / "samples.npz"),

@@ -125,8 +125,11 @@ TUNE = [
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [(("convert", *arguments), message) for arguments, message in CONVERT]
-    + [(("tune", *arguments), message) for arguments, message in TUNE],
+    [
+        pytest.param((command, *arguments), message, marks=[pytest.mark.long] if k % 3 else [])
+        for command, mistakes in (("convert", CONVERT), ("tune", TUNE))
+        for k, (arguments, message) in enumerate(mistakes)
+    ],
 )
 def test_a_mistake_is_reported_before_tensorflow_is_imported(
     arguments: tuple[str, ...],
