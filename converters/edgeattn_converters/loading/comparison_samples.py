@@ -12,6 +12,8 @@ from edgeattn_converters.loading.config_inspection import Config, is_model, stor
 
 SEED = 20150817
 SAMPLES = 4
+# Layers that take integers from 0, and the argument that is their number.
+_SIZES = {"Embedding": "input_dim", "CategoryEncoding": "num_tokens"}
 
 
 def padded_samples(model: Any, stored: Config) -> list[Any]:
@@ -65,10 +67,11 @@ def _mask_values(stored: Config) -> Iterator[float]:
 
 
 def _vocabulary_sizes(stored: Config) -> list[int]:
+    """Return how many integers each layer accepts that takes only some."""
     return [
-        int(item["config"].get("input_dim") or 2)
+        int(item["config"].get(_SIZES[item["class_name"]]) or 2)
         for item in _flat(stored)
-        if item.get("class_name") == "Embedding"
+        if item.get("class_name") in _SIZES
     ]
 
 

@@ -2,6 +2,7 @@
 
 The stock loader is Keras 3 for files of Keras 3 and tf_keras for files of Keras 2. Only audited
 files without code and custom classes are compared, because tf_keras would run a stored Lambda.
+Calls of TensorFlow are compared if they are known to only compute.
 """
 
 import copy
@@ -13,7 +14,11 @@ import numpy as np
 
 from edgeattn.errors import UnsupportedModelError, first_line
 from edgeattn.printable import counted
-from edgeattn_converters.loading import config_inspection, own_functions
+from edgeattn_converters.loading import (
+    config_inspection,
+    configs_for_tf_keras,
+    own_functions,
+)
 from edgeattn_converters.loading.audit import ModelFile
 from edgeattn_converters.loading.comparison_samples import SAMPLES, padded_samples
 from edgeattn_converters.loading.config_inspection import (
@@ -26,6 +31,10 @@ from edgeattn_converters.loading.fixed_time_axis import TimeSteps
 from edgeattn_converters.loading.migrate.context import Context
 from edgeattn_converters.loading.migrate.mixed_precision import in_float32
 from edgeattn_converters.loading.migrate.preprocessing import is_lookup
+from edgeattn_converters.loading.migrate.tensorflow_layers import (
+    is_tensorflow_layer,
+    only_computes,
+)
 from edgeattn_converters.loading.safety.allowed_classes import LAYERS
 from edgeattn_converters.loading.signature import load_signature
 from edgeattn_converters.loading.weights.assignment import finalize_normalization
@@ -34,8 +43,8 @@ from edgeattn_converters.loading.weights.assignment import finalize_normalizatio
 TOLERANCE = 1e-4
 # Rounding that a deep model amplifies stays below this.
 WRONG = 1e-2
-# These layers contain code or the names of functions, which a loader might run or look up.
-_CODE_LAYERS = frozenset({"Lambda", "TFOpLambda", "SlicingOpLambda", "TensorFlowOpLayer"})
+# Older versions of Keras order the weights of a .keras file by other attributes.
+_SAME_ARCHIVE = (2, 16)
 
 
 def compare_with_stock_loader(
@@ -169,12 +178,14 @@ def _is_comparable(stored: Config) -> bool:
         if is_model(item):
             if not _is_comparable(item):
                 return False
-        elif class_name not in LAYERS or class_name in _CODE_LAYERS or is_lookup(item):
+        elif class_name not in LAYERS or class_name == "Lambda" or is_lookup(item):
+            return False
+        if is_tensorflow_layer(str(class_name)) and not only_computes(item):
             return False
         config = item.get("config")
         for value in config.values() if isinstance(config, Mapping) else ():
             inner = value.get("class_name") if isinstance(value, Mapping) else None
-            if inner == "__lambda__" or inner in _CODE_LAYERS:
+            if inner in ("__lambda__", "Lambda") or is_tensorflow_layer(str(inner)):
                 return False
     return True
 
@@ -198,10 +209,19 @@ def _load_stock(file: ModelFile, stored: Config, major: int) -> tuple[Any, str]:
         return model, keras.__version__
     # The default of reset_after differs between Keras versions.
     ambiguous_gru = "'GRU" in repr(stored) and "'reset_after'" not in repr(stored)
-    if file.kind != "keras-hdf5" or ambiguous_gru:
+    if ambiguous_gru:
         return None, ""
     import tf_keras
 
+    config = configs_for_tf_keras.with_arguments(config)
+    if file.kind == "keras-zip":
+        same_order = config_inspection.version_numbers(file.keras_version) >= _SAME_ARCHIVE
+        if not (same_order and configs_for_tf_keras.has_only_its_modules(config)):
+            return None, ""
+        config = configs_for_tf_keras.with_its_modules(config)
+        model = tf_keras.saving.deserialize_keras_object(config, safe_mode=True)
+        model.load_weights(str(file.path))
+        return model, tf_keras.__version__
     config = config["config"]
     if isinstance(config, list):
         config = {"name": "model", "layers": config}
@@ -266,5 +286,7 @@ def _relative_error(actual: Any, expected: Any) -> float:
     # What Keras does not define on these samples says nothing about the loaded model.
     finite = np.isfinite(expected)
     actual, expected = actual[finite], expected[finite]
+    if not np.isfinite(actual).all():
+        return float("inf")
     largest = max(float(np.abs(expected).max(initial=0.0)), 1e-6)
     return float(np.abs(actual - expected).max(initial=0.0)) / largest

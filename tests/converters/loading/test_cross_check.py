@@ -10,14 +10,18 @@ import h5py
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 import tf_keras
+from long_parameters import only
 
 import models
 from edgeattn.errors import UnsupportedModelError
+from edgeattn_converters.loading import configs_for_tf_keras
 from edgeattn_converters.loading.audit import ModelFile, audit_file
 from edgeattn_converters.loading.config_inspection import has_masks
 from edgeattn_converters.loading.cross_check import compare_with_stock_loader
 from edgeattn_converters.loading.load import load_model
+from edgeattn_converters.loading.migrate import tensorflow_layers
 from edgeattn_converters.loading.migrate.context import Context
 
 
@@ -174,6 +178,13 @@ def words(size: int) -> tuple[Any, Any]:
     return ids, tf_keras.layers.Embedding(9, 4, mask_zero=True)(ids)
 
 
+def behind_a_function() -> tuple[Any, Any]:
+    """The mask ends at the function; in the other model it does not."""
+    (a, q), (b, v) = words(5), words(7)
+    results = [tf_keras.layers.Attention()([x, v]) for x in (tf.identity(q), q)]
+    return tuple(tf_keras.Model([a, b], result) for result in results)
+
+
 def of_two_inputs() -> tuple[Any, Any]:
     """A step of the sum is valid if it is in both inputs, and in the first of the other model."""
     (a, q), (b, v) = words(6), words(6)
@@ -190,18 +201,109 @@ def of_a_value() -> tuple[Any, Any]:
     return tuple(tf_keras.Model(x, result) for result in results)
 
 
-@pytest.mark.parametrize("models", [of_two_inputs, of_a_value])
-def test_samples_show_other_masks(models: Callable[[], tuple[Any, Any]], tmp_path: Path) -> None:
+def of_a_slice() -> tuple[Any, Any]:
+    """tf_keras loads ``...`` as a mapping, which it cannot slice with."""
+    x = tf_keras.Input((6, 3))
+    return tuple(tf_keras.Model(x, y) for y in (x[..., :1], x[..., 1:2]))
+
+
+def of_a_constant_mask() -> tuple[Any, Any]:
+    """tf_keras loads the mask as a list, which has no shape."""
+    x = tf_keras.Input((5, 3))
+    masks = (np.tri(5, dtype=bool)[None], np.tri(5, dtype=bool).T[None])
+    layers = (tf_keras.layers.MultiHeadAttention(2, 3) for _ in masks)
+    results = [layer(x, x, attention_mask=mask) for layer, mask in zip(layers, masks, strict=True)]
+    return tuple(tf_keras.Model(x, result) for result in results)
+
+
+def of_a_table() -> tuple[Any, Any]:
+    """tf_keras loads the table as a list, which are three tables."""
+    x = tf_keras.Input((5,))
+    tables = (np.arange(6.0, dtype="float32").reshape(3, 2), np.ones((3, 2), "float32"))
+    ids = tf.cast(x > 0, "int32")
+    return tuple(tf_keras.Model(x, tf.nn.embedding_lookup(table, ids)) for table in tables)
+
+
+def of_categories() -> tuple[Any, Any]:
+    """The layer accepts integers from 0 to 3."""
+    x = tf_keras.Input((6,), dtype="int32")
+    layers = [tf_keras.layers.CategoryEncoding(4, mode) for mode in ("count", "multi_hot")]
+    return tuple(tf_keras.Model(x, layer(x)) for layer in layers)
+
+
+PAIRS = (
+    *(behind_a_function, of_two_inputs, of_a_value, of_a_constant_mask, of_a_table),
+    *(of_categories, of_a_slice),
+)
+# tf_keras cannot save the argument ... in this format.
+ARCHIVES = [(models, ".keras") for models in PAIRS if models is not of_a_slice]
+FILES = [(models, ".h5") for models in PAIRS]
+
+
+@pytest.mark.parametrize(
+    "case", only([*FILES, *ARCHIVES], *FILES), ids=lambda case: f"{case[0].__name__}{case[1]}"
+)
+def test_the_comparison_shows_another_model(
+    case: tuple[Callable[[], tuple[Any, Any]], str], tmp_path: Path
+) -> None:
+    models, suffix = case
     loaded = []
     for index, model in enumerate(models()):
         generator = np.random.default_rng(2)
         model.set_weights([generator.normal(0, 1, x.shape) for x in model.get_weights()])
-        path = tmp_path / f"{index}.h5"
+        path = tmp_path / f"{index}{suffix}"
         model.save(path)
         loaded.append(load_model(audit_file(path)))
     ctx = Context(2, (2, 21, 0), lambda _: None, {}, lambda _: (), masked=True)
     (first, second), file = loaded, loaded[0].file
-    assert not first.notes
+    assert not any("opens this file too" in note for note in first.notes)
     arguments = (file, file.config, second.model, ctx, lambda _: second.model)
     with pytest.raises(UnsupportedModelError, match="would be loaded wrongly"):
         compare_with_stock_loader(*arguments)
+
+
+CALL, NODE = "TFOpLambda", "TensorFlowOpLayer"
+
+
+@pytest.mark.parametrize(
+    ("class_name", "config", "expected"),
+    [
+        (CALL, {"function": "identity"}, True),
+        (CALL, {"function": "__operators__.add"}, True),
+        (CALL, {"function": "compat.v1.transpose"}, True),
+        (CALL, {"function": "io.write_file"}, False),
+        (CALL, {"function": "io.write_file", "node_def": {"op": "Relu"}}, False),
+        (CALL, {"function": "py_function"}, False),
+        (CALL, {"function": ["identity"]}, False),
+        (NODE, {"node_def": {"op": "Relu"}}, True),
+        (NODE, {"node_def": {"op": "WriteFile"}}, False),
+        (NODE, {"node_def": '{"op": "Relu"}'}, False),
+        (NODE, {"function": "identity"}, False),
+    ],
+)
+def test_only_functions_that_compute_are_called(
+    class_name: str, config: dict[str, Any], expected: bool
+) -> None:
+    item = {"class_name": class_name, "config": config}
+    assert tensorflow_layers.only_computes(item) == expected
+
+
+def test_only_modules_of_keras_are_imported(tmp_path: Path) -> None:
+    x = tf_keras.Input((3,))
+    tf_keras.Model(x, tf_keras.layers.Dense(2)(x)).save(tmp_path / "m.keras")
+    config = audit_file(tmp_path / "m.keras").config
+    assert configs_for_tf_keras.has_only_its_modules(config)
+    config["config"]["layers"][-1]["module"] = "another"
+    assert not configs_for_tf_keras.has_only_its_modules(config)
+
+
+def test_outputs_that_are_not_numbers_are_not_equal(tmp_path: Path) -> None:
+    """The largest of 0 and NaN is 0 in Python, in that order."""
+    layers = keras.layers
+    x = keras.Input((3,))
+    file = saved_by("3.5.0", tmp_path, keras.Model(x, [layers.ReLU()(x), layers.Softmax()(x)]))
+    wrong = keras.Model(x, [layers.ReLU()(x), keras.ops.log(layers.Softmax()(x) - 2)])
+    with pytest.raises(UnsupportedModelError, match="max error inf"):
+        compare_with_stock_loader(
+            *(file, file.config, wrong, context((3, 5, 0), [])), lambda version: wrong
+        )

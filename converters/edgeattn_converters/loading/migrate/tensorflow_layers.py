@@ -12,7 +12,12 @@ from typing import Any
 
 from edgeattn.errors import UnsupportedModelError
 from edgeattn_converters.loading.config_inspection import Config
-from edgeattn_converters.loading.lambdas import expressions, graph_nodes, tensorflow_functions
+from edgeattn_converters.loading.lambdas import (
+    expressions,
+    graph_nodes,
+    signatures,
+    tensorflow_functions,
+)
 from edgeattn_converters.loading.lambdas.calls_by_name import call_of
 from edgeattn_converters.loading.lambdas.expressions import Expression, NotRecognizedError
 from edgeattn_converters.loading.migrate import functional_nodes
@@ -36,6 +41,21 @@ class _MissingTensorsError(NotRecognizedError):
 def is_tensorflow_layer(class_name: str) -> bool:
     """Return whether the layer is a call of TensorFlow."""
     return class_name in _CLASSES
+
+
+def only_computes(item: Config) -> bool:
+    """Return whether the layer calls a function that is known to only compute on tensors."""
+    config = item.get("config") or {}
+    if item.get("class_name") == "TensorFlowOpLayer":
+        # Text is JSON here and a serialized message in tf_keras.
+        return isinstance(config.get("node_def"), Mapping) and graph_nodes.is_known(config)
+    path = str(config.get("function"))
+    name = f"tf.{path.removeprefix('compat.v1.')}"
+    return (
+        path.startswith("__operators__.")
+        or tensorflow_functions.is_known(path)
+        or signatures.find(name) is not None
+    )
 
 
 # Layers of a training model whose results are losses and metrics, not outputs.
