@@ -7,13 +7,20 @@ from edgeattn_converters.loading.lambdas import expressions, tensorflow_function
 from edgeattn_converters.loading.lambdas.expressions import Expression, NotRecognizedError
 
 _OPERATORS = {
-    "add": "add", "sub": "subtract", "mul": "multiply", "truediv": "divide", "div": "divide",
+    "add": "add", "sub": "subtract", "mul": "multiply", "truediv": "divide",
+    "div": "divide_of_type",
     "floordiv": "floor_divide", "mod": "remainder", "pow": "power", "matmul": "matmul",
     "neg": "negative", "abs": "abs", "lt": "less", "le": "less_equal", "gt": "greater",
     "ge": "greater_equal", "eq": "equal", "ne": "not_equal", "and": "logical_and",
     "or": "logical_or", "invert": "logical_not",
 }  # fmt: skip
 _UNARY = frozenset({"negative", "abs", "logical_not"})
+# Their operands have one type; the condition of "where" is not one of them.
+_OF_ONE_TYPE = frozenset(
+    {"add", "subtract", "multiply", "divide", "divide_of_type", "floor_divide", "remainder",
+     "power", "matmul", "maximum", "minimum", "squared_difference", "equal", "not_equal", "less",
+     "less_equal", "greater", "greater_equal", "where"}
+)  # fmt: skip
 _REFLECTED = frozenset({"radd", "rsub", "rmul", "rtruediv", "rdiv", "rfloordiv", "rmod", "rpow"})
 _RANDOM = re.compile(r"random|dropout|\.fractional_|sampled_softmax|nce_loss|truncated_normal")
 _TAKE_FUNCTIONS = frozenset(
@@ -42,7 +49,7 @@ def call_of(
         try:
             call = expressions.function(f"tf.{path.removeprefix('compat.v1.')}", arguments, named)
             if "tensorflow" not in call:
-                return call
+                return _with_types(call)
         except NotRecognizedError:
             if not tensorflow_functions.is_known(path):
                 raise NotRecognizedError(_reason_against(path)) from None
@@ -58,4 +65,18 @@ def call_of(
     if len(values) != (1 if operation in _UNARY else 2):
         # tf_keras stores no numbers that `==` and `!=` compare with, and cannot load its file.
         raise NotRecognizedError("the file does not contain both of its operands")
-    return {"op": operation, "args": values[::-1] if name in _REFLECTED else values}
+    return _with_types({"op": operation, "args": values[::-1] if name in _REFLECTED else values})
+
+
+def _with_types(call: Expression) -> Expression:
+    """The call with its list of constants, if it has one, as a tensor of the other operand's type.
+
+    TensorFlow takes operands of one type; Keras would compute in the larger of two.
+    """
+    operands = call.get("args", ())[1:] if call.get("op") == "where" else call.get("args", ())
+    constants = [value for value in operands if "tuple" in value]
+    others = [value for value in operands if "tuple" not in value]
+    if call.get("op") not in _OF_ONE_TYPE or len(constants) != 1 or len(others) != 1:
+        return call
+    typed = expressions.operation("constant_of_type", constants[0], others[0])
+    return {**call, "args": [typed if x is constants[0] else x for x in call["args"]]}

@@ -57,6 +57,41 @@ def _reduction(function: Callable[..., Any]) -> Callable[..., Any]:
     return lambda x, axis, keepdims: function(x, axis=_axes(axis), keepdims=bool(keepdims))
 
 
+def _is_integer(x: Any) -> bool:
+    return hasattr(x, "dtype") and "int" in keras.backend.standardize_dtype(x.dtype)
+
+
+def _of_its_type(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compute in the type of the tensor, as TensorFlow; Keras computes small integers as larger."""
+
+    def call(x: Any, **arguments: Any) -> Any:
+        result = function(x, **arguments)
+        return ops.cast(result, x.dtype) if _is_integer(x) else result
+
+    return call
+
+
+def _mean(x: Any, **arguments: Any) -> Any:
+    """Compute ``tf.reduce_mean``, which drops the fraction of the mean of integers."""
+    if not _is_integer(x):
+        return ops.mean(x, **arguments)
+    total = ops.sum(ops.cast(x, "int64"), **arguments)
+    count = ops.sum(ops.ones_like(x, dtype="int64"), **arguments)
+    quotient = ops.floor_divide(ops.absolute(total), count)
+    return ops.cast(ops.where(total < 0, -quotient, quotient), x.dtype)
+
+
+def _divide(x: Any, y: Any) -> Any:
+    """Compute ``tf.compat.v1.div``, which rounds the quotient of integers down."""
+    is_integer = _is_integer(x) or _is_integer(y)  # TensorFlow divides operands of one type
+    return (ops.floor_divide if is_integer else ops.true_divide)(x, y)
+
+
+def _constant_of_type(value: Any, x: Any) -> Any:
+    """The constant, which the file contains without its type, as one of the type of ``x``."""
+    return ops.convert_to_tensor(value, dtype=x.dtype) if hasattr(x, "dtype") else value
+
+
 def _binary(on_tensors: Callable[..., Any], on_numbers: Callable[..., Any]) -> Callable[..., Any]:
     """Choose by the arguments: half the size of an axis must stay a number, not become a tensor."""
 
@@ -163,12 +198,18 @@ _OPERATIONS: Mapping[str, Callable[..., Any]] = {
     **{name: getattr(ops, name) for name in _SAME_AS_KERAS.split()},
     **{
         name: _reduction(getattr(ops, name))
-        for name in ("mean", "sum", "max", "min", "prod", "std", "var", "any", "all", "logsumexp")
+        for name in ("max", "min", "std", "var", "any", "all", "logsumexp")
     },
+    **{f"keras_{name}": _reduction(getattr(ops, name)) for name in ("mean", "sum", "prod")},
+    "mean": _reduction(_mean),
+    "sum": _reduction(_of_its_type(ops.sum)),
+    "prod": _reduction(_of_its_type(ops.prod)),
+    "constant_of_type": _constant_of_type,
     "add": _binary(ops.add, operator.add),
     "subtract": _binary(ops.subtract, operator.sub),
     "multiply": _binary(ops.multiply, operator.mul),
     "divide": _binary(ops.true_divide, operator.truediv),
+    "divide_of_type": _binary(_divide, operator.truediv),
     "floor_divide": _binary(ops.floor_divide, operator.floordiv),
     "remainder": _binary(ops.mod, operator.mod),
     "negative": _binary(ops.negative, operator.neg),

@@ -69,7 +69,7 @@ softmax log_softmax: logits axis=-1
 relu relu6: features
 leaky_relu: features alpha=0.2
 gelu: features approximate=False
-power=pow divide=truediv divide=div: x y
+power=pow divide=truediv divide_of_type=div: x y
 clip=clip_by_value: t clip_value_min clip_value_max
 l2_normalize: x axis=None
 cast: x dtype
@@ -88,7 +88,8 @@ shape: input
 identity=check_numerics: tensor message=None
 """
 _OPS = """
-mean sum max min prod std var any all logsumexp: x axis=None keepdims=False
+keras_mean=mean keras_sum=sum max min keras_prod=prod std var any all logsumexp: x axis=None \
+keepdims=False
 argmax argmin squeeze flip cumsum: x axis=None
 expand_dims: x axis
 stack: x axis=0
