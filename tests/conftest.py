@@ -146,13 +146,19 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def preloaded_workers() -> Iterator[None]:
     """Conversion workers of commands in this process are forks of one that imported TensorFlow."""
     python_path = os.environ.get("PYTHONPATH")
-    with preloaded_worker.Server() as server, pytest.MonkeyPatch.context() as patch:
+    of_tf_keras = "edgeattn_converters.loading.tf_keras_check"
+    with (
+        preloaded_worker.Server() as server,
+        preloaded_worker.Server(of_tf_keras) as tf_keras_server,
+        pytest.MonkeyPatch.context() as patch,
+    ):
 
         def start_or_fork(command: Sequence[str], environment: Mapping[str, str]) -> Any:
             # Only conversion workers enter the sandbox. Modules of a test come before TensorFlow.
             ours = environment.get("PYTHONPATH") in (python_path, str(TESTS))
             if environment.get(SANDBOX) and command[0] == sys.executable and ours:
-                return server.fork(environment)
+                legacy = environment.get("TF_USE_LEGACY_KERAS") == "1"
+                return (tf_keras_server if legacy else server).fork(environment)
             return start_worker(command, environment)
 
         patch.setattr(worker_module, "start_process", start_or_fork)

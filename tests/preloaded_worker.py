@@ -66,9 +66,13 @@ class ForkedProcess:
 
 
 class Server:
-    """Starts with the first fork; a context that ends it and its forks."""
+    """Starts with the first fork; a context that ends it and its forks.
 
-    def __init__(self) -> None:
+    ``owner`` is the module with the environment and the modules of the workers.
+    """
+
+    def __init__(self, owner: str = "edgeattn_converters.worker.processes") -> None:
+        self._owner = owner
         # That of the session, whatever a test changes.
         self._environment = dict(os.environ)
         self._folder = tempfile.TemporaryDirectory()
@@ -86,11 +90,9 @@ class Server:
 
     def fork(self, environment: Mapping[str, str]) -> ForkedProcess:
         """A worker process with these environment variables."""
-        from edgeattn_converters.worker.processes import ENVIRONMENT
-
         path = Path(self._folder.name) / "socket"
         with self._lock:
-            self._start(path, ENVIRONMENT)
+            self._start(path, importlib.import_module(self._owner).ENVIRONMENT)
         return ForkedProcess(path, environment)
 
     def _start(self, path: Path, settings: Mapping[str, str]) -> None:
@@ -99,7 +101,7 @@ class Server:
                 listener.bind(str(path))
                 listener.listen()
                 self._process = subprocess.Popen(
-                    [sys.executable, "-P", __file__, str(listener.fileno())],
+                    [sys.executable, "-P", __file__, str(listener.fileno()), self._owner],
                     pass_fds=[listener.fileno()],
                     env={**self._environment, **settings},
                     stdin=subprocess.PIPE,
@@ -108,7 +110,7 @@ class Server:
                 )
 
 
-def _serve(listener: socket.socket) -> None:
+def _serve(listener: socket.socket, owner: str) -> None:
     """Fork for every connection, and report on it how its fork ended.
 
     Returns when standard input ends, because the tests have ended, even if they were killed.
@@ -119,9 +121,7 @@ def _serve(listener: socket.socket) -> None:
     signal.set_wakeup_fd(wake)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    from edgeattn_converters.worker.processes import MODULES
-
-    for name in (*MODULES, "edgeattn.process.server"):
+    for name in (*importlib.import_module(owner).MODULES, "edgeattn.process.server"):
         importlib.import_module(name)
     while True:
         readable = select.select([listener, wakeup, sys.stdin], [], [])[0]
@@ -188,4 +188,4 @@ def _read(connection: socket.socket, count: int) -> bytes:
 
 
 if __name__ == "__main__":
-    _serve(socket.socket(fileno=int(sys.argv[1])))
+    _serve(socket.socket(fileno=int(sys.argv[1])), sys.argv[2])

@@ -37,7 +37,11 @@ def load_program(built: programs.Built, request: LoadRequest) -> LoadedModel:
         if kept is not built.model:
             loaded = _load_built(built.file, kept, request)
         built.program.notes.extend(unsaved_notes(built.model, built.build))
-    return replace(loaded, notes=(*dict.fromkeys(built.program.notes), *loaded.notes))
+    return replace(
+        loaded,
+        notes=(*dict.fromkeys(built.program.notes), *loaded.notes),
+        may_be_of_tf_keras=built.program.may_be_older,
+    )
 
 
 def _load_built(file: ModelFile, model: Any, request: LoadRequest) -> LoadedModel:

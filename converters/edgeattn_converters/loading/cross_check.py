@@ -86,7 +86,7 @@ def compare_with_stock_loader(
             f"{loader} opens this file too, with {counted(len(expected), 'output')} instead of "
             f"{len(actual)}.",
         )
-    error = max(map(_relative_error, actual, expected), default=0.0)
+    error = max(map(relative_error, actual, expected), default=0.0)
     if error <= TOLERANCE:
         return lost
     difference = (
@@ -126,7 +126,7 @@ def _explained(
         return False
     if len(outputs) != len(expected):
         return False
-    return max(map(_relative_error, outputs, expected), default=0.0) <= TOLERANCE
+    return max(map(relative_error, outputs, expected), default=0.0) <= TOLERANCE
 
 
 def compare_with_signature(
@@ -156,7 +156,7 @@ def compare_with_signature(
             "The weights of some layers are stored by their order only, and the model could not be "
             f"compared with the graph in the folder: {first_line(error)[:200]}",
         )
-    difference = max(map(_relative_error, actual, expected), default=0.0)
+    difference = max(map(relative_error, actual, expected), default=0.0)
     if difference <= WRONG:
         return ()
     raise UnsupportedModelError(
@@ -280,7 +280,8 @@ def _outputs(model: Any, samples: Sequence[Any]) -> list[Any]:
     return [np.asarray(output, "float64") for output in outputs]
 
 
-def _relative_error(actual: Any, expected: Any) -> float:
+def relative_error(actual: Any, expected: Any) -> float:
+    """Return the largest error relative to the largest expected value."""
     if actual.shape != expected.shape:
         return float("inf")
     # What Keras does not define on these samples says nothing about the loaded model.

@@ -5,15 +5,22 @@ with safe mode on, and the weights are assigned by the names in the file. Nothin
 is executed, and no module that it names is imported.
 """
 
+import contextlib
 import functools
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from edgeattn.errors import UnsafeModelError, UnsupportedModelError, UsageError
-from edgeattn_converters.loading import config_inspection, fixed_time_axis, programs, subclassed
+from edgeattn_converters.loading import (
+    config_inspection,
+    fixed_time_axis,
+    programs,
+    subclassed,
+    tf_keras_check,
+)
 from edgeattn_converters.loading.activation_notes import gelu_notes, softmax_notes
 from edgeattn_converters.loading.architecture import check_architecture, read_architecture
 from edgeattn_converters.loading.audit import ModelFile
@@ -58,34 +65,65 @@ def load_model(
     """
     load = functools.partial(
         _load_once,
-        file,
-        architecture,
-        samples,
+        architecture=architecture,
+        samples=samples,
         custom_objects=custom_objects,
         time_steps=time_steps,
         allow_free_time=allow_free_time,
     )
-    loaded = load()
-    program = custom_objects
-    if architecture is not None and not architecture.endswith(".json"):
-        program = Path(architecture.rpartition(":")[0])
+    loaded = load(file)
+    program = _program(architecture, custom_objects, file)
     if program is None:
         return loaded
+    again = functools.partial(_load_again, load, file, program.script)
+    if program.script is not None:
+        notes = outside_notes(loaded.model, again)
+        require_same_outputs(loaded.model, again, program.script)
+        loaded = replace(loaded, notes=(*loaded.notes, *notes))
+    if allow_free_time:
+        return loaded
+    return tf_keras_check.with_comparison(
+        loaded,
+        program,
+        subclassed.sample_arrays(samples),
+        time_steps,
+        # tf_keras has no other backend.
+        lambda version: _load_again(
+            load,
+            replace(loaded.file, keras_version=version, backend="tensorflow"),
+            program.script,
+        ),
+    )
 
-    def again() -> Any:
-        with run_again(program):
-            return load().model
 
-    notes = outside_notes(loaded.model, again)
-    require_same_outputs(loaded.model, again, program)
-    return replace(loaded, notes=(*loaded.notes, *notes))
+def _program(
+    architecture: str | None, custom_objects: Path | None, file: ModelFile
+) -> tf_keras_check.UserProgram | None:
+    """Return the user's files that a model needs beside that of its weights; None if none."""
+    if architecture is None:
+        return tf_keras_check.UserProgram(custom_objects) if custom_objects else None
+    if architecture.endswith(".json"):
+        config = read_architecture(Path(architecture), file)
+        return tf_keras_check.UserProgram(custom_objects, config=config)
+    path, _, function = architecture.rpartition(":")
+    return tf_keras_check.UserProgram(Path(path), function)
+
+
+def _load_again(
+    load: Callable[[ModelFile], LoadedModel], file: ModelFile, script: Path | None
+) -> Any:
+    """Return another model from a file, with the files of the user run again."""
+    with contextlib.ExitStack() as stack:
+        if script is not None:
+            stack.enter_context(run_again(script))
+        return load(file).model
 
 
 def _load_once(
     file: ModelFile,
+    *,
     architecture: str | None,
     samples: Path | None,
-    *,
     custom_objects: Path | None,
     time_steps: fixed_time_axis.TimeSteps | None,
     allow_free_time: bool,
@@ -111,7 +149,8 @@ def _load_once(
     if not allow_free_time:
         preprocessing.require_removed(model)
     check_repeatable(model)
-    loaded = replace(loaded, model=model)
+    by_name = subclassed.is_called_by_name(loaded.model, model)
+    loaded = replace(loaded, model=model, is_called_by_name=by_name)
     notes = (*loaded.notes, *softmax_notes(model), *training_notes(model))
     if str(file.keras_version).startswith("3") and (architecture or ".json").endswith(".json"):
         notes += gelu_notes(model)

@@ -29,6 +29,8 @@ class LoadedModel:
 
     ``stateful`` are the names of the layers that kept their state from one batch to the next.
     ``preprocessing`` are the layers that were removed, by the name of the input.
+    ``may_be_of_tf_keras`` is whether tf_keras may have saved a file that is taken for one of Keras
+    3. ``is_called_by_name`` is whether the inputs are several arguments of a subclassed model.
     """
 
     file: ModelFile
@@ -36,6 +38,8 @@ class LoadedModel:
     notes: tuple[str, ...]
     stateful: tuple[str, ...] = ()
     preprocessing: Mapping[str, RemovedLayers] = field(default_factory=dict)
+    may_be_of_tf_keras: bool = False
+    is_called_by_name: bool = False
 
     @property
     def stored_inputs(self) -> dict[str, str]:

@@ -147,6 +147,14 @@ def as_functional(
     return _called(model, shape, samples, by_name=several)
 
 
+def is_called_by_name(model: Any, functional: Any) -> bool:
+    """Return whether ``functional``, from :func:`as_functional`, passes several arguments."""
+    names = () if functional is model else functional._inputs_struct
+    if not isinstance(names, Mapping):
+        return False
+    return len(names) > 1 and set(names) <= set(_arguments(model))
+
+
 def is_subclassed(model: Any) -> bool:
     """Return whether the model is of a subclass of keras.Model and does not list its inputs."""
     import keras

@@ -1,0 +1,279 @@
+"""Compare a model of the user's program or classes with the same program in tf_keras.
+
+edgeattn runs programs for Keras 2 in Keras 3, with many adaptions. tf_keras runs them in a worker
+process of its own, with the same weights and on the same samples.
+"""
+
+import json
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgeattn.errors import EdgeattnError, UnsupportedModelError, first_line
+from edgeattn.process.worker import SANDBOX, Worker, WorkerDied
+from edgeattn_converters.loading import config_inspection
+from edgeattn_converters.loading.audit import ModelFile
+from edgeattn_converters.loading.cross_check import TOLERANCE, WRONG, relative_error
+from edgeattn_converters.loading.fixed_time_axis import TimeSteps
+from edgeattn_converters.loading.legacy_program import OF_TF_KERAS
+from edgeattn_converters.loading.loaded_model import LoadedModel
+from edgeattn_converters.loading.tf_keras_samples import predict, sample_groups, structure_of
+from edgeattn_converters.loading.training_mode import training_notes
+from edgeattn_converters.loading.weights.weights_file import open_weights
+
+ENVIRONMENT = {
+    "TF_USE_LEGACY_KERAS": "1",
+    # As in the worker process of a conversion.
+    "CUDA_VISIBLE_DEVICES": "-1",
+    "TF_CPP_MIN_LOG_LEVEL": "2",
+    "TF_ENABLE_ONEDNN_OPTS": "0",
+    "PYTHONWARNINGS": "ignore",
+    SANDBOX: "1",
+}
+# What the worker imports in any case.
+MODULES = ("tensorflow", "tf_keras", "h5py", "edgeattn_converters.loading.tf_keras_worker")
+# Limits of the worker; a model that loads in Keras 3 in minutes is rare.
+SECONDS = 180.0
+MEMORY = 16 << 30
+_KERAS_2 = (2,)
+
+
+@dataclass(frozen=True)
+class UserProgram:
+    """The user's file that a model needs, and what it contains.
+
+    ``script`` is None if there is none. ``function`` is the name of what builds the model; None if
+    the script contains classes, and then ``config`` is the architecture in a file of its own, or
+    None if the file of the weights contains it.
+    """
+
+    script: Path | None
+    function: str | None = None
+    config: Mapping[str, Any] | None = None
+
+    @property
+    def action(self) -> str:
+        """What tf_keras does with it, for messages."""
+        if self.function is not None:
+            return "runs the same program"
+        return "loads the same file" + (" with the same classes" if self.script else "")
+
+
+class _NotCompared(Exception):
+    def __init__(self, reason: str, version: str = "") -> None:
+        name = f"tf_keras {version}".strip()
+        super().__init__(f"The model was not compared with {name}: {reason.rstrip('.')}.")
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """What tf_keras computed: its version, and the outputs for each group, None if it failed."""
+
+    version: str
+    groups: tuple[tuple[Any, ...] | None, ...]
+
+
+def with_comparison(
+    loaded: LoadedModel,
+    program: UserProgram,
+    samples: Mapping[str, Any],
+    time_steps: TimeSteps | None,
+    as_saved_by: Callable[[str], Any],
+) -> LoadedModel:
+    """Add a note to a model of Keras 2 if tf_keras computes other outputs for it, or none.
+
+    ``samples`` are those of the user, by name. ``as_saved_by`` loads the model as if another
+    version had saved its file. Raises :class:`UnsupportedModelError` if nothing explains the
+    difference.
+    """
+    version = _version(loaded.file, program)
+    if version[:1] != _KERAS_2 and not loaded.may_be_of_tf_keras:
+        return loaded
+    try:
+        groups = _groups(loaded, samples, time_steps)
+        answer = _answer(loaded, program, [inputs for inputs, _ in groups])
+    except _NotCompared as failure:
+        # Keras 3 has saved most files that may be of either.
+        notes = () if loaded.may_be_of_tf_keras else (str(failure),)
+        return replace(loaded, notes=(*loaded.notes, *notes))
+    error = max(
+        _largest_error(ours, theirs)
+        for (_, ours), theirs in zip(groups, answer.groups, strict=True)
+        if theirs is not None
+    )
+    if error <= TOLERANCE:
+        return loaded
+    difference = (
+        f"tf_keras {answer.version} {program.action} and computes different outputs (max error "
+        f"{error:.1e} of the largest value on generated samples)"
+    )
+    if loaded.may_be_of_tf_keras:
+        return replace(loaded, notes=_with_sentence(loaded.notes, f"{difference}."))
+    note = f"{difference}."
+    if error > WRONG:
+        note = _explained(loaded.file, version, difference, groups, answer, as_saved_by)
+    return replace(loaded, notes=(*loaded.notes, note))
+
+
+def _with_sentence(notes: Sequence[str], sentence: str) -> tuple[str, ...]:
+    """Return notes with a sentence added to one about a file without a version, or a new one."""
+    for index, note in enumerate(notes):
+        if "does not contain its" in note:
+            return (*notes[:index], f"{note} {sentence}", *notes[index + 1 :])
+    return (*notes, f"{sentence} {OF_TF_KERAS}")
+
+
+def _groups(
+    loaded: LoadedModel, samples: Mapping[str, Any], time_steps: TimeSteps | None
+) -> list[tuple[list[Any], list[Any]]]:
+    """Return groups of samples with the outputs of a model, if it can be compared."""
+    if loaded.preprocessing:
+        raise _NotCompared("layers ahead of the inputs were removed")
+    if loaded.file.kind == "saved-model":
+        raise _NotCompared("it is a SavedModel folder")
+    if training_notes(loaded.model):
+        raise _NotCompared("a layer is called in training mode, in which tf_keras computes")
+    try:
+        groups = sample_groups(loaded.model, samples, time_steps)
+    except Exception as error:  # such as inputs that are texts
+        raise _NotCompared(first_line(error)[:160]) from error
+    if not groups:
+        raise _NotCompared("it fails for generated samples")
+    return groups
+
+
+def _explained(
+    file: ModelFile,
+    version: tuple[int, ...],
+    difference: str,
+    groups: Sequence[tuple[Any, Any]],
+    answer: _Answer,
+    as_saved_by: Callable[[str], Any],
+) -> str:
+    """Return a note that the version of the file explains a difference.
+
+    Raises :class:`UnsupportedModelError` if it does not: the model as tf_keras would have saved it
+    computes the same as the loaded one.
+    """
+    same = version[:2] == config_inspection.version_numbers(answer.version)[:2]
+    others = None if same else _outputs_of(as_saved_by, answer.version, groups)
+    if others is not None:
+        expected = [theirs for theirs in answer.groups if theirs is not None]
+        others = [o for o, theirs in zip(others, answer.groups, strict=True) if theirs is not None]
+        if max(map(_largest_error, others, expected)) <= TOLERANCE:
+            saved_by = ".".join(map(str, version))
+            return (
+                f"{difference}, only because it does not make the changes listed here, which are "
+                f"those of Keras {saved_by}."
+            )
+    ours = [outputs for _, outputs in groups]
+    unchanged = others is not None and max(map(_largest_error, others, ours)) <= TOLERANCE
+    if same or unchanged:
+        why = ", and saved the file" if same else ", and no change of edgeattn explains that"
+        raise UnsupportedModelError(
+            f"{file.path.name} would be loaded wrongly: {difference}{why}.",
+            hint="Save the model in the current Keras 3 and convert that file.",
+        )
+    return f"{difference}. Whether only the changes listed here cause this was not verified."
+
+
+def _outputs_of(
+    as_saved_by: Callable[[str], Any], version: str, groups: Sequence[tuple[Any, Any]]
+) -> list[Any] | None:
+    try:
+        model = as_saved_by(version)
+        return [predict(model, inputs) for inputs, _ in groups]
+    except Exception:  # a file may not load as one of another version
+        return None
+
+
+def _version(file: ModelFile, program: UserProgram) -> tuple[int, ...]:
+    """Return the version that saved a model; ``()`` if it is not known, as in Keras 3."""
+    version = config_inspection.version_numbers(file.keras_version)
+    config = program.config or file.config
+    if not version and config:
+        version = config_inspection.version_numbers(config.get("keras_version"))
+    if not version and file.kind == "weights-hdf5":
+        with open_weights(file) as weights:
+            version = weights.version()
+    return version
+
+
+def _answer(loaded: LoadedModel, program: UserProgram, groups: Sequence[Sequence[Any]]) -> _Answer:
+    """Return what tf_keras computes for groups of inputs."""
+    tensors = {
+        f"{group}/{number}": np.asarray(array)
+        for group, inputs in enumerate(groups)
+        for number, array in enumerate(inputs)
+    }
+    source = _source(loaded, program, len(groups))
+    worker = Worker(environment=ENVIRONMENT)
+    try:
+        result, arrays = worker.call(
+            "edgeattn_converters.loading.tf_keras_worker:outputs",
+            {"source": source},
+            tensors,
+            timeout=SECONDS,
+            memory=MEMORY if sys.platform == "linux" else None,
+        )
+    except WorkerDied as error:
+        raise _NotCompared(f"its process {error.message}") from error
+    except EdgeattnError as error:
+        raise _NotCompared(first_line(error)[:200]) from error
+    finally:
+        worker.close()
+    if result["failure"] is not None:
+        raise _NotCompared(result["failure"], result["version"])
+    values = [
+        tuple(arrays[f"{group}/{k}"] for k in range(count)) if isinstance(count, int) else None
+        for group, count in enumerate(result["groups"])
+    ]
+    if all(value is None for value in values):
+        raise _NotCompared(result["groups"][0], result["version"])
+    return _Answer(result["version"], tuple(values))
+
+
+def _source(loaded: LoadedModel, program: UserProgram, groups: int) -> dict[str, Any]:
+    import keras
+
+    count = len(loaded.model.inputs)
+    numbers = keras.tree.pack_sequence_as(structure_of(loaded.model), list(range(count)))
+    return {
+        "script": None if program.script is None else str(program.script.resolve()),
+        "function": program.function,
+        "config": None if program.config is None else json.dumps(program.config),
+        "file": str(loaded.file.path.resolve()),
+        "suffix": _suffix(loaded.file),
+        "structure": _listed(numbers),
+        "numbers": list(range(count)),
+        "by_name": loaded.is_called_by_name,
+        "groups": groups,
+    }
+
+
+def _listed(value: Any) -> Any:
+    """Return a structure of lists and dictionaries, which JSON can represent."""
+    if isinstance(value, Mapping):
+        return {str(key): _listed(item) for key, item in value.items()}
+    return list(map(_listed, value)) if isinstance(value, list | tuple) else value
+
+
+def _suffix(file: ModelFile) -> str:
+    if file.kind == "saved-model":
+        return ""
+    if file.kind == "keras-zip":
+        return ".keras"
+    if file.kind == "weights-hdf5":
+        with open_weights(file) as weights:
+            return ".h5" if weights.is_layered else ".weights.h5"
+    return ".h5"
+
+
+def _largest_error(actual: Sequence[Any], expected: Sequence[Any]) -> float:
+    if len(actual) != len(expected):
+        return float("inf")
+    return max(map(relative_error, actual, expected), default=0.0)

@@ -1,0 +1,240 @@
+"""Programs and classes of the user, run with tf_keras in a worker process of its own.
+
+The process is one without Keras 3: see :mod:`.tf_keras_modules`. Like Keras 3 in a conversion, it
+runs the code in the files that the user passes, and none that is stored in a model file.
+"""
+
+import contextlib
+import importlib
+import importlib.util
+import re
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+from unittest import mock
+
+import numpy as np
+
+from edgeattn_converters.loading import own_files, tf_keras_modules
+from edgeattn_converters.loading.own_classes import is_of_library
+from edgeattn_converters.loading.safety.allowed_classes import is_keras_module
+
+# Characters of the message of an error.
+_LONGEST = 160
+
+
+class _NotLoaded(Exception):
+    pass
+
+
+def outputs(source: Mapping[str, Any], tensors: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """Return what the model of ``source`` computes for groups of samples.
+
+    Args:
+        source: ``script``, the user's file, and ``function``, the name of what builds the model in
+            it. Or ``config``, the JSON of the model, or neither if ``file`` contains the model and
+            the script the classes. ``file`` and ``suffix``, that of the format. ``structure`` of
+            the inputs, with their numbers, of each of the ``groups``, and ``by_name`` if the inputs
+            are several arguments of the model.
+        tensors: the inputs by ``"group/number"``.
+
+    Returns:
+        The version of tf_keras, why the model failed, if it did, and for each group the number of
+        outputs, or why it failed; and the outputs by ``"group/number"``.
+    """
+    tf_keras_modules.provide()
+    import tf_keras
+
+    result: dict[str, Any] = {"version": tf_keras.__version__, "failure": None, "groups": []}
+    groups = [
+        _with_arrays(source["structure"], {k: tensors[f"{group}/{k}"] for k in source["numbers"]})
+        for group in range(source["groups"])
+    ]
+    try:
+        model = _loaded(source, groups[0])
+    except Exception as error:
+        return {**result, "failure": _reason(error)}, {}
+    arrays: dict[str, Any] = {}
+    for group, inputs in enumerate(groups):
+        try:
+            values = _predicted(model, inputs, by_name=source["by_name"])
+        except Exception as error:
+            result["groups"].append(_reason(error))
+            continue
+        result["groups"].append(len(values))
+        arrays |= {f"{group}/{k}": value for k, value in enumerate(values)}
+    return result, arrays
+
+
+def _with_arrays(structure: Any, arrays: Mapping[int, Any]) -> Any:
+    if isinstance(structure, Mapping):
+        return {key: _with_arrays(item, arrays) for key, item in structure.items()}
+    if isinstance(structure, list):
+        return [_with_arrays(item, arrays) for item in structure]
+    return arrays[structure]
+
+
+def _loaded(source: Mapping[str, Any], inputs: Any) -> Any:
+    """Return the model with the weights of its file, loaded as users do."""
+    import tf_keras
+
+    module = _script(Path(source["script"])) if source["script"] else ModuleType("none")
+    with tempfile.TemporaryDirectory() as folder, _nothing_stored_runs():
+        # tf_keras recognizes formats by the ends of names.
+        file = Path(source["file"]).resolve()
+        link = Path(folder) / f"m{source['suffix']}"
+        link.symlink_to(file, target_is_directory=file.is_dir())
+        if source["function"] is not None:
+            model = _built(module, source["function"])
+        elif source["config"] is not None:
+            objects = _objects(module)
+            model = tf_keras.models.model_from_json(source["config"], custom_objects=objects)
+        else:
+            objects = _objects(module)
+            return tf_keras.models.load_model(str(link), custom_objects=objects, compile=False)
+        if not model.inputs or not model.built:
+            _called(model, inputs, by_name=source["by_name"])
+        model.load_weights(str(link))
+    return model
+
+
+def _script(path: Path) -> Any:
+    name = f"edgeattn_user_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise _NotLoaded(f"{path.name} is not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    sys.path.insert(0, str(path.parent))
+    spec.loader.exec_module(module)
+    return module
+
+
+def _built(module: Any, name: str) -> Any:
+    import tf_keras
+
+    model = getattr(module, name)
+    model = model if isinstance(model, tf_keras.Model) else model()
+    if not isinstance(model, tf_keras.Model):
+        raise _NotLoaded(f"{name}() returned no model of tf_keras")
+    return model
+
+
+def _objects(module: Any) -> dict[str, Any]:
+    """Return the classes and functions of the user, as :mod:`.custom_objects` finds them."""
+    import tf_keras
+
+    objects = {
+        name: value
+        for name, value in vars(module).items()
+        if not name.startswith("_")
+        and callable(value)
+        and (
+            getattr(value, "__module__", None) == module.__name__
+            or not is_of_library(getattr(value, "__module__", "") or "")
+        )
+    }
+    for value in list(objects.values()):
+        registered = tf_keras.utils.get_registered_name(value)
+        objects.setdefault(registered, value)
+        objects.setdefault(registered.rsplit(">", 1)[-1], value)
+    chosen = getattr(module, "custom_objects", None)
+    for name, value in chosen.items() if isinstance(chosen, dict) else ():
+        if isinstance(value, str):  # the one of Keras
+            objects.pop(name, None)
+        else:
+            objects[name] = value
+    return objects
+
+
+@contextlib.contextmanager
+def _nothing_stored_runs() -> Iterator[None]:
+    """Refuse the code in a model file, and imports of modules that it names."""
+    from tf_keras.src.saving import serialization_lib
+    from tf_keras.src.utils import generic_utils
+
+    def refused(*_: Any, **__: Any) -> Any:
+        raise _NotLoaded("the file contains code")
+
+    class Importlib:
+        @staticmethod
+        def import_module(name: str) -> Any:
+            if not is_keras_module(name):
+                raise _NotLoaded(f"the file names the module {name}")
+            return importlib.import_module(name)
+
+    with (
+        mock.patch.object(generic_utils, "func_load", refused),
+        mock.patch.object(serialization_lib, "importlib", Importlib),
+    ):
+        yield
+
+
+def _predicted(model: Any, inputs: Any, *, by_name: bool) -> list[Any]:
+    """Return the outputs as arrays, in the order of tf.nest."""
+    import tensorflow as tf
+
+    for layer in model._flatten_layers():
+        if "float16" in str(layer.compute_dtype):
+            # The loaded model computes in float32, too.
+            layer._set_dtype_policy("float32")
+    flat = tf.nest.flatten(inputs)
+    size = _batch_size(model) or len(flat[0])
+    parts = []
+    for start in range(0, len(flat[0]), size):
+        rows = np.arange(start, start + size) % len(flat[0])
+        part = tf.nest.map_structure(lambda array, rows=rows: array[rows], inputs)
+        if getattr(model, "stateful", False):
+            model.reset_states()
+        values = tf.nest.flatten(_result(model, part, by_name=by_name))
+        parts.append([np.asarray(value, "float64") for value in values])
+    return [np.concatenate(items)[: len(flat[0])] for items in zip(*parts, strict=True)]
+
+
+def _batch_size(model: Any) -> int | None:
+    """Return the number of samples that a model takes, if it is fixed."""
+    sizes = [tensor.shape[0] for tensor in model.inputs or ()]
+    return next((size for size in sizes if size is not None), None)
+
+
+def _result(model: Any, inputs: Any, *, by_name: bool) -> Any:
+    if by_name:
+        return _called(model, inputs, by_name=by_name)
+    with contextlib.suppress(Exception):
+        return model.predict_on_batch(_reference(model, inputs))
+    return _called(model, inputs, by_name=by_name)
+
+
+def _called(model: Any, inputs: Any, *, by_name: bool) -> Any:
+    import tensorflow as tf
+
+    inputs = tf.nest.map_structure(tf.constant, _reference(model, inputs))
+    return model(**inputs, training=False) if by_name else model(inputs, training=False)
+
+
+def _reference(model: Any, inputs: Any) -> Any:
+    """Return inputs in the structure with which a functional model was created."""
+    import tensorflow as tf
+
+    if not model.inputs or not hasattr(model, "_nested_inputs") or model._nested_inputs is None:
+        return inputs
+    names = [tensor.name for tensor in model.inputs]
+    given = inputs if isinstance(inputs, Mapping) else {}
+    flat: Sequence[Any] = tf.nest.flatten(inputs)
+    if set(names) == set(given):
+        flat = [given[name] for name in names]
+    return tf.nest.pack_sequence_as(model._nested_inputs, flat)
+
+
+def _reason(error: BaseException) -> str:
+    """Return one short line: the error, and where in the user's file it occurred."""
+    # Keras puts other errors between texts of its own.
+    parts = re.split(r"Exception encountered: |\n\n", str(error).strip())
+    of_call = len(parts) > 1 and parts[0].startswith("Exception encountered when")
+    text = parts[-1] if "Exception encountered: " in str(error) else parts[1 if of_call else 0]
+    text = " ".join(next(iter(text.splitlines()), "").split())[:_LONGEST].rstrip(" .:")
+    kind = "" if isinstance(error, _NotLoaded) else type(error).__name__
+    return ": ".join(filter(None, (kind, text))) + own_files.place(error)

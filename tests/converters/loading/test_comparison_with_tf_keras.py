@@ -1,0 +1,257 @@
+"""Programs and classes for Keras 2 are compared with the same text in tf_keras while they load."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+import tf_keras
+from long_parameters import only
+
+from edgeattn.errors import UnsupportedModelError
+from edgeattn_converters.loading import load as loading
+from edgeattn_converters.loading import tf_keras_check
+from edgeattn_converters.loading.audit import audit_file
+from edgeattn_converters.loading.load import load_model
+
+pytestmark = pytest.mark.compared
+# Imports under the names of several versions of Keras 2.
+IMPORTS = """
+import keras
+import tensorflow as tf
+from keras import backend as K
+from keras.engine.topology import Layer
+from keras.layers import Dense, Embedding, Input
+from keras.layers.recurrent import LSTM
+from tensorflow.keras.layers import Concatenate
+from tensorflow.python.keras.layers import Activation
+from keras.models import Model
+"""
+CLASS = """
+class Pooled(Layer):
+    def build(self, shape):
+        self.score = self.add_weight(
+            name="score", shape=(shape[-1], 1), initializer="uniform")
+        super().build(shape)
+
+    def call(self, x, mask=None):
+        weights = K.squeeze(K.dot(x, self.score), -1)
+        if mask is not None:
+            weights -= 1e9 * (1 - K.cast(mask, "float32"))
+        return K.sum(x * K.expand_dims(K.softmax(weights)), axis=1)
+
+    def compute_mask(self, x, mask=None):
+        return None
+
+    def compute_output_shape(self, shape):
+        return shape[0], shape[-1]
+"""
+FUNCTION = """
+def build():
+    words = Input((6,), name="words")
+    x = LSTM(4, return_sequences=True)(Embedding(9, 3, mask_zero=True)(words))
+    return Model(words, Activation("tanh")(Dense(2)(Pooled()(x))))
+"""
+
+
+def write(text: str, folder: Path, save: Callable[[Any], None], name: str = "build") -> Path:
+    """Run a program with tf_keras, let ``save`` its model, and return the file of the program."""
+    own = text.replace("keras.engine.topology", "keras.layers").replace(".recurrent", "")
+    own = own.replace("tensorflow.python.keras", "tf_keras").replace("tensorflow.keras", "tf_keras")
+    own = own.replace("from keras", "from tf_keras").replace("import keras", "import tf_keras")
+    names: dict[str, Any] = {"__name__": "own", "keras": tf_keras}
+    exec(own, names)
+    model = names[name]()
+    generator = np.random.default_rng(17)
+    model.set_weights([generator.normal(0, 0.5, value.shape) for value in model.get_weights()])
+    save(model)
+    (folder / "own.py").write_text(text)
+    return folder / "own.py"
+
+
+def saved_by(version: str, path: Path) -> None:
+    with h5py.File(path, "a") as file:
+        for group in (file, file.get("model_weights", file)):
+            group.attrs["keras_version"] = version
+
+
+def of_tf_keras(notes: tuple[str, ...]) -> list[str]:
+    return [note for note in notes if "tf_keras" in note]
+
+
+@pytest.fixture
+def faulty(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """Lets the loader change the last bias of a model."""
+    load = loading._load
+
+    def load_wrongly(*arguments: Any) -> Any:
+        loaded = load(*arguments)
+        bias = loaded.model.weights[-1]
+        bias.assign(bias + load_wrongly.change)
+        return loaded
+
+    def change(value: float) -> None:
+        load_wrongly.change = value
+        monkeypatch.setattr(loading, "_load", load_wrongly)
+
+    return change
+
+
+@pytest.mark.parametrize("kind", only(["program", "classes"], "program"))
+def test_a_model_that_is_loaded_wrongly_is_refused(
+    kind: str, tmp_path: Path, faulty: Callable[[float], None]
+) -> None:
+    path = tmp_path / "m.h5"
+    of_program = kind == "program"
+    program = write(
+        IMPORTS + CLASS + FUNCTION,
+        tmp_path,
+        lambda model: model.save_weights(path) if of_program else model.save(path),
+    )
+    options: dict[str, Any] = (
+        {"architecture": f"{program}:build"} if of_program else {"custom_objects": program}
+    )
+    assert not of_tf_keras(load_model(audit_file(path), **options).notes)
+    faulty(1.0)
+    with pytest.raises(UnsupportedModelError) as caught:
+        load_model(audit_file(path), **options)
+    assert caught.value.exit_code == 3
+    what = "runs the same program" if of_program else "loads the same file with the same classes"
+    assert f"m.h5 would be loaded wrongly: tf_keras {tf_keras.__version__} {what}" in str(
+        caught.value
+    )
+    assert "and saved the file" in str(caught.value)
+
+
+@pytest.mark.long
+def test_a_version_without_changes_does_not_explain_a_difference(
+    tmp_path: Path, faulty: Callable[[float], None]
+) -> None:
+    path = tmp_path / "m.h5"
+    program = write(IMPORTS + CLASS + FUNCTION, tmp_path, lambda model: model.save(path))
+    saved_by("2.14.0", path)
+    assert not of_tf_keras(load_model(audit_file(path), custom_objects=program).notes)
+    faulty(1.0)
+    with pytest.raises(UnsupportedModelError, match="no change of edgeattn explains that"):
+        load_model(audit_file(path), custom_objects=program)
+    faulty(1e-3)
+    [note] = of_tf_keras(load_model(audit_file(path), custom_objects=program).notes)
+    assert "computes different outputs (max error 1.3e-03" in note
+
+
+def test_why_tf_keras_computed_nothing_is_reported(tmp_path: Path) -> None:
+    """tf_keras does not have ``keras.ops``, so nothing was verified."""
+    path = tmp_path / "m.h5"
+    program = write(IMPORTS + CLASS + FUNCTION, tmp_path, lambda model: model.save_weights(path))
+    text = program.read_text().replace("Model(words", "keras.ops.zeros((1,)); return Model(words")
+    program.write_text(text.replace("return keras.ops", "keras.ops"))
+    [note] = of_tf_keras(load_model(audit_file(path), architecture=f"{program}:build").notes)
+    line = next(k for k, x in enumerate(text.splitlines(), 1) if "keras.ops" in x)
+    assert note == (
+        f"The model was not compared with tf_keras {tf_keras.__version__}: AttributeError: module "
+        f"'tf_keras' has no attribute 'ops' (own.py, line {line})."
+    )
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        ("import os; os._exit(3)", "its process ended with exit status 3"),
+        ("raise SystemExit(4)", "its process ended with exit status"),
+        ("import time; time.sleep(60)", "its process took longer than 9 s"),
+        ("import numpy as np; np.ones(1 << 33)", "MemoryError: Unable to allocate 64.0 GiB"),
+    ],
+)
+def test_programs_that_do_not_end_in_tf_keras(
+    code: str, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "m.h5"
+    program = write(IMPORTS + CLASS + FUNCTION, tmp_path, lambda model: model.save_weights(path))
+    start = f"def build():\n    if keras.__name__ == 'tf_keras':\n        {code}\n"
+    program.write_text(program.read_text().replace("def build():\n", start))
+    if "sleep" in code:
+        monkeypatch.setattr(tf_keras_check, "SECONDS", 9)
+    [note] = of_tf_keras(load_model(audit_file(path), architecture=f"{program}:build").notes)
+    assert note.startswith("The model was not compared with tf_keras")
+    assert reason in note
+
+
+GATES = """
+def build():
+    steps = Input((5, 3))
+    return Model(steps, Dense(2)(LSTM(4)(steps)))
+"""
+
+
+@pytest.mark.long
+def test_the_version_of_the_weights_explains_a_difference(tmp_path: Path) -> None:
+    """LSTM had other gates before Keras 2.3."""
+    path = tmp_path / "m.h5"
+    program = write(IMPORTS + GATES, tmp_path, lambda model: model.save_weights(path))
+    saved_by("2.1.5", path)
+    [note] = of_tf_keras(load_model(audit_file(path), architecture=f"{program}:build").notes)
+    assert "runs the same program and computes different outputs" in note
+    assert note.endswith(
+        "only because it does not make the changes listed here, which are those of Keras 2.1.5."
+    )
+
+
+INTERFACES = """
+def pair():
+    q, k = Input((5, 3), name="z"), Input((5, 3), name="a")
+    x = Pooled()(Concatenate()([q, 2 * k]))
+    return Model({"z": q, "a": k}, {"second": Dense(2)(x), "first": Dense(3)(x)})
+
+def stateful():
+    steps = Input(batch_shape=(3, 5, 3))
+    return Model(steps, Dense(2)(LSTM(4, stateful=True)(steps)))
+
+class Net(Model):
+    def __init__(self):
+        super().__init__()
+        self.pool, self.dense = Pooled(), Dense(2)
+
+    def call(self, left, right):
+        return self.dense(self.pool(left * 2 + right)), self.dense(self.pool(right))
+
+def subclass():
+    model = Net()
+    model(tf.ones((1, 5, 3)), right=tf.ones((1, 5, 3)))
+    return model
+
+def free():
+    steps = Input((None, 3))
+    return Model(steps, Dense(2)(Pooled()(steps)))
+"""
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", ["pair", "stateful", "subclass", "free"])
+@pytest.mark.parametrize("suffix", [".h5", ".weights.h5"])
+def test_models_with_other_interfaces_are_compared(
+    name: str, suffix: str, tmp_path: Path, faulty: Callable[[float], None]
+) -> None:
+    path = tmp_path / f"m{suffix}"
+    program = write(IMPORTS + CLASS + INTERFACES, tmp_path, lambda m: m.save_weights(path), name)
+    samples = tmp_path / "samples.npz"
+    generator = np.random.default_rng(5)
+    np.savez(samples, **{k: generator.normal(size=(4, 5, 3)) for k in ("left", "right")})
+    options: dict[str, Any] = {"architecture": f"{program}:{name}", "time_steps": 5}
+    if name == "subclass":
+        options["samples"] = samples
+    before = of_tf_keras(load_model(audit_file(path), **options).notes)
+    assert not [note for note in before if "compare" in note or "different" in note]
+    faulty(1.0)
+    # Weights of a class are in groups of tf_keras; others may be those of Keras 3.
+    if suffix == ".h5" or name == "subclass":
+        with pytest.raises(UnsupportedModelError, match="would be loaded wrongly"):
+            load_model(audit_file(path), **options)
+    else:
+        [note] = of_tf_keras(load_model(audit_file(path), **options).notes)
+        assert "runs the same program and computes different outputs" in note
+        assert "does not contain its version" in note
