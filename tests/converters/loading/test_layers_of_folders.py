@@ -5,6 +5,7 @@ The checkpoint stores the weights of these by their place in a list.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import tensorflow as tf
 import tf_keras
 
 from edgeattn_converters.loading.audit import audit_file
+from edgeattn_converters.loading.formats import saved_model
 from edgeattn_converters.loading.load import load_model
 from edgeattn_converters.loading.weights import from_saved_model
 from edgeattn_converters.tracing.trace import interface_of
@@ -170,6 +172,43 @@ def test_the_graph_decides_about_the_order(tmp_path: Path, monkeypatch: pytest.M
     x = values(model)
     [actual] = loaded.model({"x": x}).values()
     np.testing.assert_allclose(actual, model(x), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("has_frozen", [False, True])
+def test_lists_of_trainable_variables(
+    has_frozen: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Keras 2.6 has these lists ahead of that of all variables, whose places tf_keras stores."""
+    build = with_statistics if has_frozen else stateless
+    model = saved(build, tmp_path / "m")
+    read = saved_model.read_variables
+
+    def as_of_keras_2_6(path: Path) -> dict[str, Any]:
+        arrays = {}
+        for name, array in read(path).items():
+            if match := re.fullmatch(r"variables/(\d+)", name):
+                variable = model.variables[int(match[1])]
+                kind = "trainable_" if variable.trainable else "non_trainable_"
+                places = [id(other) for other in getattr(model, f"{kind}variables")]
+                name = f"{kind}variables/{places.index(id(variable))}"
+            arrays[name] = array
+        assert any(name.startswith("trainable_variables/") for name in arrays)
+        assert any(name.startswith("non_trainable_variables/") for name in arrays) == has_frozen
+        return arrays
+
+    monkeypatch.setattr(saved_model, "read_variables", as_of_keras_2_6)
+    loaded = load_model(audit_file(tmp_path / "m"))
+    assert not any("is the graph of the signature" in note for note in loaded.notes), loaded.notes
+    x = values(model)
+    np.testing.assert_allclose(loaded.model(x), model(x), rtol=1e-4, atol=1e-5)
+
+
+def with_statistics() -> Any:
+    x = tf_keras.Input((STEPS, FEATURES), name="x")
+    steps = layers.TimeDistributed(layers.Dense(3))(x)
+    steps = layers.TimeDistributed(layers.BatchNormalization())(steps)
+    steps = layers.TimeDistributed(layers.Dense(3, activation="tanh"))(steps)
+    return tf_keras.Model(x, layers.Bidirectional(layers.LSTM(3))(steps))
 
 
 def stateless() -> Any:

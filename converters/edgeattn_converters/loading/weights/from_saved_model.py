@@ -14,7 +14,7 @@ from edgeattn_converters.loading.own_classes import is_own_class
 from edgeattn_converters.loading.weights.assignment import Assignment, find_layer, own_layer
 
 _OF_LOOKUPS = ("_lookup_layer", "idf_weights", "num_documents")
-_LISTED = re.compile(r"variables/(\d+)")
+_LISTED = re.compile(r"(trainable_|non_trainable_|)variables/(\d+)")
 
 
 def is_listed(variables: Mapping[str, Any]) -> bool:
@@ -89,20 +89,27 @@ def _without_lookups(by_index: Mapping[int, dict[str, Any]]) -> dict[int, dict[s
 def _assign_listed(
     variables: Mapping[str, Any], model: Any, stored: Config, assignment: Assignment
 ) -> None:
-    """Assign the arrays that are stored by their place in ``model.variables`` of Keras 2."""
+    """Assign the arrays that are stored by their place in a list of Keras 2: ``model.variables``,
+    or in that of the trainable ones or the others, which some versions store first."""
     unique = {id(variable): (layer, variable) for layer, variable in _in_order(stored, model)}
     in_order = list(unique.values())
-    listed = {int(match[1]): value for path, value in variables.items()
+    trainable = {id(variable) for layer, _ in in_order for variable in layer.trainable_weights}
+    lists = {
+        "": in_order,
+        "trainable_": [pair for pair in in_order if id(pair[1]) in trainable],
+        "non_trainable_": [pair for pair in in_order if id(pair[1]) not in trainable],
+    }
+    listed = {(match[1], int(match[2])): value for path, value in variables.items()
               if (match := _LISTED.fullmatch(path))}  # fmt: skip
     named = [path for path in variables if re.match(r"layer_with_weights-", path)]
     count = len(listed) + sum("keras_api" not in path for path in named)
-    if count != len(in_order) or max(listed) >= count:
+    if count != len(in_order) or any(index >= len(lists[kind]) for kind, index in listed):
         raise UnsupportedModelError(
             f"The model has {counted(len(in_order), 'weight array')}, the folder has {count}.",
             hint=SAVE_AS_FILE,
         )
-    for index, value in listed.items():
-        layer, variable = in_order[index]
+    for (kind, index), value in listed.items():
+        layer, variable = lists[kind][index]
         if is_own_class(type(layer)):
             raise UnsupportedModelError(
                 f"The folder does not name the weights inside layer {layer.name!r} of your class "
