@@ -19,6 +19,7 @@ def accept(cls: Any) -> None:
 def of_any_shape() -> Iterator[None]:
     """Within the context, recurrent layers return the states of such cells."""
     import keras
+    import tensorflow as tf
 
     original = keras.layers.RNN.compute_output_shape
 
@@ -32,7 +33,17 @@ def of_any_shape() -> Iterator[None]:
         states = [(batch, *_shape(size)) for size in sizes]
         return (result, *states) if layer.return_state else result
 
-    with mock.patch.object(keras.layers.RNN, "compute_output_shape", output_shape):
+    create = keras.layers.RNN.__init__
+
+    def with_cell(layer: Any, cell: Any, *arguments: Any, **named: Any) -> None:
+        if isinstance(getattr(cell, "state_size", None), tf.TensorShape):
+            cell.state_size = [cell.state_size]  # Keras 2 calls such a cell with a list, too
+        create(layer, cell, *arguments, **named)
+
+    with (
+        mock.patch.object(keras.layers.RNN, "__init__", with_cell),
+        mock.patch.object(keras.layers.RNN, "compute_output_shape", output_shape),
+    ):
         yield
 
 

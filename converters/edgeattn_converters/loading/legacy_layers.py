@@ -89,6 +89,7 @@ def accepted(program: Program) -> Iterator[None]:
         replace(keras.Sequential, "add", legacy_merge.adding(keras.Sequential.add))
         replace(keras.layers.TimeDistributed, "__call__", _with_several_inputs(keras.layers.Layer))
         replace(keras.KerasTensor, "_keras_shape", property(lambda tensor: tensor.shape))
+        replace(keras.KerasTensor, "__getitem__", _of_any_key(keras.KerasTensor.__getitem__))
         # Neither optimizers nor losses have an effect on a model that is not trained.
         replace(keras.Model, "compile", lambda *_, **__: None)
         replace(optimizer, "__init__", _with_rate(optimizer.__init__))
@@ -99,6 +100,15 @@ def accepted(program: Program) -> Iterator[None]:
             stack.enter_context(cell_states.of_any_shape())
         stack.enter_context(legacy_calls.as_layers())
         yield
+
+
+def _of_any_key(get_item: Callable[..., Any]) -> Callable[..., Any]:
+    """Slices ``x[:]`` and ``x[...]`` too: Keras 3 accepts one key in a tuple only."""
+
+    def get(tensor: Any, key: Any) -> Any:
+        return get_item(tensor, key if isinstance(key, int | list | tuple) else (key,))
+
+    return get
 
 
 def _layer_classes() -> set[type]:

@@ -47,6 +47,20 @@ class Alone(Matrix):
         state = 0.5 * states[0] + tf.matmul(x, self.kernel)[:, :, None]
         return tf.reduce_sum(state, -1), [state]
 
+class Single(Alone):
+    def __init__(self, units=3, **kwargs):
+        super().__init__(units, **kwargs)
+        self.state_size = tf.TensorShape([units, 2])
+
+class Vector(Single):
+    def __init__(self, units=3, **kwargs):
+        super().__init__(units, **kwargs)
+        self.state_size = tf.TensorShape([units])
+
+    def call(self, x, states):
+        state = 0.5 * states[0] + tf.matmul(x, self.kernel)
+        return state, [state]
+
 class WithOwnStates(Matrix):
     def get_initial_state(self, inputs=None, batch_size=None, dtype=None):
         return [tf.ones([batch_size, self.units]), tf.ones([batch_size, self.units, 2])]
@@ -70,6 +84,14 @@ def state():
 def own():
     return model(layers.RNN(WithOwnStates(), return_state=True))
 
+def single():
+    return model(layers.RNN(Single(), return_state=True))
+
+def vector():
+    x = keras.Input((5, 4))
+    y = layers.Masking()(x[:])
+    return keras.Model(x, [layers.RNN(Vector(), return_sequences=True)(y)[...], y[:, 1]])
+
 def stacked():
     return model(layers.RNN([Matrix(2), Matrix(3)]))
 
@@ -77,7 +99,7 @@ def both():
     return model(layers.Bidirectional(layers.RNN(Matrix(), return_sequences=True)))
 
 """
-MODELS = ("last", "steps", "states", "state", "own", "stacked", "both")
+MODELS = ("last", "steps", "states", "state", "own", "single", "vector", "stacked", "both")
 
 
 def _saved(name: str, path: Path, *, weights: bool = False) -> tuple[Any, list[Any]]:
@@ -99,7 +121,7 @@ def _arrays(outputs: Any) -> list[Any]:
     return [np.asarray(o) for o in (outputs if isinstance(outputs, list | tuple) else [outputs])]
 
 
-@pytest.mark.parametrize("name", only(MODELS, "steps"))
+@pytest.mark.parametrize("name", only(MODELS, "steps", "vector"))
 @pytest.mark.parametrize("stored", only(("model", "weights"), "model"))
 def test_states_are_matrices(name: str, stored: str, tmp_path: Path) -> None:
     x, expected = _saved(name, tmp_path / "m.h5", weights=stored == "weights")
