@@ -44,7 +44,7 @@ def python(*arguments: object, **options: object) -> subprocess.Popen[str]:
         ("unpack", 20),
         ("sign", 6),
         pytest.param("validate", 20, marks=pytest.mark.long),
-        ("convert", 15),
+        pytest.param("convert", 15, marks=pytest.mark.long),
         pytest.param("tune", 30, marks=pytest.mark.long),
     ],
 )

@@ -20,6 +20,7 @@ def run(*arguments):
     )
 
 
+@pytest.mark.long
 def test_passing_bundle(dense_bundle):
     process = run(dense_bundle.path)
     assert (process.returncode, process.stderr) == (0, "")

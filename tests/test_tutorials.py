@@ -123,6 +123,7 @@ def test_a_quote_has_the_words_of_the_message():
     assert not is_quoted("… is a map, not a list.", "…")
 
 
+@pytest.mark.long
 def test_quoted_messages_are_those_of_the_source():
     quoted = re.findall(r"^\| `([^`]+)` \|", text_of("troubleshooting.md"), re.MULTILINE)
     assert len(quoted) > 40

@@ -37,6 +37,7 @@ def test_models_are_recognized_without_keras():
         assert not is_keras_model(value)
 
 
+@pytest.mark.long
 def test_results_as_models(dense_bundle, tmp_path):
     """Their model is their file, which remains, and bundles are written beside theirs."""
 

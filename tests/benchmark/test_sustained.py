@@ -121,6 +121,7 @@ def test_values_of_the_worker_are_in_the_windows(dense_bundle, monkeypatch):
     assert result.millijoules == pytest.approx((350.0, 100.0))
 
 
+@pytest.mark.long
 def test_command_line(dense_bundle, capsys):
     code = cli.main(
         ["bench", str(dense_bundle.path), "--sustained", "0.1", "--json"],

@@ -106,6 +106,7 @@ def every_step(steps: int | None) -> Any:
     return keras.Model([x, words], outputs)
 
 
+@pytest.mark.long
 def test_every_step_of_time_distributed(tmp_path: Path) -> None:
     """With a free time axis, Keras 3.15 computes as many steps as there are samples."""
     fixed, free = every_step(STEPS), every_step(None)

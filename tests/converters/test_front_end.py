@@ -175,6 +175,7 @@ top = 2
 """
 
 
+@pytest.mark.long
 def test_a_described_front_end(edgeattn, tmp_path):
     keras = pytest.importorskip("keras")
     inputs = keras.Input((4, 2), name="readings")

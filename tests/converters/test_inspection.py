@@ -63,6 +63,7 @@ class Reader(keras.layers.Layer):
 """
 
 
+@pytest.mark.long
 def test_layers_that_no_call_uses_are_not_listed(tmp_path: Path) -> None:
     import keras
 
@@ -157,6 +158,7 @@ def test_outputs_with_another_number_of_rows(tmp_path: Path) -> None:
         assert "24 rows for 4 samples: its first axis is not that of the samples" in reason
 
 
+@pytest.mark.long
 def test_layers_of_nested_models(tmp_path: Path) -> None:
     path = tmp_path / "model.keras"
     models.filled(models.nested()).save(path)

@@ -54,6 +54,7 @@ def test_a_bundle_for_each_length(path: Path, model: Any, edgeattn: Callable[...
             np.testing.assert_allclose(loaded(x)["y"], expected, atol=1e-5)
 
 
+@pytest.mark.long
 def test_nothing_is_written_if_one_length_fails(path: Path, edgeattn: Callable[..., Any]) -> None:
     with in_this_process():
         result = edgeattn("convert", path, "--time-steps", 3, "--time-steps", 99_999)

@@ -120,6 +120,7 @@ def test_collecting_from_an_incomplete_folder_fails(tmp_path):
     assert "--wheels DIR" in error.value.hint
 
 
+@pytest.mark.long
 def test_install(tmp_path, monkeypatch):
     """The scripts run in a Python of this machine, started through a replacement of ssh.
 

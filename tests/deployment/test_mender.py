@@ -138,6 +138,7 @@ def edgeattn(tmp_path, *arguments):
     )
 
 
+@pytest.mark.long
 def test_the_module_as_a_script_with_the_real_runtimes(old, tmp_path):
     """From the commands to the verdict, without Mender."""
     root = tmp_path / "device"

@@ -282,6 +282,7 @@ def test_mixed_precision(score, kind, policy, hidden):
     assert not numpy(outputs[1])[~mask].any()
 
 
+@pytest.mark.long
 def test_mixed_precision_as_the_global_policy(hidden):
     policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy("mixed_float16")

@@ -126,6 +126,7 @@ def test_selftest(pi_at_home, home):
     assert process.stdout.endswith("verdict: pass\n")
 
 
+@pytest.mark.long
 def test_load(pi_at_home, home):
     artifacts.write_dense_bundle(home / "dense.edge")
     code = """

@@ -52,6 +52,7 @@ def deploy(command, tmp_path):
     return json.loads(process.stdout)["hosts"][0]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "number",
     [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.long)],

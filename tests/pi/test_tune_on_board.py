@@ -115,6 +115,7 @@ def test_boards_without_a_runtime(server, board_home):
     check_board(one, ("tflite",))
 
 
+@pytest.mark.long
 def test_boards_without_this_edgeattn(server, board_home):
     other = board_home / "other"
     (other / "sitecustomize").mkdir(parents=True)

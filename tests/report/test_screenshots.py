@@ -179,7 +179,13 @@ def renew(key, blocks):
     BOXES.write_text("{\n" + ",\n".join(lines) + "\n}\n", "utf-8")
 
 
-@pytest.mark.parametrize(("name", "width", "look"), CASES)
+@pytest.mark.parametrize(
+    ("name", "width", "look"),
+    [
+        pytest.param(*case, marks=[pytest.mark.long] if k % 3 else [])
+        for k, case in enumerate(CASES)
+    ],
+)
 def test_the_page_looks_as_before(browser, page_urls, name, width, look, tmp_path):
     blocks = photograph(browser, page_urls[name], width, look)
     if RENEW:

@@ -381,6 +381,7 @@ def test_deploy_usage_errors(edgeattn, network, dense_bundle, arguments, message
     assert message in result.out + result.err
 
 
+@pytest.mark.long
 def test_ctrl_c_keeps_the_current_version(edgeattn_process, network, tmp_path):
     artifacts.write_dense_bundle(tmp_path / "dense.edge", count=5)
     assert edgeattn_process("deploy", "dense.edge", "pi@host", "--no-bench").code == 0

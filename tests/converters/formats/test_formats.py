@@ -31,7 +31,7 @@ CONVERTERS = {"tflite": tflite, "onnx": onnx}
 SEQUENCES = 9
 
 
-QUICK = ("lstm_luong", "gru_bahdanau_masked", "masked_heads", "nested", "two_inputs")
+QUICK = ("lstm_luong", "gru_bahdanau_masked", "masked_heads")
 
 
 @pytest.fixture(scope="module", params=only(sorted(models.MODELS), *QUICK))

@@ -29,6 +29,7 @@ CASES: dict[str, Callable[[Any], Any]] = {
 }
 
 
+@pytest.mark.long
 def test_numbers_are_added_to_every_channel(tmp_path: Path) -> None:
     keras.utils.set_random_seed(2)
     x = keras.Input(SHAPE, name="x")

@@ -75,6 +75,7 @@ WRAPPED: Mapping[str, Callable[[], Any]] = {
 }  # fmt: skip
 
 
+@pytest.mark.long
 def test_layers_of_edgeattn_in_time_distributed(tmp_path: Path) -> None:
     inputs = tf_keras.Input((3, *STEPS))
     images = layers.Reshape((3, 6, 4, 1))(inputs)

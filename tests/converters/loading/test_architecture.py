@@ -136,7 +136,9 @@ def outputs(loaded: LoadedModel, x: Any = INPUT) -> Any:
     return loaded.model.predict(x, verbose=0)
 
 
-@pytest.mark.parametrize("function", ["model", "other_name", "own_layer"])
+@pytest.mark.parametrize(
+    "function", only(["model", "other_name", "own_layer"], "model", "own_layer")
+)
 def test_hard_sigmoid_of_an_old_file(function: str, script: Path, lstm_file: Path) -> None:
     """Layers of the user's own classes are not rebuilt, the others of such a model are changed."""
     loaded = load_model(audit_file(lstm_file), architecture=f"{script}:{function}")
@@ -195,9 +197,22 @@ def test_default_that_may_have_changed_is_noted(script: Path, tmp_path: Path) ->
     assert any("its default was 'hard_sigmoid' before Keras 2.3" in note for note in loaded.notes)
 
 
-@pytest.mark.parametrize(("axes", "function"), [(1, "build"), (2, "build"), (2, "own"), (3, "own")])
 @pytest.mark.parametrize(
-    ("version", "noted"), [("2.1.5", True), ("2.15.0", True), ("3.0.0", False)]
+    ("axes", "function"),
+    [
+        (1, "build"),
+        pytest.param(2, "build", marks=pytest.mark.long),
+        (2, "own"),
+        pytest.param(3, "own", marks=pytest.mark.long),
+    ],
+)
+@pytest.mark.parametrize(
+    ("version", "noted"),
+    [
+        pytest.param("2.1.5", True, marks=pytest.mark.long),
+        ("2.15.0", True),
+        ("3.0.0", False),
+    ],
 )
 def test_default_of_convolutional_recurrences(
     axes: int, function: str, version: str, noted: bool, tmp_path: Path
@@ -287,7 +302,7 @@ OTHER_CONVOLUTIONS = {
 }
 
 
-@pytest.mark.parametrize("kind", OTHER_CONVOLUTIONS)
+@pytest.mark.parametrize("kind", only(OTHER_CONVOLUTIONS, "one_axis", "three_axes", "transposed"))
 def test_kernels_of_theano_in_other_convolutions(kind: str, tmp_path: Path) -> None:
     """Keras 2 reverses the spatial axes of the kernels of these layers."""
     layer, shape, kernels = OTHER_CONVOLUTIONS[kind]
@@ -333,7 +348,7 @@ def cudnn_lstm(kernel: Any, recurrent_kernel: Any, bias: Any) -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize("function", ["model", "other_name", "own_layer"])
+@pytest.mark.parametrize("function", only(["model", "other_name", "own_layer"], "model"))
 @pytest.mark.parametrize("version", ["2.2.4", "3.12.0"])
 def test_weights_of_cudnn(function: str, version: str, script: Path, tmp_path: Path) -> None:
     file = write_weights(tmp_path / "old.h5", version, lstm_1=cudnn_lstm(**LSTM_WEIGHTS))
@@ -347,7 +362,7 @@ def test_weights_of_cudnn(function: str, version: str, script: Path, tmp_path: P
     np.testing.assert_allclose(outputs(loaded), expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", ["GRU", "both GRU", "both LSTM"])
+@pytest.mark.parametrize("kind", only(["GRU", "both GRU", "both LSTM"], "both GRU"))
 def test_weights_of_other_cudnn_layers(kind: str, tmp_path: Path) -> None:
     """The same file, loaded by tf_keras."""
     import tf_keras

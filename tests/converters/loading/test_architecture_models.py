@@ -121,6 +121,7 @@ def test_an_argument_with_the_name_of_labels(program: tuple[Path, Any], tmp_path
     assert "Rename the argument y of call" in str(error.value.hint)
 
 
+@pytest.mark.long
 def test_a_model_of_the_file(program: tuple[Path, Any], tmp_path: Path) -> None:
     path, module = program
     expected = np.asarray(module.model(SERIES))

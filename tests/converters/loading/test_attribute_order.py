@@ -221,7 +221,8 @@ def test_masks_that_depend_on_what_saved_the_file_are_reported(name: str, tmp_pa
     assert not reported or reported[0].startswith(SECOND[name])
 
 
-@pytest.mark.parametrize("package", only(("keras", "tf_keras"), "tf_keras"))
+@pytest.mark.long
+@pytest.mark.parametrize("package", ["keras", "tf_keras"])
 def test_a_layer_with_two_attributes_loads_from_the_one_that_its_keras_stores(
     package: str, tmp_path: Path
 ) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import tf_keras
 from keras import ops
+from long_parameters import only
 
 from edgeattn_converters.loading.audit import audit_file
 from edgeattn_converters.loading.load import load_model
@@ -174,7 +175,7 @@ def own():
 """
 
 
-@pytest.mark.parametrize("function", ["build", "own"])
+@pytest.mark.parametrize("function", only(["build", "own"], "build"))
 def test_architectures_and_classes_of_the_user(function: str, tmp_path: Path) -> None:
     models = {}
     before = keras.config.image_data_format()

@@ -83,6 +83,7 @@ def test_optimizers_are_not_weights(name: str, nested: bool, program: Any, tmp_p
     np.testing.assert_allclose(loaded.model(X), model(X), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.long
 def test_weights_of_a_missing_attribute_are_an_error(program: Any, tmp_path: Path) -> None:
     _, classes = program
     _compiled("Classifier", classes).save(tmp_path / "m.keras")

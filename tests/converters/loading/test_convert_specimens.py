@@ -33,7 +33,7 @@ STEP = 1 if os.environ.get("EDGEATTN_ALL_SPECIMENS") else 12
 SELECTED = [entry for entry in ENTRIES if entry["file"] not in UNREADABLE][::STEP]
 
 
-@pytest.mark.parametrize("entry", only(SELECTED, *SELECTED[::2]), ids=lambda entry: entry["file"])
+@pytest.mark.parametrize("entry", only(SELECTED, *SELECTED[::8]), ids=lambda entry: entry["file"])
 def test_both_formats(entry: dict[str, Any], tmp_path: Path) -> None:
     path = SPECIMENS / entry["file"]
     custom = tmp_path / "custom.py"

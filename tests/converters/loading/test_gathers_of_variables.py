@@ -85,7 +85,8 @@ def expected(tokens: np.ndarray) -> dict[str, np.ndarray]:
     }
 
 
-@pytest.mark.parametrize("kind", only(["tflite", "onnx"], "tflite"))
+@pytest.mark.long
+@pytest.mark.parametrize("kind", ["tflite", "onnx"])
 def test_rows_of_a_variable_inside_control_flow(kind: str, tmp_path: Path) -> None:
     """TensorFlow turned the variable to a constant, but not the operation that reads it."""
     module = Gathers()

@@ -172,15 +172,12 @@ def shape_of_loop(x: Any) -> Any:
 LISTS: dict[str, dict[str, Callable[[Any], Any]]] = {
     "some of all": {
         "stack": lambda x: turned(written(array(), x).stack()),
-        "of size 0": lambda x: turned(written(growing(), x).stack()),
-        "gather": lambda x: turned(written(array(), x).gather([4, 1, 1])),
         "previous": previous,
         "growing": lambda x: turned(loop(growing(), x).stack()),
-        "two loops": lambda x: turned(
-            loop(loop(array(2 * STEPS), x), x, lambda k: k + STEPS).stack()
-        ),
     },
     "python": {
+        "of size 0": lambda x: turned(written(growing(), x).stack()),
+        "gather": lambda x: turned(written(array(), x).gather([4, 1, 1])),
         "from the end": lambda x: turned(written(growing(), x, (4, 2, 0)).stack()),
         "with gaps": lambda x: turned(written(array(), x, (3, 1)).stack()),
         "twice": lambda x: turned(written(array(2), x, (0, 1, 0)).stack()),
@@ -200,6 +197,9 @@ LISTS: dict[str, dict[str, Callable[[Any], Any]]] = {
         "size": size,
     },
     "loops": {
+        "two loops": lambda x: turned(
+            loop(loop(array(2 * STEPS), x), x, lambda k: k + STEPS).stack()
+        ),
         "growing, every other": lambda x: turned(loop(growing(), x, step=2).stack()),
         "growing, shifted": lambda x: turned(loop(growing(), x, lambda k: k + 2, stop=3).stack()),
         "continued": continued,

@@ -84,7 +84,8 @@ def saved(program: str, folder: Path, name: str) -> tuple[Any, Path]:
     return model, own
 
 
-@pytest.mark.parametrize("program", only(PROGRAMS, "explicit"))
+@pytest.mark.long
+@pytest.mark.parametrize("program", PROGRAMS)
 def test_programs_compute_masks_by_functions_of_tensorflow(program: str, tmp_path: Path) -> None:
     model, own = saved(PROGRAMS[program], tmp_path, "weights.h5")
     loaded = load_model(audit_file(tmp_path / "weights.h5"), architecture=f"{own}:build")

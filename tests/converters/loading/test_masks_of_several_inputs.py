@@ -88,7 +88,7 @@ def required():
 MODELS = ("no_masks", "one_mask", "names", "computed", "computed_of_masks", "inside", "required")
 
 
-@pytest.mark.parametrize("name", only(MODELS, "no_masks", "computed", "required"))
+@pytest.mark.parametrize("name", only(MODELS, "no_masks", "required"))
 @pytest.mark.parametrize("stored", only(("model", "weights"), "model"))
 def test_masks_are_those_of_keras_2(name: str, stored: str, tmp_path: Path) -> None:
     program: dict[str, Any] = {}

@@ -105,7 +105,7 @@ def check(names: Sequence[str], path: Path, *documents: np.ndarray) -> None:
 
 
 def test_masks_are_those_of_keras_2(tmp_path: Path) -> None:
-    check(("sentences", "pooling"), tmp_path / "model.h5", padded())
+    check(("LSTM", "pooling"), tmp_path / "model.h5", padded())
 
 
 @pytest.mark.long

@@ -15,7 +15,7 @@ from edgeattn_converters.loading.load import load_model
 from edgeattn_converters.loading.migrate.mixed_precision import in_float32
 
 
-@pytest.mark.parametrize("suffix", ["h5", "keras"])
+@pytest.mark.parametrize("suffix", only(["h5", "keras"], "keras"))
 @pytest.mark.parametrize("policy", only(["mixed_float16", "mixed_bfloat16"], "mixed_float16"))
 def test_mixed_precision(policy: str, suffix: str, tmp_path: Path) -> None:
     def build() -> keras.Model:

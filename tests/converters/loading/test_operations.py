@@ -97,7 +97,7 @@ def lowered_model() -> Any:
     return keras.Model([small, large], list(outputs.values())), list(outputs)
 
 
-@pytest.mark.parametrize("format", CONVERTERS)
+@pytest.mark.parametrize("format", only(CONVERTERS, "onnx"))
 def test_operations_that_a_format_lacks(format: str, tmp_path: Path) -> None:
     model, names = lowered_model()
     generator = np.random.default_rng(2)

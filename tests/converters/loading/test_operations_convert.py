@@ -11,6 +11,7 @@ import numpy as np
 import operations
 import pytest
 import tensorflow as tf
+from long_parameters import every_third
 
 from edgeattn.errors import EdgeattnError, UnsupportedModelError
 from edgeattn.runners import open_runner
@@ -82,7 +83,7 @@ def _check(name: str, format: str, path: Path) -> None:
 
 
 @pytest.mark.parametrize("format", CONVERTERS)
-@pytest.mark.parametrize("name", QUICK)
+@pytest.mark.parametrize("name", every_third(QUICK))
 def test_operations_that_are_composed(name: str, format: str, tmp_path: Path) -> None:
     _check(name, format, tmp_path / "model")
 

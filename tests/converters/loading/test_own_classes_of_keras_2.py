@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras
+from long_parameters import every_third, only
 
 from edgeattn.errors import UnsupportedModelError, UsageError
 from edgeattn_converters.loading.audit import audit_file
@@ -103,7 +104,7 @@ HARD_SIGMOIDS = {
 }
 
 
-@pytest.mark.parametrize("kind", HARD_SIGMOIDS)
+@pytest.mark.parametrize("kind", only(HARD_SIGMOIDS, "cell", "call"))
 def test_hard_sigmoid_of_own_classes(kind: str, tmp_path: Path) -> None:
     """It clips 0.2x + 0.5 in Keras 2, and x/6 + 0.5 in Keras 3."""
     path, expected = write(GATES, functional(HARD_SIGMOIDS[kind]), tmp_path, "2.9.0")
@@ -383,7 +384,7 @@ OF_LAYERS = {
 }
 
 
-@pytest.mark.parametrize("kind", OF_LAYERS)
+@pytest.mark.parametrize("kind", every_third(list(OF_LAYERS)))
 def test_classes_derived_from_layers_of_keras(kind: str, tmp_path: Path) -> None:
     path, expected = write(DERIVED, functional(OF_LAYERS[kind]), tmp_path, "2.9.0")
     np.testing.assert_allclose(load(DERIVED, path).model(X), expected, rtol=1e-4, atol=1e-5)
@@ -494,7 +495,7 @@ IMPORTED = {
 }
 
 
-@pytest.mark.parametrize("imports", IMPORTED)
+@pytest.mark.parametrize("imports", every_third(list(IMPORTED)))
 def test_modules_of_keras_2(imports: str, tmp_path: Path) -> None:
     """The layers of ``tensorflow.python.keras`` and ``tf_keras`` are none of Keras 3."""
     path, expected = write(NAMES, NAMED["ignoring them"], tmp_path, "2.9.0")

@@ -209,9 +209,7 @@ def _program(name: str, tmp_path: Path, module: str = "tf_keras") -> Any:
     return model
 
 
-@pytest.mark.parametrize(
-    "name", only(LAYERS, "embedding", "lstm", "conv_lstm_gates", "local", "layer")
-)
+@pytest.mark.parametrize("name", only(LAYERS, "embedding", "lstm", "local", "layer"))
 def test_programs_compute_as_in_keras_2(name: str, tmp_path: Path) -> None:
     model = _program(name, tmp_path)
     model.save_weights(tmp_path / "m.h5")

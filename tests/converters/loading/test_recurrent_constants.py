@@ -169,7 +169,7 @@ def test_cells_of_programs_get_constants(name: str, of_build: str, tmp_path: Pat
     _require_constants_in_program(name, tmp_path / "m.weights.h5", source)
 
 
-@pytest.mark.parametrize("name", only(MODELS, "single", "in_place"))
+@pytest.mark.parametrize("name", only(MODELS, "single"))
 def test_cells_of_programs_for_keras_2_get_constants(name: str, tmp_path: Path) -> None:
     """The file contains the version. Third in place are the constants, in Keras 3 the mask."""
     _require_constants_in_program(name, tmp_path / "m.h5", PROGRAM)

@@ -90,7 +90,8 @@ def require_class_and_version(folder: Path, expected: Any) -> None:
     np.testing.assert_allclose(loaded.model({"input_1": X})["output_1"], expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("policy", only(["mixed_float16", "bfloat16"], "mixed_float16"))
+@pytest.mark.long
+@pytest.mark.parametrize("policy", ["mixed_float16", "bfloat16"])
 def test_exported_model_of_half_precision(policy: str, tmp_path: Path) -> None:
     """It is computed in float32, also in its loop, as the same model in float32."""
 
@@ -158,7 +159,8 @@ def test_operations_of_an_exported_graph(tmp_path: Path) -> None:
             np.testing.assert_allclose(outputs[key], value, rtol=1e-5, atol=1e-5, err_msg=key)
 
 
-@pytest.mark.parametrize("mode", only(["int8", "int4"], "int8"))
+@pytest.mark.long
+@pytest.mark.parametrize("mode", ["int8", "int4"])
 def test_exported_graph_of_a_quantized_model(mode: str, tmp_path: Path) -> None:
     """Its products of integers of 8 bits ended TensorFlow's converter."""
     keras.utils.set_random_seed(7)

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from graph_models import graph_model
-from long_parameters import only
 from tensorflow_calls import samples
 
 from edgeattn.runners import open_runner
@@ -65,7 +64,8 @@ def test_shapes_are_known(models: tuple[Any, Any]) -> None:
     assert shapes == [shape for _, shape in CALLS.values()]
 
 
-@pytest.mark.parametrize("format", only(CONVERTERS, "tflite"))
+@pytest.mark.long
+@pytest.mark.parametrize("format", CONVERTERS)
 def test_models_convert(format: str, models: tuple[Any, Any], tmp_path: Path) -> None:
     model, loaded = models
     path = tmp_path / f"model.{format}"

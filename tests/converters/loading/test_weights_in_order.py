@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import pytest
 import tf_keras
+from long_parameters import only
 
 from edgeattn.errors import UnsupportedModelError
 from edgeattn_converters.loading.audit import audit_file
@@ -75,6 +76,7 @@ MODELS = {
     "convolutions": _convolutions,
     "equal layers": _equal_layers,
 }
+SLOW = ("nested", "convolutions")
 CASES = [
     *((kind, "keras 3") for kind in MODELS),
     ("nested", "keras 2"),
@@ -84,7 +86,10 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize(("kind", "architecture"), CASES)
+@pytest.mark.parametrize(
+    ("kind", "architecture"),
+    [pytest.param(*case, marks=[pytest.mark.long] if case[0] in SLOW else []) for case in CASES],
+)
 def test_weights_are_assigned_in_order(kind: str, architecture: str, tmp_path: Path) -> None:
     """The file is of Keras 2, the architecture JSON of Keras 2 or 3, or a function."""
     build, generator = MODELS[kind], np.random.default_rng(9)
@@ -161,8 +166,16 @@ def _counted(first: int, step: int = 1) -> Callable[[str], str]:
     return name
 
 
-@pytest.mark.parametrize("library", [keras, tf_keras], ids=["keras", "tf_keras"])
-@pytest.mark.parametrize(("first", "step"), [(0, 1), (2, 1), (3, -1), (7, 1)])
+@pytest.mark.parametrize("library", only([keras, tf_keras], keras), ids=["keras", "tf_keras"])
+@pytest.mark.parametrize(
+    ("first", "step"),
+    [
+        (0, 1),
+        pytest.param(2, 1, marks=pytest.mark.long),
+        (3, -1),
+        pytest.param(7, 1, marks=pytest.mark.long),
+    ],
+)
 def test_names_in_files_of_the_current_keras(
     first: int, step: int, library: Any, tmp_path: Path
 ) -> None:
@@ -182,7 +195,7 @@ def test_names_in_files_of_the_current_keras(
     np.testing.assert_allclose(loaded.model(x), model(x), rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("frozen", [(0, 1, 2, 3), (2, 3), (0,), ()])
+@pytest.mark.parametrize("frozen", only([(0, 1, 2, 3), (2, 3), (0,), ()], (2, 3), ()))
 @pytest.mark.parametrize("library", [keras, tf_keras], ids=["keras", "tf_keras"])
 def test_layers_that_were_not_trainable(
     library: Any, frozen: tuple[int, ...], tmp_path: Path

@@ -8,7 +8,6 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from long_parameters import only
 
 from edgeattn.runners import open_runner
 from edgeattn_converters.formats import onnx, tflite
@@ -30,6 +29,8 @@ OF_SIGMOIDS: Mapping[str, Callable[[Any], Any]] = {
     "saturation_of_sigmoid": lambda x: tf.image.adjust_saturation(tf.sigmoid(20 * x), 2.5),
     "hsv_of_sigmoid": lambda x: tf.image.rgb_to_hsv(tf.sigmoid(20 * x)),
 }
+QUICK = ("contrast", "hue", "saturation")
+OTHERS = tuple(name for name in FUNCTIONS if name not in QUICK)
 
 
 class Colors(keras.layers.Layer):
@@ -52,14 +53,28 @@ def images() -> Mapping[str, np.ndarray]:
     return {name: array.astype("float32") for name, array in arrays.items()}
 
 
-@pytest.mark.parametrize("format", only(CONVERTERS, "onnx"))
-def test_colors_are_those_of_tensorflow(format: str, tmp_path: Path) -> None:
-    samples, path = images(), tmp_path / "model"
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"onnx": QUICK},
+        pytest.param({"onnx": OTHERS, "tflite": tuple(FUNCTIONS)}, marks=pytest.mark.long),
+    ],
+    ids=["quick", "others"],
+)
+def test_colors_are_those_of_tensorflow(
+    files: Mapping[str, tuple[str, ...]], tmp_path: Path
+) -> None:
+    for format, names in files.items():
+        check(format, {name: FUNCTIONS[name] for name in names}, tmp_path)
+
+
+def check(format: str, functions: Mapping[str, Callable[[Any], Any]], folder: Path) -> None:
+    samples, path = images(), folder / format
     inputs = {name: keras.Input(array.shape[1:], name=name) for name, array in samples.items()}
     outputs = {
         f"{name}_{key}": value
         for name, tensor in inputs.items()
-        for key, value in Colors(FUNCTIONS)(tensor).items()
+        for key, value in Colors(functions)(tensor).items()
     } | Colors(OF_SIGMOIDS)(inputs["negative"])
     model = keras.Model(inputs, outputs)
     file = CONVERTERS[format].convert(model, interface_of(model), recipe_for("float32"), path)

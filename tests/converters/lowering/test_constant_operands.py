@@ -88,7 +88,7 @@ def all_operators(constant: Any, *, left: bool) -> Any:
 
 
 @pytest.mark.parametrize("left", only([True, False], True))
-@pytest.mark.parametrize("constant", only(CONSTANTS, "scalar", "matrix"))
+@pytest.mark.parametrize("constant", only(CONSTANTS, "matrix"))
 def test_every_operator_as_in_keras(constant: str, left: bool, tmp_path: Path) -> None:
     model = all_operators(CONSTANTS[constant], left=left)
     x = np.random.default_rng(3).uniform(0.4, 3.0, (5, STEPS, FEATURES)).astype("float32")

@@ -61,6 +61,7 @@ def test_layers_of_images_behind_convlstm(module: Any, dimensions: int, tmp_path
     _check(images(module, dimensions), SHAPES[dimensions], tmp_path)
 
 
+@pytest.mark.long
 def test_convolutions_of_every_step_before_and_one_behind(tmp_path: Path) -> None:
     _check(repeated_convolutions(keras), SHAPES[2], tmp_path)
 

@@ -88,7 +88,7 @@ def _every_kind(kinds, *, padded):
         pytest.param(True, True, marks=pytest.mark.long),
         pytest.param(True, False, marks=pytest.mark.long),
         pytest.param(False, True, marks=pytest.mark.long),
-        (False, False),
+        pytest.param(False, False, marks=pytest.mark.long),
     ],
 )
 def test_keras_attention_layers(attention, padded, tmp_path):
@@ -214,7 +214,7 @@ def _keras_layers():
     return keras.Model(tokens, outputs, name="keras_layers")
 
 
-@pytest.mark.parametrize("attention", [True, False])
+@pytest.mark.parametrize("attention", only([True, False], False))
 def test_keras_layers(attention, tmp_path):
     converted = Converted(randomise(_keras_layers()), tmp_path, BOTH, attention=attention)
     tokens = np.random.default_rng(1).integers(0, 13, (ROWS, 7)).astype(np.int32)

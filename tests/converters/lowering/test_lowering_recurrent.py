@@ -60,6 +60,7 @@ def test_every_option_matches_keras(era, time, masked, lowering, formats, tmp_pa
     assert not wrong, "\n".join(wrong)
 
 
+@pytest.mark.long
 def test_rows_use_batch_matmul(tmp_path):
     """BATCH_MATMUL is faster in XNNPACK and gives the same bits as FULLY_CONNECTED."""
     import keras

@@ -180,6 +180,7 @@ def test_batch_of_more_than_one(tmp_path):
     assert not wrong, "\n".join(wrong)
 
 
+@pytest.mark.long
 def test_long_sequences_give_small_files(tmp_path):
     import keras
 

@@ -13,6 +13,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from long_parameters import only
 
 from edgeattn.runners import open_runner
 from edgeattn_converters.formats import onnx, tflite
@@ -78,7 +79,7 @@ OF_TENSORFLOW = {
 }
 
 
-@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("format", only(FORMATS, "tflite"))
 def test_operations_of_tensorflow(format: str, tmp_path: Path) -> None:
     x = keras.Input((8, 6, 3), name="x")
     outputs = {

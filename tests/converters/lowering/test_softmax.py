@@ -50,7 +50,8 @@ def test_masks_of_softmax_layers(tmp_path: Path) -> None:
     assert not converted.errors(inputs)
 
 
-@pytest.mark.parametrize("axes", only([(1, 2), (2, 3), (1, 3)], (1, 2)))
+@pytest.mark.long
+@pytest.mark.parametrize("axes", [(1, 2), (2, 3), (1, 3)])
 def test_attention_over_several_axes(axes: tuple[int, ...], tmp_path: Path) -> None:
     x = keras.Input((2, *SHAPE), name="x")
     heads = keras.layers.MultiHeadAttention(2, 3, attention_axes=axes, name="heads")

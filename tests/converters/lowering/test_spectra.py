@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from keras import layers, ops
-from long_parameters import only
 
 from edgeattn.metrics.pairwise import snr_db
 from edgeattn.runners import open_runner
@@ -200,7 +199,8 @@ def test_spectrograms_load_and_stay(spectrograms: tuple[Any, np.ndarray, np.ndar
     assert any("top_db is relative to the maximum of each sample" in n for n in loaded.notes)
 
 
-@pytest.mark.parametrize("format", only(CONVERTERS, "tflite"))
+@pytest.mark.long
+@pytest.mark.parametrize("format", CONVERTERS)
 def test_spectra_are_float32_in_every_scheme(
     format: str, spectrograms: tuple[Any, np.ndarray, np.ndarray], tmp_path: Path
 ) -> None:

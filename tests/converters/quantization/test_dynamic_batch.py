@@ -39,7 +39,7 @@ MODELS: dict[str, Callable[[], Any]] = {
 }
 
 
-@pytest.mark.parametrize("name", only(MODELS, "lstm", "masked_lstm", "dense"))
+@pytest.mark.parametrize("name", only(MODELS, "masked_lstm", "dense"))
 def test_sample_alone_and_in_a_batch(name: str, tmp_path: Path) -> None:
     model = filled(MODELS[name]())
     generator = np.random.default_rng(3)

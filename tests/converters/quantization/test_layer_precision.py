@@ -62,7 +62,7 @@ def _weights_by_dtype(conversions: Conversions, format: str, scheme: str, **prec
     return conversions.make(format, scheme, precision=tuple(precision.items())).achieved["weights"]
 
 
-@pytest.mark.parametrize("conversions", only(sorted(MODELS), "lstm", "transformer"), indirect=True)
+@pytest.mark.parametrize("conversions", only(sorted(MODELS), "lstm"), indirect=True)
 @pytest.mark.parametrize("format", ["tflite", "onnx"])
 def test_one_layer_with_another_precision(conversions: Conversions, format: str) -> None:
     layers = layer_weights(conversions.model)

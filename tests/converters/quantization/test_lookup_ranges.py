@@ -33,11 +33,11 @@ def beside_positions(words):
 @pytest.mark.parametrize(
     ("build", "least", "integer_only"),
     [
-        (averaged, 20, False),
+        pytest.param(averaged, 20, False, marks=pytest.mark.long),
         (averaged, 20, True),
         (steps, 41, False),
         (beside_positions, 18, False),
-        (beside_positions, 18, True),
+        pytest.param(beside_positions, 18, True, marks=pytest.mark.long),
     ],
 )
 def test_rare_words_are_not_clipped(

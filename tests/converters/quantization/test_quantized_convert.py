@@ -159,6 +159,7 @@ def recurrence_alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "model.keras"
 
 
+@pytest.mark.long
 def test_schemes_that_a_format_cannot_achieve(recurrence_alone: Path, tmp_path: Path) -> None:
     """A run without schemes reports them and succeeds."""
     result = convert(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from long_parameters import only
 from quantized_models import ConversionsOf, calibrated_quantizer
 
 from edgeattn.metrics.pairwise import snr_db
@@ -18,7 +19,7 @@ PRODUCTS_ONLY = Candidate(attention=True, recurrence=True, step_products=True)
 FLOAT_FUNCTIONS = Candidate(attention=True, states=True, functions=True)
 
 
-@pytest.fixture(scope="module", params=["unrolled", "chunked"])
+@pytest.fixture(scope="module", params=only(["unrolled", "chunked"], "unrolled"))
 def quantizer(request: pytest.FixtureRequest, conversions_of: ConversionsOf) -> LiteRTQuantizer:
     """An LSTM of 19 steps with attention, calibrated."""
     conversions = conversions_of("lstm")

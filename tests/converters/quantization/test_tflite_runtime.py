@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from long_parameters import only
-from quantized_models import SCHEMES, Conversion, Conversions, ConversionsOf
+from quantized_models import MODELS, SCHEMES, Conversion, Conversions, ConversionsOf
 
 from edgeattn.metrics import pairwise as metrics
 from edgeattn.tensors import dequantize, quantize
@@ -66,6 +66,7 @@ def test_a_fused_lstm(
 
 @pytest.mark.parametrize("integer_io", [False, pytest.param(True, marks=pytest.mark.long)])
 @pytest.mark.parametrize("scheme", only(SCHEMES, "int8"))
+@pytest.mark.parametrize("conversions", only(sorted(MODELS), "transformer"), indirect=True)
 def test_outputs_match_those_of_litert(
     conversions: Conversions, scheme: str, integer_io: bool, python: Path, tmp_path: Path
 ) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 from emulated import run_command
+from long_parameters import only
 
 import edgeattn
 from sweep.sweeps import LUONG, sftp_folder, write_plan
@@ -58,7 +59,7 @@ def sftp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         yield url
 
 
-@pytest.fixture(params=["s3", "sftp"])
+@pytest.fixture(params=only(["s3", "sftp"], "sftp"))
 def place(request: pytest.FixtureRequest) -> str:
     url: str = request.getfixturevalue(request.param)
     return url

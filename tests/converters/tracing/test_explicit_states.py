@@ -8,7 +8,6 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from long_parameters import only
 
 import edgeattn
 from edgeattn.errors import UnsupportedModelError
@@ -130,7 +129,8 @@ def _siamese(kind):
     return randomise(keras.Model([a, b], [encode(a), encode(b), other]))
 
 
-@pytest.mark.parametrize("kind", only(["layer", "nested", "both directions"], "layer"))
+@pytest.mark.long
+@pytest.mark.parametrize("kind", ["layer", "nested", "both directions"])
 def test_each_call_of_a_shared_layer_has_a_state(kind):
     model = _siamese(kind)
     explicit, pairs = with_states(model)
@@ -150,6 +150,7 @@ def test_each_call_of_a_shared_layer_has_a_state(kind):
         np.testing.assert_allclose(value, whole[:, TIME:], atol=1e-6)
 
 
+@pytest.mark.long
 def test_layers_with_states():
     x = keras.Input((TIME, FEATURES))
     encoded, *state = layers.LSTM(4, return_state=True, return_sequences=True, name="encoder")(x)

@@ -138,7 +138,8 @@ def averages(dtype: str) -> keras.Model:
     )
 
 
-@pytest.mark.parametrize("dtype", only(["float16", "bfloat16"], "float16"))
+@pytest.mark.long
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_slight_changes_of_models_in_half_precision(dtype: str) -> None:
     """The variables that say how much is changed were constants, and so were weights."""
     model = averages(dtype)

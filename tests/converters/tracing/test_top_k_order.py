@@ -111,6 +111,7 @@ def write(model: Any, folder: Path) -> Any:
     return reference_file.write(model, interface_of(model), path, samples=None, attention=True)
 
 
+@pytest.mark.long
 def test_no_sample_is_left_out_because_of_the_order(tmp_path: Path) -> None:
     entries = [write(model_of(SparseQueries(ordered)), tmp_path) for ordered in (False, True)]
     assert entries[0] == entries[1]

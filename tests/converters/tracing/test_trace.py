@@ -135,6 +135,7 @@ def write_reference(
         return entry, {name: file[name] for name in file.files}
 
 
+@pytest.mark.long
 def test_reference_of_a_masked_model(tmp_path: Path) -> None:
     model = models.filled(models.gru_bahdanau_masked())
     entry, arrays = write_reference(model, tmp_path)

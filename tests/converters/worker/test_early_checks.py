@@ -161,9 +161,12 @@ def test_the_command_itself_imports_no_tensorflow(
 @pytest.mark.parametrize(
     "arguments",
     [
-        ("convert", "model.h5"),
+        pytest.param(("convert", "model.h5"), marks=pytest.mark.long),
         ("convert", "model.h5", "--samples", "right.npy", "--calibration", "right.npy"),
-        ("convert", "free.keras", "--time-steps", "7", "--states", "--lowering", "chunked"),
+        pytest.param(
+            ("convert", "free.keras", "--time-steps", "7", "--states", "--lowering", "chunked"),
+            marks=pytest.mark.long,
+        ),
         ("tune", "model.h5", "--data", "labels.npz", "--calibration", "right.npy"),
     ],
 )
