@@ -228,13 +228,17 @@ def _answer(loaded: LoadedModel, program: UserProgram, groups: Sequence[Sequence
         worker.close()
     if result["failure"] is not None:
         raise _NotCompared(result["failure"], result["version"])
+    reasons = [count for count in result["groups"] if not isinstance(count, int)]
     values = [
-        tuple(arrays[f"{group}/{k}"] for k in range(count)) if isinstance(count, int) else None
+        tuple(arrays[f"{group}/{k}"] for k in range(count)) if isinstance(count, int) else ()
         for group, count in enumerate(result["groups"])
     ]
-    if all(value is None for value in values):
-        raise _NotCompared(result["groups"][0], result["version"])
-    return _Answer(result["version"], tuple(values))
+    # Outputs without a number say nothing.
+    defined = [all(np.isfinite(x).any() for x in outputs) and outputs for outputs in values]
+    if not any(defined):
+        reason = next(iter(reasons), "its outputs are not finite")
+        raise _NotCompared(reason, result["version"])
+    return _Answer(result["version"], tuple(outputs or None for outputs in defined))
 
 
 def _source(loaded: LoadedModel, program: UserProgram, groups: int) -> dict[str, Any]:

@@ -74,6 +74,10 @@ def provide() -> None:
     for name, module in list(sys.modules.items()):
         if _OF_LAYERS.match(name) and not hasattr(module, "__getattr__"):
             setattr(module, "__getattr__", _Former(name).__getattr__)  # noqa: B010
+    for module in _parents(tf, "layers"):
+        # The same computation with the kernels of GPUs; both read the weights of both.
+        for name in ("LSTM", "GRU"):
+            setattr(module, f"CuDNN{name}", getattr(module, name))
     for parent, names in _ATTRIBUTES.items():
         for module in _parents(tf, parent):
             for name in names:

@@ -79,26 +79,31 @@ def _with_arrays(structure: Any, arrays: Mapping[int, Any]) -> Any:
 
 def _loaded(source: Mapping[str, Any], inputs: Any) -> Any:
     """Return the model with the weights of its file, loaded as users do."""
-    import tf_keras
-
     module = _script(Path(source["script"])) if source["script"] else ModuleType("none")
-    with tempfile.TemporaryDirectory() as folder, _nothing_stored_runs():
+    with tempfile.TemporaryDirectory() as folder:
         # tf_keras recognizes formats by the ends of names.
-        file = Path(source["file"]).resolve()
         link = Path(folder) / f"m{source['suffix']}"
-        link.symlink_to(file, target_is_directory=file.is_dir())
+        link.symlink_to(Path(source["file"]).resolve())
         if source["function"] is not None:
             model = _built(module, source["function"])
-        elif source["config"] is not None:
-            objects = _objects(module)
-            model = tf_keras.models.model_from_json(source["config"], custom_objects=objects)
         else:
-            objects = _objects(module)
-            return tf_keras.models.load_model(str(link), custom_objects=objects, compile=False)
+            with _nothing_stored_runs():
+                model = _stored(source["config"], link, _objects(module))
+            if source["config"] is None:
+                return model
         if not model.inputs or not model.built:
             _called(model, inputs, by_name=source["by_name"])
         model.load_weights(str(link))
     return model
+
+
+def _stored(config: str | None, path: Path, objects: dict[str, Any]) -> Any:
+    """Return the model of a JSON text, or else that of a file, with its weights."""
+    import tf_keras
+
+    if config is None:
+        return tf_keras.models.load_model(str(path), custom_objects=objects, compile=False)
+    return tf_keras.models.model_from_json(config, custom_objects=objects)
 
 
 def _script(path: Path) -> Any:
@@ -137,6 +142,8 @@ def _objects(module: Any) -> dict[str, Any]:
             or not is_of_library(getattr(value, "__module__", "") or "")
         )
     }
+    for name in ("CuDNNLSTM", "CuDNNGRU"):
+        objects.setdefault(name, getattr(tf_keras.layers, name))
     for value in list(objects.values()):
         registered = tf_keras.utils.get_registered_name(value)
         objects.setdefault(registered, value)
@@ -153,11 +160,12 @@ def _objects(module: Any) -> dict[str, Any]:
 @contextlib.contextmanager
 def _nothing_stored_runs() -> Iterator[None]:
     """Refuse the code in a model file, and imports of modules that it names."""
+    import tf_keras
     from tf_keras.src.saving import serialization_lib
     from tf_keras.src.utils import generic_utils
 
     def refused(*_: Any, **__: Any) -> Any:
-        raise _NotLoaded("the file contains code")
+        raise _NotLoaded("it contains a Lambda layer, whose stored code is not run")
 
     class Importlib:
         @staticmethod
@@ -168,6 +176,8 @@ def _nothing_stored_runs() -> Iterator[None]:
 
     with (
         mock.patch.object(generic_utils, "func_load", refused),
+        # It may also name a function of a module.
+        mock.patch.object(tf_keras.layers.Lambda, "from_config", refused),
         mock.patch.object(serialization_lib, "importlib", Importlib),
     ):
         yield
@@ -235,6 +245,8 @@ def _reason(error: BaseException) -> str:
     parts = re.split(r"Exception encountered: |\n\n", str(error).strip())
     of_call = len(parts) > 1 and parts[0].startswith("Exception encountered when")
     text = parts[-1] if "Exception encountered: " in str(error) else parts[1 if of_call else 0]
-    text = " ".join(next(iter(text.splitlines()), "").split())[:_LONGEST].rstrip(" .:")
+    # A message about an import contains the path of tf_keras.
+    text = re.sub(r" \(/[^)]*\)", "", next(iter(text.splitlines()), ""))
+    text = " ".join(text.split())[:_LONGEST].rstrip(" .:")
     kind = "" if isinstance(error, _NotLoaded) else type(error).__name__
     return ": ".join(filter(None, (kind, text))) + own_files.place(error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from long_parameters import only
 
 from edgeattn.errors import UnsupportedModelError
 from edgeattn_converters.loading import load as loading
-from edgeattn_converters.loading import tf_keras_check
+from edgeattn_converters.loading import tf_keras_check, tf_keras_samples, tf_keras_worker
 from edgeattn_converters.loading.audit import audit_file
 from edgeattn_converters.loading.load import load_model
 
@@ -60,14 +61,17 @@ def build():
 
 def write(text: str, folder: Path, save: Callable[[Any], None], name: str = "build") -> Path:
     """Run a program with tf_keras, let ``save`` its model, and return the file of the program."""
-    own = text.replace("keras.engine.topology", "keras.layers").replace(".recurrent", "")
+    own = re.sub(r"keras\.engine(\.topology)?", "keras.layers", text).replace("CuDNN", "")
+    own = re.sub(r"layers\.(recurrent|normalization|cudnn_recurrent)", "layers", own)
     own = own.replace("tensorflow.python.keras", "tf_keras").replace("tensorflow.keras", "tf_keras")
     own = own.replace("from keras", "from tf_keras").replace("import keras", "import tf_keras")
     names: dict[str, Any] = {"__name__": "own", "keras": tf_keras}
     exec(own, names)
     model = names[name]()
     generator = np.random.default_rng(17)
-    model.set_weights([generator.normal(0, 0.5, value.shape) for value in model.get_weights()])
+    values = [generator.normal(0, 0.5, value.shape) for value in model.get_weights()]
+    of_variances = ["variance" in weight.name for weight in model.weights]
+    model.set_weights([x**2 if of else x for of, x in zip(of_variances, values, strict=True)])
     save(model)
     (folder / "own.py").write_text(text)
     return folder / "own.py"
@@ -224,6 +228,24 @@ def subclass():
     model(tf.ones((1, 5, 3)), right=tf.ones((1, 5, 3)))
     return model
 
+def former():
+    from keras.engine import InputSpec
+    from keras.engine import Layer as Base
+    from keras.layers.normalization import BatchNormalization
+    from keras.layers.cudnn_recurrent import CuDNNGRU
+
+    class Halved(Base):
+        def __init__(self, **kwargs):
+            super().__init__(**kwargs)
+            self.input_spec = InputSpec(ndim=2)
+
+        def call(self, x):
+            return 0.5 * x
+
+    steps = Input((5, 3))
+    x = keras.layers.CuDNNLSTM(4, return_sequences=True)(BatchNormalization()(steps))
+    return Model(steps, Dense(2)(Halved()(CuDNNGRU(3)(x))))
+
 def free():
     steps = Input((None, 3))
     return Model(steps, Dense(2)(Pooled()(steps)))
@@ -231,7 +253,7 @@ def free():
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("name", ["pair", "stateful", "subclass", "free"])
+@pytest.mark.parametrize("name", ["pair", "stateful", "subclass", "former", "free"])
 @pytest.mark.parametrize("suffix", [".h5", ".weights.h5"])
 def test_models_with_other_interfaces_are_compared(
     name: str, suffix: str, tmp_path: Path, faulty: Callable[[float], None]
@@ -255,3 +277,83 @@ def test_models_with_other_interfaces_are_compared(
         [note] = of_tf_keras(load_model(audit_file(path), **options).notes)
         assert "runs the same program and computes different outputs" in note
         assert "does not contain its version" in note
+
+
+def test_nothing_that_is_stored_in_a_file_runs(tmp_path: Path) -> None:
+    from tf_keras.src.saving import serialization_lib
+
+    x = tf_keras.Input((3,))
+    model = tf_keras.Model(x, tf_keras.layers.Lambda(lambda value: value + 1)(x))
+    model.save(tmp_path / "m.h5")
+    config = model.to_json()
+    for text in (None, config):
+        with (
+            pytest.raises(Exception, match="whose stored code is not run"),
+            tf_keras_worker._nothing_stored_runs(),
+        ):
+            tf_keras_worker._stored(text, tmp_path / "m.h5", {})
+    own = {"module": "antigravity", "class_name": "Own", "config": {}, "registered_name": "Own"}
+    with (
+        pytest.raises(Exception, match="the file names the module antigravity"),
+        tf_keras_worker._nothing_stored_runs(),
+    ):
+        serialization_lib.deserialize_keras_object(own)
+
+
+@pytest.mark.long
+def test_an_architecture_in_a_file_of_its_own_is_compared(
+    tmp_path: Path, faulty: Callable[[float], None]
+) -> None:
+    path, architecture = tmp_path / "m.h5", tmp_path / "m.json"
+
+    def save(model: Any) -> None:
+        model.save_weights(path)
+        architecture.write_text(model.to_json())
+
+    program = write(IMPORTS + CLASS + FUNCTION, tmp_path, save)
+    options: dict[str, Any] = {"architecture": str(architecture), "custom_objects": program}
+    assert not of_tf_keras(load_model(audit_file(path), **options).notes)
+    faulty(1.0)
+    with pytest.raises(UnsupportedModelError, match="loads the same file with the same classes"):
+        load_model(audit_file(path), **options)
+    write(IMPORTS + GATES, tmp_path, save)
+    with pytest.raises(UnsupportedModelError, match="loads the same file and computes different"):
+        load_model(audit_file(path), architecture=str(architecture))
+
+
+@pytest.mark.long
+def test_samples_of_the_user_are_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The generated samples contain no word that the fault concerns."""
+    path, samples = tmp_path / "m.h5", tmp_path / "samples.npz"
+    program = write(IMPORTS + CLASS + FUNCTION, tmp_path, lambda model: model.save_weights(path))
+    np.savez(samples, x=np.full((2, 6), 8))
+    generated = tf_keras_samples.padded_arrays
+
+    def few_words(*arguments: Any, **options: Any) -> Any:
+        return [array % 4 for array in generated(*arguments, **options)]
+
+    monkeypatch.setattr(tf_keras_samples, "padded_arrays", few_words)
+    load = loading._load
+
+    def load_wrongly(*arguments: Any) -> Any:
+        loaded = load(*arguments)
+        words = loaded.model.weights[0]
+        words.assign(np.where(np.arange(9)[:, None] == 8, 1.0, words))
+        return loaded
+
+    monkeypatch.setattr(loading, "_load", load_wrongly)
+    options: dict[str, Any] = {"architecture": f"{program}:build"}
+    assert not of_tf_keras(load_model(audit_file(path), **options).notes)
+    with pytest.raises(UnsupportedModelError, match="would be loaded wrongly"):
+        load_model(audit_file(path), **options, samples=samples)
+
+
+@pytest.mark.long
+def test_outputs_that_are_no_numbers_verify_nothing(
+    tmp_path: Path, faulty: Callable[[float], None]
+) -> None:
+    path = tmp_path / "m.h5"
+    text = IMPORTS + GATES.replace("Dense(2)(", "Dense(2)(tf.math.log(-1.0) * ")
+    program = write(text, tmp_path, lambda model: model.save_weights(path))
+    [note] = of_tf_keras(load_model(audit_file(path), architecture=f"{program}:build").notes)
+    assert note.endswith("its outputs are not finite.")
