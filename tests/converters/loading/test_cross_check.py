@@ -24,6 +24,8 @@ from edgeattn_converters.loading.load import load_model
 from edgeattn_converters.loading.migrate import tensorflow_layers
 from edgeattn_converters.loading.migrate.context import Context
 
+SPECIMENS = Path(__file__).parents[2] / "specimens"
+
 
 def saved_by(version: str, folder: Path, model: Any) -> ModelFile:
     path = folder / "m.h5"
@@ -307,3 +309,25 @@ def test_outputs_that_are_not_numbers_are_not_equal(tmp_path: Path) -> None:
         compare_with_stock_loader(
             *(file, file.config, wrong, context((3, 5, 0), [])), lambda version: wrong
         )
+
+
+def test_operations_of_keras_3_are_compared(tmp_path: Path) -> None:
+    x = keras.Input((3,))
+    keras.Model(x, keras.ops.sin(x) + x).save(tmp_path / "m.keras")
+    loaded = load_model(audit_file(tmp_path / "m.keras"))
+    wrong = keras.Model(x, keras.ops.cos(x) + x)
+    arguments = (loaded.file, loaded.file.config, wrong, context((3, 5, 0), []), lambda _: wrong)
+    with pytest.raises(UnsupportedModelError, match="would be loaded wrongly"):
+        compare_with_stock_loader(*arguments)
+
+
+def test_archives_of_former_versions_are_compared() -> None:
+    """tf_keras may find other weights in them, so a difference is reported and not refused."""
+    file = audit_file(SPECIMENS / "tf2.15" / "lstm_sequential.keras")
+    loaded = load_model(file)
+    assert not loaded.notes
+    loaded.model.set_weights([2 * value for value in loaded.model.get_weights()])
+    ctx = Context(2, (2, 15, 0), lambda _: None, {}, lambda _: (), masked=False)
+    arguments = (file, file.config, loaded.model, ctx, lambda _: loaded.model)
+    (note,) = compare_with_stock_loader(*arguments)
+    assert note.endswith("Whether it finds the right weights was not verified.")
