@@ -88,7 +88,7 @@ def with_comparison(
 
     ``samples`` are those of the user, by name. ``as_saved_by`` loads the model as if another
     version had saved its file. Raises :class:`UnsupportedModelError` if nothing explains the
-    difference.
+    difference, and for a file without a version, if its outputs depend on that.
     """
     version = _version(loaded.file, program)
     if version[:1] != _KERAS_2 and not loaded.may_be_of_tf_keras:
@@ -112,6 +112,13 @@ def with_comparison(
         f"{error:.1e} of the largest value on generated samples)"
     )
     if loaded.may_be_of_tf_keras:
+        if error > WRONG:
+            raise UnsupportedModelError(
+                f"{loaded.file.path.name} does not contain its Keras version, on which its outputs "
+                f"depend: {difference}.",
+                hint="Save the weights again with the Keras that trained the model: "
+                "model.save_weights('model.h5') in Keras 2, model.save('model.keras') in Keras 3.",
+            )
         return replace(loaded, notes=_with_sentence(loaded.notes, f"{difference}."))
     note = f"{difference}."
     if error > WRONG:

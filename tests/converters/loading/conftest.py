@@ -15,6 +15,16 @@ def compared(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
     """Leave out the comparison in tests that are neither long nor marked ``compared``."""
     if os.environ.get(ALL) or any(map(request.node.get_closest_marker, ("long", "compared"))):
         return
+    leave_out(monkeypatch)
+
+
+@pytest.fixture
+def not_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave it out in a test of notes that a comparison replaces."""
+    leave_out(monkeypatch)
+
+
+def leave_out(monkeypatch: pytest.MonkeyPatch) -> None:
     from edgeattn_converters.loading import tf_keras_check
 
     monkeypatch.setattr(tf_keras_check, "with_comparison", lambda loaded, *_: loaded)

@@ -207,6 +207,7 @@ def test_masks_of_a_subclassed_model_are_those_of_what_saved_it(
     assert any("groups as in tf_keras" in note for note in loaded.notes) is (package == "tf_keras")
 
 
+@pytest.mark.usefixtures("not_compared")
 @pytest.mark.parametrize("name", only(("Plain", *SECOND), "Residual"))
 def test_masks_that_depend_on_what_saved_the_file_are_reported(name: str, tmp_path: Path) -> None:
     model = program_of("tf_keras")["of_layers"](name)

@@ -270,6 +270,7 @@ def test_weights_without_a_version_are_those_of_the_groups_that_fit(
     assert any(f"in groups as in {keras}" in note for note in loaded.notes)
 
 
+@pytest.mark.usefixtures("not_compared")
 def test_weights_without_a_version_that_fit_in_two_ways_are_reported(tmp_path: Path) -> None:
     # Keras 2.13 sorts the layers of a dictionary in groups of the same names.
     model = model_of_keras_2("Mappings")

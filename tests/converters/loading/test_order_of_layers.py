@@ -73,6 +73,7 @@ def test_weights_of_layers_with_masks(name: str, tmp_path: Path) -> None:
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.usefixtures("not_compared")
 @pytest.mark.parametrize("name", only(NAMES, "merged"))
 def test_a_note_says_that_the_order_depends_on_the_version(name: str, tmp_path: Path) -> None:
     """Files of Keras 3 and tf_keras with weights only are the same."""
