@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from edgeattn.errors import EdgeattnError, UnsafeModelError, UnsupportedModelError
-from edgeattn_converters.loading import implicit_masks, own_files, own_functions, subclassed
+from edgeattn_converters.loading import implicit_masks, lora, own_files, own_functions, subclassed
 from edgeattn_converters.loading.audit import ModelFile
 from edgeattn_converters.loading.custom_objects import for_keras
 from edgeattn_converters.loading.directions import shapes_of_both_directions
@@ -63,6 +63,7 @@ def build_model(
                 ObjectSharingScope(),
                 own_functions.found_by_name(custom_objects),
                 shapes_of_both_directions(),
+                lora.alpha_of_config(),
             ):
                 # Keras removes items from the config.
                 model = keras.saving.deserialize_keras_object(

@@ -22,6 +22,7 @@ from edgeattn_converters.loading.migrate import (
     theano,
 )
 from edgeattn_converters.loading.migrate.context import era_of
+from edgeattn_converters.loading.migrate.keras2 import STATE_RESET_NOTE
 from edgeattn_converters.loading.stored_model import load_stored
 from edgeattn_converters.loading.unsaved_variables import unsaved_notes
 from edgeattn_converters.loading.weights import functional_order
@@ -37,9 +38,12 @@ def load_program(built: programs.Built, request: LoadRequest) -> LoadedModel:
         if kept is not built.model:
             loaded = _load_built(built.file, kept, request)
         built.program.notes.extend(unsaved_notes(built.model, built.build))
+    stateful = tuple(dict.fromkeys(built.program.stateful))
+    notes = (*built.program.notes, *(f"{name}: {STATE_RESET_NOTE}" for name in stateful))
     return replace(
         loaded,
-        notes=(*dict.fromkeys(built.program.notes), *loaded.notes),
+        notes=(*dict.fromkeys(notes), *loaded.notes),
+        stateful=(*stateful, *loaded.stateful),
         may_be_of_tf_keras=built.program.may_be_older,
     )
 

@@ -17,6 +17,7 @@ from edgeattn.printable import counted
 from edgeattn_converters.loading import (
     config_inspection,
     configs_for_tf_keras,
+    lora,
     own_functions,
 )
 from edgeattn_converters.loading.audit import ModelFile
@@ -206,11 +207,12 @@ def _load_stock(file: ModelFile, stored: Config, major: int) -> tuple[Any, str]:
     if major == 3:
         import keras
 
-        if config == stored:
-            model = keras.saving.load_model(file.path, compile=False, safe_mode=True)
-        else:
-            model = keras.saving.deserialize_keras_object(config, safe_mode=True)
-            model.load_weights(str(file.path))
+        with lora.alpha_of_config():
+            if config == stored:
+                model = keras.saving.load_model(file.path, compile=False, safe_mode=True)
+            else:
+                model = keras.saving.deserialize_keras_object(config, safe_mode=True)
+                model.load_weights(str(file.path))
         # Keras 3 leaves those in other models of an .h5 file with the moments of a new layer.
         finalize_normalization(model)
         return model, keras.__version__

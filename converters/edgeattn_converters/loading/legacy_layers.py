@@ -144,6 +144,10 @@ def _constructor(cls: Any, program: Program) -> Callable[..., None]:
                 if program.version < (3,):
                     stack.enter_context(classes_of_keras_2.found_in_wrappers(wrapped))
             create(layer, *args, **kwargs)
+        if (program.version < (3,) or program.may_be_older) and getattr(layer, "stateful", False):
+            # The number of samples is not kept, without which Keras 3 does not keep a state.
+            layer.stateful = False
+            program.stateful.append(layer.name)
         program.record(cls.__name__, layer.name, given)
         if difference is not None:
             program.notes.append(f"{layer.name}: {difference}. {OF_TF_KERAS}")

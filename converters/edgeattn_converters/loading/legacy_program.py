@@ -33,6 +33,7 @@ class Program:
         is_keras_1: whether a call was one of Keras 1, which early versions of Keras 2 understand.
         undecided: names of layers whose gates have a default that the version does not show.
         notes: sentences for the user about defaults that cannot be known.
+        stateful: names of layers that kept their state from one batch to the next.
     """
 
     version: tuple[int, ...] = (3,)
@@ -41,6 +42,7 @@ class Program:
     is_keras_1: bool = False
     undecided: set[str] = field(default_factory=set)
     notes: list[str] = field(default_factory=list)
+    stateful: list[str] = field(default_factory=list)
 
     def has_kernels_in_place(self) -> bool:
         """Whether the second and third argument of ``Conv2D`` are the sizes of the kernel."""

@@ -16,6 +16,7 @@ from edgeattn_converters.loading import (
     fixed_time_axis,
     hidden_layers,
     implicit_masks,
+    lora,
     own_layers,
     quantized_layers,
     removed_layers,
@@ -97,6 +98,8 @@ def load_stored(file: ModelFile, stored: Config, request: LoadRequest) -> Loaded
             other = replace(file, keras_version=version)
             return load_stored(other, stored, replace(request, allow_free_time=True)).model
 
+        if file.kind == "keras-hdf5":
+            ctx.notes.extend(lora.notes(model))
         ctx.notes.extend(compare_with_stock_loader(file, stored, model, ctx, as_saved_by))
         if weights.is_listed:
             ctx.notes.extend(compare_with_signature(file, stored, model, request.time_steps))

@@ -318,3 +318,51 @@ def test_output_shapes_of_own_classes(kind: str, suffix: str, tmp_path: Path) ->
     model.save(tmp_path / f"m{suffix}")
     loaded = load_model(audit_file(tmp_path / f"m{suffix}"), custom_objects=tmp_path / "own.py")
     np.testing.assert_allclose(loaded.model(X), expected, rtol=1e-4, atol=1e-5)
+
+
+STATEFUL = """
+from tensorflow import keras
+from tensorflow.keras import layers
+
+class Double(layers.Layer):
+    def call(self, x):
+        return 2.0 * x
+
+def model(*others):
+    model = keras.Sequential()
+    model.add(layers.Masking(batch_input_shape=(1, 6, 4)))
+    model.add(layers.LSTM(5, return_sequences=True, stateful=True, name="first"))
+    model.add(layers.Bidirectional(layers.GRU(3, stateful=True, name="second")))
+    for layer in others:
+        model.add(layer)
+    model.add(layers.Dense(3))
+    return model
+
+def of_keras():
+    return model()
+
+def with_a_class():
+    return model(Double())
+"""
+
+
+@pytest.mark.parametrize("suffix", [".h5", pytest.param(".weights.h5", marks=pytest.mark.long)])
+@pytest.mark.parametrize("name", ["of_keras", pytest.param("with_a_class", marks=pytest.mark.long)])
+def test_stateful_layers_of_programs(name: str, suffix: str, tmp_path: Path) -> None:
+    """Every sequence starts from the initial state, whatever the number of samples is."""
+    program: dict[str, Any] = {}
+    exec(STATEFUL.replace("from tensorflow import keras", "import tf_keras as keras")
+         .replace("tensorflow.keras", "tf_keras"), program)  # fmt: skip
+    model, generator = program[name](), np.random.default_rng(6)
+    model.set_weights([generator.normal(size=array.shape) for array in model.get_weights()])
+    model.save_weights(tmp_path / f"m{suffix}")
+    (tmp_path / "program.py").write_text(STATEFUL)
+    loaded = load_model(
+        audit_file(tmp_path / f"m{suffix}"), architecture=f"{tmp_path}/program.py:{name}"
+    )
+    assert loaded.stateful == ("first", "second")
+    x = generator.normal(size=(4, 6, 4)).astype("float32")
+    x[1, 4:] = 0
+    for row, actual in zip(x, np.asarray(loaded.model(x)), strict=True):
+        model.reset_states()
+        np.testing.assert_allclose(actual, model(row[None])[0], rtol=1e-4, atol=1e-5)

@@ -85,3 +85,54 @@ def test_a_note_says_that_the_order_depends_on_the_version(name: str, tmp_path: 
 
 def listed(values: Any) -> list[Any]:
     return list(values) if isinstance(values, list | tuple) else [values]
+
+
+FROZEN = """
+from tensorflow import keras
+from tensorflow.keras import layers
+
+class Groups(layers.Layer):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.parts = {"z": layers.Dense(3), "a": [layers.Dense(3), layers.BatchNormalization()]}
+        self.last = [layers.Dense(3), {"q": layers.Dense(3), "c": layers.Dense(3)}]
+
+    def build(self, shape):
+        self.scale = self.add_weight(name="scale", shape=(3,))
+        self.offset = self.add_weight(name="offset", shape=(3,), trainable=False)
+        super().build(shape)
+
+    def call(self, x):
+        y = self.parts["a"][1](self.parts["a"][0](x)) - self.parts["z"](x) * self.scale
+        y = self.last[1]["q"](self.last[0](y)) + self.offset
+        return self.last[1]["c"](y)
+
+def model(frozen=True, inside=False):
+    x = keras.Input((3,))
+    layer = Groups()
+    y = layer(x)
+    layer.trainable = not frozen
+    if inside:
+        layer.parts["a"][0].trainable = layer.parts["a"][1].trainable = False
+    return keras.Model(x, y)
+
+def frozen():
+    return model()
+
+def partly():
+    return model(frozen=False, inside=True)
+"""
+
+
+@pytest.mark.parametrize("name", only(("frozen", "partly"), "frozen"))
+def test_weights_of_frozen_layers_of_the_user(name: str, tmp_path: Path) -> None:
+    program: dict[str, Any] = {}
+    exec(FROZEN.replace("from tensorflow import keras", "import tf_keras as keras")
+         .replace("tensorflow.keras", "tf_keras"), program)  # fmt: skip
+    model, generator = program[name](), np.random.default_rng(1)
+    model.set_weights([generator.uniform(0.2, 2, size=a.shape) for a in model.get_weights()])
+    model.save_weights(tmp_path / "m.h5")
+    (tmp_path / "program.py").write_text(FROZEN)
+    x = generator.normal(size=(5, 3)).astype("float32")
+    loaded = load_model(audit_file(tmp_path / "m.h5"), architecture=f"{tmp_path}/program.py:{name}")
+    np.testing.assert_allclose(loaded.model(x), model(x), rtol=1e-4, atol=1e-5)

@@ -22,6 +22,8 @@ from edgeattn_converters.loading.own_classes import is_own_class
 _WITH_FORMER_MASKS = frozenset({"MultiHeadAttention", "Concatenate", *MERGE_LAYERS})
 # Layers have computed the same since this version.
 SAME_AS_CURRENT = (3, 10)
+# The version of files that only the names of their groups show, which both of them write.
+OF_GROUPS = (2, 16)
 
 
 def era_notes(
@@ -120,14 +122,16 @@ def adapt(
 
     from edgeattn_converters.loading.migrate.registered_objects import hard_sigmoid_keras2
 
-    text = ".".join(map(str, version))
+    saved_by = "Keras " + ".".join(map(str, version))
+    if version == OF_GROUPS:
+        saved_by = "Keras 2.15 or tf_keras"
     layers = list(model._flatten_layers())
     classes = [type(layer) for layer in layers]
     has_own = any(is_own_class(cls) or cls.__name__ == "Lambda" for cls in classes)
     reason = "layers of your own" if has_own else "calls of TensorFlow with arrays"
     if not has_own and any(map(own_functions.has_own_activation, layers)):
         reason = "activations of your own"
-    notes = [f"The weights were saved by Keras {text}, and the model has {reason}."]
+    notes = [f"The weights were saved by {saved_by}, and the model has {reason}."]
     for layer in (*layers, *getattr(model, "operations", ())):
         for name, value in list(vars(layer).items()):
             if value is keras.activations.hard_sigmoid and era_of(version) != 3:
@@ -148,14 +152,14 @@ def adapt(
             continue
         replaced = replacement(class_name, {"name": layer.name}, ctx)
         if replaced is not None and replaced[0] != SOFTMAX:  # that of an attention
-            notes.append(f"{layer.name}: {class_name} treats masks as in Keras 3, not {text}.")
+            notes.append(f"{layer.name}: {class_name} treats masks as in Keras 3, not {saved_by}.")
         gates = getattr(layer, "recurrent_activation", None) is keras.activations.sigmoid
         changed = SIGMOID_BY_DEFAULT.get(class_name)
         if gates and changed and version < changed and _is_undecided(layer.name, undecided):
             notes.append(_default_note(layer.name, changed))
     notes.extend(ctx.notes)
     if has_own:
-        notes.append(f"Your own layers compute with the current Keras, not with Keras {text}.")
+        notes.append(f"Your own layers compute with the current Keras, not with {saved_by}.")
     return tuple(dict.fromkeys(notes))
 
 

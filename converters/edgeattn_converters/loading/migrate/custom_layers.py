@@ -24,7 +24,11 @@ from edgeattn_converters.loading.migrate.context import (
     safe_name,
 )
 from edgeattn_converters.loading.own_classes import is_of_library
-from edgeattn_converters.loading.safety.allowed_classes import LAYERS, is_keras_module
+from edgeattn_converters.loading.safety.allowed_classes import (
+    LAYERS,
+    is_keras_module,
+    is_operation_module,
+)
 
 # Packages that define layers, with the names under which they are installed.
 _PACKAGES = {
@@ -83,6 +87,21 @@ def is_custom(item: Config, ctx: Context) -> bool:
     if class_name not in LAYERS or ">" in class_name or item.get("module") is not None:
         return True
     return set(item.get("config") or {}) - LAYER_ARGUMENTS <= parameters(custom)
+
+
+def may_be_custom(item: Config, ctx: Context) -> bool:
+    """Return whether the user's file has the class of an item, which is no operation of Keras.
+
+    A ``.keras`` file stores the module of an operation. An ``.h5`` file does not; the arguments
+    decide unless the item is trainable, as layers are.
+    """
+    custom, module = ctx.custom_objects.get(str(item.get("class_name"))), item.get("module")
+    if custom is None or isinstance(module, str):
+        return custom is not None and not is_operation_module(str(module))
+    config = item.get("config") or {}
+    if "trainable" in config or not inspect.isclass(custom):
+        return True
+    return set(config) - LAYER_ARGUMENTS <= parameters(custom)
 
 
 def migrate(item: Config, ctx: Context) -> dict[str, Any]:

@@ -307,8 +307,9 @@ def operation(item: Config) -> dict[str, Any]:
     config = dict(item.get("config") or {})
     if isinstance(config.get("output_size"), list):  # adaptive pooling accepts tuples only
         config["output_size"] = tuple(config["output_size"])
+    # A class of the user may be registered under the name of the operation.
     return {"module": module, "class_name": class_name, "config": config,
-            "registered_name": class_name}  # fmt: skip
+            "registered_name": None}  # fmt: skip
 
 
 def _operation_module(class_name: str) -> str | None:

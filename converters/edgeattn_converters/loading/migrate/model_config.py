@@ -156,10 +156,11 @@ def _called_layer(
     if merge_layer.is_merge(item):
         merged = migrate_layer(merge_layer.migrate(item, ctx), ctx)
         return merged, [functional_nodes.keras3_call(class_name, {}, call) for call in calls]
-    if class_name not in ctx.custom_objects and functional_nodes.is_operation(item, calls):
+    is_own = custom_layers.may_be_custom(item, ctx)
+    if not is_own and functional_nodes.is_operation(item, calls):
         return functional_nodes.operation(item), calls
     migrated = migrate_layer(item, ctx)
-    if class_name not in ctx.custom_objects:
+    if not is_own:
         migrated = functional_nodes.with_several_inputs(migrated, layer_name(item), calls)
     if ctx.major < 3 or class_name == "Lambda":
         config = item.get("config") or {}

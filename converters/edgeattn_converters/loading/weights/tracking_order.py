@@ -42,7 +42,7 @@ def ordered(layer: Any, variables: Sequence[Any], shapes: Sequence[tuple[int, ..
     ``variables`` are in the order of Keras 3, which is kept for a layer that was not recorded and
     if the other order does not fit the ``shapes`` of the stored arrays.
     """
-    if _ATTRIBUTES not in vars(layer) or not layer.trainable:
+    if _ATTRIBUTES not in vars(layer):
         return list(variables)
     trainable, others = _tracked(layer)
     tracked = list({id(variable): variable for variable in trainable + others}.values())
@@ -94,13 +94,16 @@ def _tracked(layer: Any) -> tuple[list[Any], list[Any]]:
     """Return the trainable and the other variables of a layer."""
     import keras
 
-    if _ATTRIBUTES not in vars(layer) or not layer.trainable:
+    if _ATTRIBUTES not in vars(layer):
         return list(layer.trainable_weights), list(layer.non_trainable_weights)
     trainable, others = list(layer._trainable_variables), list(layer._non_trainable_variables)
+    if not layer.trainable:
+        trainable, others = [], trainable + others
     for name in vars(layer)[_ATTRIBUTES]:
         for inner in _in_attribute(vars(layer).get(name)):
             if isinstance(inner, keras.layers.Layer):
                 of_inner = _tracked(inner)
-                trainable += of_inner[0]
+                # A frozen layer lists all variables of a layer inside it before the next one.
+                (trainable if layer.trainable else others).extend(of_inner[0])
                 others += of_inner[1]
     return trainable, others
