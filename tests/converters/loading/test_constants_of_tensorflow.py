@@ -57,6 +57,8 @@ CALLS: Mapping[str, Callable[[Any], Any]] = {
         x * _positions(x) + tf.constant(ROWS)[:, tf.newaxis][: _samples(x), :, :1]
     ),
     "element of a constant": lambda x: tf.constant(ROWS)[_samples(x) - 1],
+    "sum with a column": lambda x: x[:, :4] + np.array([[1.0], [2.0], [3.0], [4.0]], "float32"),
+    "sum with a row": lambda x: tf.add(x[:, :4, :1], np.array([1.0, 2.0, 3.0, 4.0], "float32")),
     "concat of lists": lambda x: tf.concat([[x[0, 0, 0]], [1.0, 2.0]], 0),
     "stack of lists and rows": lambda x: tf.stack(
         [[[1.0, x[0, 0, 0]], [1.0, 2.0]], [[1.0, 2.0], [3.0, 4.0]]], 1

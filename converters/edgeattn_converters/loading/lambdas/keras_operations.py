@@ -81,6 +81,22 @@ def _mean(x: Any, **arguments: Any) -> Any:
     return ops.cast(ops.where(total < 0, -quotient, quotient), x.dtype)
 
 
+def _add(x: Any, y: Any) -> Any:
+    """Add tensors as TensorFlow does.
+
+    Keras takes a constant of which one axis is not 1 as a bias. That of shape (n, 1) it adds along
+    the last axis of n, and that of shape (n,) along the second of n if the last one is 1.
+    """
+    import tensorflow as tf
+
+    dtype = next((value.dtype for value in (x, y) if tf.is_tensor(value)), None)
+    if dtype is not None:
+        x, y = (_tensor(value, dtype) if isinstance(value, tuple) else value for value in (x, y))
+    if tf.is_tensor(x) and tf.is_tensor(y) and x.dtype == y.dtype:
+        return tf.add(x, y)
+    return ops.add(x, y)
+
+
 def _divide(x: Any, y: Any) -> Any:
     """Compute ``tf.compat.v1.div``, which rounds the quotient of integers down."""
     is_integer = _is_integer(x) or _is_integer(y)  # TensorFlow divides operands of one type
@@ -205,7 +221,8 @@ _OPERATIONS: Mapping[str, Callable[..., Any]] = {
     "sum": _reduction(_of_its_type(ops.sum)),
     "prod": _reduction(_of_its_type(ops.prod)),
     "constant_of_type": _constant_of_type,
-    "add": _binary(ops.add, operator.add),
+    "add": _binary(_add, operator.add),
+    "keras_add": _binary(ops.add, operator.add),
     "subtract": _binary(ops.subtract, operator.sub),
     "multiply": _binary(ops.multiply, operator.mul),
     "divide": _binary(ops.true_divide, operator.truediv),

@@ -142,10 +142,12 @@ def _literal(text: str) -> Any:
     return float(text) if "." in text else int(text)
 
 
+# Keras 3 adds some constants along another axis than TensorFlow.
+_KERAS_ADD = Signature("keras_add", {"x1": REQUIRED, "x2": REQUIRED})
 FAMILIES: Mapping[str, Mapping[str, Signature]] = {
     "backend": _parse(_BACKEND, pair=("x", "y")),
     "tensorflow": _parse(_TENSORFLOW, pair=("x", "y")),
-    "ops": _parse(_OPS, pair=("x1", "x2")),
+    "ops": {**_parse(_OPS, pair=("x1", "x2")), "add": _KERAS_ADD},
 }
 _ROOTS = {
     "backend": "K k KB kb backend keras.backend tf.keras.backend tensorflow.keras.backend "
