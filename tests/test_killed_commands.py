@@ -38,7 +38,7 @@ def python(*arguments: object, **options: object) -> subprocess.Popen[str]:
     ("scenario", "at_least"),
     [
         ("new", 10),
-        ("replace", 15),
+        pytest.param("replace", 15, marks=pytest.mark.long),
         pytest.param("replace-without-exchange", 15, marks=pytest.mark.long),
         ("pack", 4),
         ("unpack", 20),

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from long_parameters import only
 
 from edgeattn.printable import counted, enumerated, join_lines, printable
 
@@ -58,7 +59,7 @@ def test_forms_without_counted_are_found():
     assert without_counted(texts_after_numbers(source)) == ["{len(x)} artifacts", "{m} samples"]
 
 
-@pytest.mark.parametrize("package", ["edgeattn", "converters"])
+@pytest.mark.parametrize("package", only(["edgeattn", "converters"], "converters"))
 def test_numbers_of_one_have_a_singular(package):
     found = {
         path.name: texts

@@ -8,6 +8,7 @@ import artifacts
 import numpy as np
 import pytest
 from artifacts import X, artifact, dense, samples, save_onnx, write_bundle
+from long_parameters import only
 from onnx import TensorProto, helper
 
 import edgeattn
@@ -64,7 +65,7 @@ def test_quantized_inputs_of_a_model(int8_bundle, value):
         np.testing.assert_array_equal(model([1.0, value, 3.0])["same"], [[1, limit, 3]])
 
 
-@pytest.mark.parametrize("value", INVALID)
+@pytest.mark.parametrize("value", only(INVALID, INVALID[0]))
 def test_quantized_inputs_of_runs(int8_bundle, tmp_path, value):
     file, target = tmp_path / "x.npy", tmp_path / "out.npz"
     np.save(file, np.float32([[1, value, 3]]))

@@ -343,7 +343,7 @@ class Subclassed(keras.Model):
     ("build", "suffix"),
     [
         (sequential, ".keras"),
-        (sequential, ".h5"),
+        pytest.param(sequential, ".h5", marks=pytest.mark.long),
         (functional, ".keras"),
         (functional, ".h5"),
         (Subclassed, ".keras"),

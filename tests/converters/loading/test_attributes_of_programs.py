@@ -105,7 +105,7 @@ def program(kind: str) -> str:
     return f"def build():{PROGRAMS[kind].rstrip()}\n        return model\n"
 
 
-@pytest.mark.parametrize("kind", only(PROGRAMS, "input of an Input", "own methods"))
+@pytest.mark.parametrize("kind", only(PROGRAMS, "own methods"))
 def test_programs_find_what_keras_2_has(kind: str, tmp_path: Path) -> None:
     names: dict[str, Any] = {
         "keras": tf_keras,

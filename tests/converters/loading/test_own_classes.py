@@ -567,7 +567,7 @@ def test_weights_of_a_subclassed_model(own: Any, tmp_path: Path) -> None:
         ("Network", "network_of_any_length"),
         ("Words", "words_that_are_built"),
         ("OwnWeights", "own_weights"),
-        ("Network", "not_built"),
+        pytest.param("Network", "not_built", marks=pytest.mark.long),
     ],
 )
 def test_weights_of_a_subclassed_model_that_is_not_called(

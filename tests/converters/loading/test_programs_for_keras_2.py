@@ -79,9 +79,19 @@ def with_argument(units):
     ("function", "layers", "x"),
     [
         ("imported", lambda: [OLD.Bidirectional(OLD.LSTM(4)), OLD.Dense(2)], X),
-        ("attribute", lambda: [OLD.GRU(4, reset_after=True), OLD.Dense(2)], X),
+        pytest.param(
+            "attribute",
+            lambda: [OLD.GRU(4, reset_after=True), OLD.Dense(2)],
+            X,
+            marks=pytest.mark.long,
+        ),
         ("of_tensorflow", lambda: [OLD.LSTM(4), OLD.Dense(2)], X),
-        ("arguments", lambda: [OLD.LSTM(4), OLD.BatchNormalization(), OLD.Dense(2)], X),
+        pytest.param(
+            "arguments",
+            lambda: [OLD.LSTM(4), OLD.BatchNormalization(), OLD.Dense(2)],
+            X,
+            marks=pytest.mark.long,
+        ),
         (
             "imported_and_experimental",
             lambda: [OLD.Rescaling(0.5), OLD.Flatten(), OLD.Dense(2)],

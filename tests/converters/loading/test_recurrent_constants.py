@@ -148,7 +148,7 @@ def _arrays(outputs: Any) -> list[Any]:
     return [np.asarray(o) for o in (outputs if isinstance(outputs, list | tuple) else [outputs])]
 
 
-@pytest.mark.parametrize("name", only(MODELS, "alone", "in_class"))
+@pytest.mark.parametrize("name", only(MODELS, "in_class"))
 @pytest.mark.parametrize("ending", only(("h5", "keras"), "h5"))
 def test_cells_get_constants(name: str, ending: str, tmp_path: Path) -> None:
     inputs, expected = _saved(name, tmp_path / f"m.{ending}")

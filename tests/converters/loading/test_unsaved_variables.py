@@ -61,7 +61,7 @@ def _saved(kind: str, value: str, tmp_path: Path) -> tuple[Path, Path, keras.Mod
     return tmp_path / "m.keras", own, model
 
 
-@pytest.mark.parametrize("kind", only(VARIABLES, "keras", "function", "beside"))
+@pytest.mark.parametrize("kind", only(VARIABLES, "keras"))
 @pytest.mark.parametrize("value", only([RANDOM, SAME], RANDOM))
 def test_variables_that_no_layer_has(
     kind: str, value: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

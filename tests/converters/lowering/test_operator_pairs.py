@@ -1,7 +1,6 @@
 """Some of the pairs of operators of ``make graphs``, all in one model."""
 
 import operator_pairs
-import pytest
 
 # A stride without common divisors with the numbers of alternatives: every one occurs.
 STRIDE = 73
@@ -18,6 +17,5 @@ def test_every_alternative_is_tested() -> None:
         assert {getattr(pair, field) for pair in pairs} == set(alternatives)
 
 
-@pytest.mark.long
 def test_pairs_of_operators_as_in_keras() -> None:
     assert list(operator_pairs.compare(operator_pairs.PAIRS[::STRIDE])) == []

@@ -41,7 +41,7 @@ LAYERS: dict[str, Any] = {
 }
 
 
-@pytest.fixture(scope="module", params=only(LAYERS, "lstm", "gru", "masked"))
+@pytest.fixture(scope="module", params=only(LAYERS, "lstm", "masked"))
 def case(request: pytest.FixtureRequest) -> tuple[str, Any, LiteRTQuantizer, Any]:
     """A model with inputs that are larger than its states, calibrated, and its samples."""
     x = keras.Input((STEPS, FEATURES), name="x")

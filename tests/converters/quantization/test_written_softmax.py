@@ -93,7 +93,7 @@ def _convert(model: Any, format: str, scheme: str, path: Path, precision: str) -
     ("format", "scheme", "precision"),
     [
         ("tflite", "int8", "auto"),
-        ("tflite", "int8", "int8"),
+        pytest.param("tflite", "int8", "int8", marks=pytest.mark.long),
         pytest.param("tflite", "int8", "float32", marks=pytest.mark.long),
         pytest.param("onnx", "int8", "auto", marks=pytest.mark.long),
         pytest.param("onnx", "int8", "float32", marks=pytest.mark.long),

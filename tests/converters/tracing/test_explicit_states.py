@@ -8,6 +8,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from long_parameters import only
 
 import edgeattn
 from edgeattn.errors import UnsupportedModelError
@@ -129,8 +130,7 @@ def _siamese(kind):
     return randomise(keras.Model([a, b], [encode(a), encode(b), other]))
 
 
-@pytest.mark.long
-@pytest.mark.parametrize("kind", ["layer", "nested", "both directions"])
+@pytest.mark.parametrize("kind", only(["layer", "nested", "both directions"], "layer"))
 def test_each_call_of_a_shared_layer_has_a_state(kind):
     model = _siamese(kind)
     explicit, pairs = with_states(model)

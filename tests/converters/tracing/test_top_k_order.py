@@ -118,7 +118,11 @@ def test_no_sample_is_left_out_because_of_the_order(tmp_path: Path) -> None:
     assert entries[0]["stable"]
 
 
-@pytest.mark.parametrize("layer", [InTheirOrder(False), Largest()], ids=["maps", "no maps"])
+@pytest.mark.parametrize(
+    "layer",
+    [InTheirOrder(False), pytest.param(Largest(), marks=pytest.mark.long)],
+    ids=["maps", "no maps"],
+)
 def test_outputs_that_depend_on_the_order_are_refused(layer: Any, tmp_path: Path) -> None:
     with pytest.raises(UnsupportedModelError, match="depends on the order of top_k"):
         write(model_of(layer), tmp_path)
