@@ -18,7 +18,7 @@ from unittest import mock
 
 import numpy as np
 
-from edgeattn_converters.loading import own_files, tf_keras_modules
+from edgeattn_converters.loading import configs_for_tf_keras, own_files, tf_keras_modules
 from edgeattn_converters.loading.own_classes import is_of_library
 from edgeattn_converters.loading.safety.allowed_classes import is_keras_module
 
@@ -87,7 +87,7 @@ def _loaded(source: Mapping[str, Any], inputs: Any) -> Any:
         if source["function"] is not None:
             model = _built(module, source["function"])
         else:
-            with _nothing_stored_runs():
+            with _nothing_stored_runs(), _arguments_restored():
                 model = _stored(source["config"], link, _objects(module))
             if source["config"] is None:
                 return model
@@ -180,6 +180,20 @@ def _nothing_stored_runs() -> Iterator[None]:
         mock.patch.object(tf_keras.layers.Lambda, "from_config", refused),
         mock.patch.object(serialization_lib, "importlib", Importlib),
     ):
+        yield
+
+
+@contextlib.contextmanager
+def _arguments_restored() -> Iterator[None]:
+    """Let tf_keras build the model that was saved; see :mod:`.configs_for_tf_keras`."""
+    from tf_keras.src.engine import functional
+
+    build = functional.reconstruct_from_config
+
+    def build_as_saved(config: Any, *args: Any, **kwargs: Any) -> Any:
+        return build(configs_for_tf_keras.with_arguments(config), *args, **kwargs)
+
+    with mock.patch.object(functional, "reconstruct_from_config", build_as_saved):
         yield
 
 

@@ -354,3 +354,25 @@ def test_outputs_that_are_no_numbers_verify_nothing(
     program = write(text, tmp_path, lambda model: model.save_weights(path))
     [note] = of_tf_keras(load_model(audit_file(path), architecture=f"{program}:build").notes)
     assert note.endswith("its outputs are not finite.")
+
+
+TABLE = """
+def build():
+    steps = Input((6, 4))
+    table = np.array([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]], "float32")
+    x = tf.nn.embedding_lookup(table, tf.cast(steps > 0, "int32"))
+    return Model(steps, Dense(2)(Pooled()(tf.reshape(x, (-1, 6, 8)))))
+"""
+
+
+@pytest.mark.long
+def test_constants_that_tf_keras_loads_in_another_shape(
+    tmp_path: Path, faulty: Callable[[float], None]
+) -> None:
+    path = tmp_path / "m.h5"
+    text = "import numpy as np" + IMPORTS + CLASS + TABLE
+    program = write(text, tmp_path, lambda model: model.save(path))
+    assert not of_tf_keras(load_model(audit_file(path), custom_objects=program).notes)
+    faulty(1.0)
+    with pytest.raises(UnsupportedModelError, match="would be loaded wrongly"):
+        load_model(audit_file(path), custom_objects=program)
