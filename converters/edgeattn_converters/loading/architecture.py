@@ -2,10 +2,12 @@
 
 import json
 import re
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
+from unittest import mock
 
 from edgeattn.errors import EdgeattnError, UnsupportedModelError, UsageError
 from edgeattn_converters.loading import (
@@ -27,6 +29,7 @@ from edgeattn_converters.loading.safety import config_screening
 from edgeattn_converters.loading.safety.allowed_classes import is_keras_module
 from edgeattn_converters.loading.safety.size_limits import FileLimits
 from edgeattn_converters.loading.weights import from_archive
+from edgeattn_converters.loading.weights.assignment import require_values
 from edgeattn_converters.loading.weights.weights_file import open_weights
 
 
@@ -89,13 +92,36 @@ def load_weights(file: ModelFile, model: Any, version: tuple[int, ...] = ()) -> 
             with open_weights(file) as weights:
                 from_archive.assign_built(weights.source, model, version)
         else:
-            model.load_weights(str(file.path))
+            _load_all(model, file)
     except Exception as error:
         raise UnsupportedModelError(
             f"The weights in {file.path.name} do not fit the model of --architecture: "
             f"{_reason(error)[:400]}",
             hint="Pass the function that builds the model these weights were saved from.",
         ) from error
+
+
+def _load_all(model: Any, file: ModelFile) -> None:
+    """Let Keras load a file; :class:`UnsupportedModelError` if a variable gets no value.
+
+    Keras 3.15 only warns about layers in a container inside a container, whose weights former
+    versions did not save.
+    """
+    import keras
+    from keras.src.backend import Variable
+
+    assigned: set[int] = set()
+    assign = Variable.assign
+
+    def recording(variable: Any, value: Any) -> Any:
+        assigned.add(id(variable))
+        return assign(variable, value)
+
+    with mock.patch.object(Variable, "assign", recording), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model.load_weights(str(file.path))
+    others = {id(item) for item in model.weights if not isinstance(item, keras.Variable)}
+    require_values(model, assigned | others)
 
 
 def _reason(error: Exception) -> str:

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from long_parameters import only
 
+from edgeattn.errors import UnsupportedModelError
 from edgeattn_converters.loading.audit import audit_file
 from edgeattn_converters.loading.load import load_model
 
@@ -284,3 +285,42 @@ def test_weights_without_a_version_that_fit_in_two_ways_are_reported(tmp_path: P
     error = float(np.abs(np.asarray(loaded.model(X)) - np.asarray(model(X))).max())
     assert error > 0.01
     assert any("Keras 2 would assign others" in note for note in loaded.notes)
+
+
+NESTED = """
+from tensorflow import keras
+from tensorflow.keras import layers
+
+class Nested(layers.Layer):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.parts = {"z": layers.Dense(4), "a": [layers.Dense(4), layers.Dense(4)]}
+
+    def call(self, x):
+        return self.parts["a"][1](self.parts["a"][0](x)) - self.parts["z"](x)
+
+def build():
+    x = keras.Input((4,))
+    return keras.Model(x, Nested()(x))
+"""
+
+
+@pytest.mark.parametrize("package", ["tf_keras", "keras"])
+def test_files_without_the_weights_of_layers_in_nested_containers(
+    package: str, tmp_path: Path
+) -> None:
+    """Keras 2 does not save them, and Keras 3 warns and leaves them as they were created."""
+    program: dict[str, Any] = {}
+    exec(NESTED.replace("from tensorflow import keras", f"import {package} as keras")
+         .replace("tensorflow.keras", package), program)  # fmt: skip
+    model = program["build"]()
+    model.save_weights(tmp_path / "m.weights.h5")
+    (tmp_path / "program.py").write_text(NESTED)
+    file, architecture = audit_file(tmp_path / "m.weights.h5"), f"{tmp_path}/program.py:build"
+    if package == "tf_keras":
+        with pytest.raises(UnsupportedModelError, match="no weights for 4 of 6 variables"):
+            load_model(file, architecture=architecture)
+        return
+    x = np.random.default_rng(3).normal(size=(5, 4)).astype("float32")
+    loaded = load_model(file, architecture=architecture)
+    np.testing.assert_allclose(loaded.model(x), model(x), rtol=1e-5, atol=1e-6)
