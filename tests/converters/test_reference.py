@@ -616,3 +616,15 @@ def test_outputs_with_the_name_of_the_input(keys: tuple[str, ...], tmp_path: Pat
     for name, key in zip(names, keys, strict=True):
         np.testing.assert_allclose(actual[name], expected[key], rtol=1e-5)
         np.testing.assert_allclose(traced[name], expected[key], rtol=1e-5)
+
+
+def test_models_for_a_number_of_samples_are_refused() -> None:
+    """They combine the samples: a reshape to the number with which they were created."""
+    x = keras.Input(batch_shape=(4, 6, 4))
+    model = keras.Model(x, keras.layers.Dense(3)(keras.ops.reshape(x, (4, -1))))
+    interface = interface_of(model)
+    inputs = {interface.inputs[0].name: np.zeros((8, 6, 4), "float32")}
+    with pytest.raises(UnsupportedModelError, match="expected axis -1 of input shape") as error:
+        predict(model, interface, inputs)
+    assert "\x1b" not in str(error.value)
+    assert "keras.Input(batch_shape=...)" in str(error.value.hint)

@@ -11,6 +11,7 @@ import numpy as np
 from edgeattn.errors import EdgeattnError, UnsupportedModelError
 from edgeattn.metrics.limits import LIMITS
 from edgeattn.tensors import Array, Tensors
+from edgeattn_converters.loading.build import root_cause
 from edgeattn_converters.reference.traced_values import BATCH_SIZE, traced_values
 from edgeattn_converters.tracing.graph_form import (
     averages_of_known_shape,
@@ -68,6 +69,12 @@ def predict(
         raise UnsupportedModelError(
             f"Keras itself cannot compute the model on its samples: {reason}",
             hint=_hint(model, str(error.message)),
+        ) from error
+    except (ValueError, TypeError) as error:
+        raise UnsupportedModelError(
+            f"Keras cannot compute the model on its samples: {root_cause(error)}",
+            hint="If it was created for a number of samples, such as keras.Input(batch_shape=...), "
+            "create it with shape=... and save it again.",
         ) from error
     names = [spec.name for spec in interface.outputs]
     values = values_by_name(model, predicted, names, [spec.name for spec in interface.inputs])
