@@ -75,6 +75,8 @@ def load_model(
     program = _program(architecture, custom_objects, file)
     if program is None:
         return loaded
+    if loaded.is_graph:
+        return _with_unused(loaded, program.script)
     again = functools.partial(_load_again, load, file, program.script)
     if program.script is not None:
         notes = outside_notes(loaded.model, again)
@@ -107,6 +109,18 @@ def _program(
         return tf_keras_check.UserProgram(custom_objects, config=config)
     path, _, function = architecture.rpartition(":")
     return tf_keras_check.UserProgram(Path(path), function)
+
+
+def _with_unused(loaded: LoadedModel, script: Path | None) -> LoadedModel:
+    """Add a note to the graph of a folder that the user's classes are not part of it.
+
+    Its variables are in the folder. A search for others would change it: TensorFlow adds the values
+    that gradients need to the outputs and the loops of a graph that is called under a tape.
+    """
+    if script is None:
+        return loaded
+    note = f"{script.name} has no effect: the graph contains what the classes of the model compute."
+    return replace(loaded, notes=(*loaded.notes, note))
 
 
 def _load_again(

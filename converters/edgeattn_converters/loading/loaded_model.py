@@ -42,6 +42,16 @@ class LoadedModel:
     is_called_by_name: bool = False
 
     @property
+    def is_graph(self) -> bool:
+        """Whether the model calls a signature of a SavedModel folder, instead of Keras layers."""
+        return calls_signature(self.model)
+
+    @property
     def stored_inputs(self) -> dict[str, str]:
         """By the name of an input in place of removed layers, the input ahead of these."""
         return {name: removed.stored_name for name, removed in self.preprocessing.items()}
+
+
+def calls_signature(model: Any) -> bool:
+    """Whether a model is the graph of a SavedModel, see :mod:`.signature_layer`."""
+    return any(hasattr(layer, "signature_function") for layer in getattr(model, "layers", ()))

@@ -12,6 +12,7 @@ from edgeattn.errors import EdgeattnError, UnsupportedModelError
 from edgeattn.metrics.limits import LIMITS
 from edgeattn.tensors import Array, Tensors
 from edgeattn_converters.loading.build import root_cause
+from edgeattn_converters.loading.loaded_model import calls_signature
 from edgeattn_converters.reference.traced_values import BATCH_SIZE, traced_values
 from edgeattn_converters.tracing.graph_form import (
     averages_of_known_shape,
@@ -110,7 +111,7 @@ def _hint(model: Any, reason: str) -> str:
     """What to do if Keras cannot compute a model for this ``reason``."""
     if not _CHANNELS_LAST_ONLY.search(reason):
         return "Pass real samples, with values as in training: --samples FILE"
-    if any(hasattr(layer, "signature_function") for layer in getattr(model, "layers", ())):
+    if calls_signature(model):
         return (
             "The graph has the channels first, which TensorFlow does not compute on a CPU. Convert "
             "the .keras or .h5 file of the model, whose layers edgeattn computes with the channels "

@@ -5,6 +5,7 @@ from typing import Any
 
 from edgeattn.errors import UnsupportedModelError
 from edgeattn_converters.loading.build import root_cause
+from edgeattn_converters.loading.loaded_model import calls_signature
 from edgeattn_converters.tracing.attention_outputs import unique
 
 
@@ -24,10 +25,21 @@ def call(model: Any, tensors: tuple[Any, ...]) -> Any:
         NotImplementedError,
         tf.errors.OpError,
     ) as error:
-        raise UnsupportedModelError(
-            f"Keras cannot compute the model: {root_cause(error)}",
-            hint="Check that the model runs in the current Keras: model.predict(samples)",
-        ) from error
+        raise _failure(model, root_cause(error)) from error
+
+
+def _failure(model: Any, cause: str) -> UnsupportedModelError:
+    if calls_signature(model):
+        # TensorFlow has traced it when it was loaded, so this is no error of the model.
+        return UnsupportedModelError(
+            f"edgeattn cannot trace the graph of the SavedModel folder: {cause}",
+            hint="Convert the .keras or .h5 file of the model. If there is none, load the model in "
+            "the Keras that saved it and save one: model.save('model.keras')",
+        )
+    return UnsupportedModelError(
+        f"Keras cannot compute the model: {cause}",
+        hint="Check that the model runs in the current Keras: model.predict(samples)",
+    )
 
 
 def declared_shapes(model: Any, result: Any) -> list[tuple[int | None, ...]]:

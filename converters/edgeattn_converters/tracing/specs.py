@@ -12,6 +12,7 @@ from edgeattn_converters.loading.fixed_time_axis import (
     length_of,
     with_sizes,
 )
+from edgeattn_converters.loading.loaded_model import calls_signature
 from edgeattn_converters.lowering.composed_operations import FIXED_BINS
 from edgeattn_converters.tracing.attention_outputs import unique
 from edgeattn_converters.tracing.data_sources import operations_behind
@@ -62,7 +63,7 @@ def output_spec(model: Any, name: str, shape: Any, tensor: Any) -> TensorSpec:
         "Rebuild the model with a layer that fixes it, such as Reshape or a slice of fixed length, "
         "and load its weights; they fit."
     )
-    if any(hasattr(layer, "signature_function") for layer in getattr(model, "layers", ())):
+    if calls_signature(model):
         hint = (
             "Convert the .keras or .h5 file of the model instead: exported graphs may have lost "
             "the shape."
