@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tf_keras
 from long_parameters import only
 
 from edgeattn.errors import UnsupportedModelError
@@ -112,3 +113,47 @@ def test_models_of_other_weights_are_refused(tmp_path: Path) -> None:
 def test_layers_have_the_order_of_keras_2(name: str, tmp_path: Path) -> None:
     x, expected = _saved(name, tmp_path / "m.h5")
     np.testing.assert_allclose(_loaded(name, tmp_path)(x), expected, rtol=1e-5, atol=1e-5)
+
+
+NAMES_OF_INNER_LAYERS = """
+import tensorflow as tf
+from tensorflow import keras
+from tensorflow.keras import layers
+
+class Net(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.stack = [[layers.Dense(4), layers.Dense(4)], [layers.Dense(4, "tanh")]]
+        self.out = keras.Sequential([layers.Dense(4, "relu"), layers.Dense(4)])
+
+    def call(self, x):
+        return self.out(self.stack[0][0](x) * self.stack[0][1](x) + self.stack[1][0](x))
+
+def build():
+    model = Net()
+    model(tf.ones((1, 4)))
+    return model
+"""
+
+
+@pytest.mark.parametrize("before", [2, pytest.param(1, marks=pytest.mark.long)])
+def test_generated_names_that_are_those_of_inner_layers(before: int, tmp_path: Path) -> None:
+    """The names in the file are in the model, too, for layers of the Sequential inside it."""
+    program: dict[str, Any] = {}
+    exec(NAMES_OF_INNER_LAYERS.replace("from tensorflow import keras", "import tf_keras as keras")
+         .replace("tensorflow.keras", "tf_keras"), program)  # fmt: skip
+    tf_keras.backend.clear_session()
+    for _ in range(before):
+        tf_keras.layers.Dense(4)
+    model, generator = program["build"](), np.random.default_rng(8)
+    model.set_weights([generator.normal(size=array.shape) for array in model.get_weights()])
+    model.save_weights(tmp_path / "m.h5")
+    (tmp_path / "program.py").write_text(NAMES_OF_INNER_LAYERS)
+    np.savez(tmp_path / "x.npz", x=generator.normal(size=(5, 4)).astype("float32"))
+    x = np.load(tmp_path / "x.npz")["x"]
+    loaded = load_model(
+        audit_file(tmp_path / "m.h5"),
+        architecture=f"{tmp_path}/program.py:build",
+        samples=tmp_path / "x.npz",
+    )
+    np.testing.assert_allclose(loaded.model(x), model(x), rtol=1e-4, atol=1e-5)

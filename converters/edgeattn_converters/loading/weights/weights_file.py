@@ -161,8 +161,11 @@ class WeightsFile:
                 return self
             fits_by_name = all(_sizes(shapes[name]) == _sizes_of(found[name]) for name in moved)
             return self if fits_by_name else replace(self, names=in_order)
-        if set(names) <= set(all_names(stored)) or len(names) != len(layers):
+        if len(names) != len(layers):
             return self
+        fits = all(_sizes(shapes[name]) == _sizes_of(found[in_order[name]]) for name in names)
+        if set(names) <= set(all_names(stored)) and not fits:
+            return self  # some are those of layers in nested models
         by_number = _by_number(names, layers)
         moved = {name: layer for name, layer in by_number.items() if layer != in_order[name]}
         if moved and all(_sizes(shapes[name]) == _sizes_of(found[moved[name]]) for name in moved):
