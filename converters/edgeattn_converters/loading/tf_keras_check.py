@@ -37,9 +37,13 @@ ENVIRONMENT = {
 # What the worker imports in any case.
 MODULES = ("tensorflow", "tf_keras", "h5py", "edgeattn_converters.loading.tf_keras_worker")
 # Limits of the worker; a model that loads in Keras 3 in minutes is rare.
-SECONDS = 180.0
+SECONDS = 300.0
 MEMORY = 16 << 30
 _KERAS_2 = (2,)
+_UNVERIFIED = (
+    "The file does not contain its version: the outputs are those of Keras 3, and may be wrong if "
+    "Keras 2 or tf_keras saved it."
+)
 
 
 @dataclass(frozen=True)
@@ -97,9 +101,8 @@ def with_comparison(
         groups = _groups(loaded, samples, time_steps)
         answer = _answer(loaded, program, [inputs for inputs, _ in groups])
     except _NotCompared as failure:
-        # Keras 3 has saved most files that may be of either.
-        notes = () if loaded.may_be_of_tf_keras else (str(failure),)
-        return replace(loaded, notes=(*loaded.notes, *notes))
+        note = f"{failure} {_UNVERIFIED}" if loaded.may_be_of_tf_keras else str(failure)
+        return replace(loaded, notes=(*loaded.notes, note))
     error = max(
         _largest_error(ours, theirs)
         for (_, ours), theirs in zip(groups, answer.groups, strict=True)

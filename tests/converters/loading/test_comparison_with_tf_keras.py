@@ -185,6 +185,17 @@ def test_programs_that_do_not_end_in_tf_keras(
     assert reason in note
 
 
+@pytest.mark.compared
+def test_a_file_without_a_version_that_was_not_compared_has_a_note(tmp_path: Path) -> None:
+    path = tmp_path / "m.weights.h5"
+    program = write(IMPORTS + GATES, tmp_path, lambda model: model.save_weights(path))
+    start = "def build():\n    if keras.__name__ == 'tf_keras':\n        raise ValueError('no')\n"
+    program.write_text(program.read_text().replace("def build():\n", start))
+    [note] = of_tf_keras(load_model(audit_file(path), architecture=f"{program}:build").notes)
+    assert "ValueError: no" in note
+    assert note.endswith("may be wrong if Keras 2 or tf_keras saved it.")
+
+
 GATES = """
 def build():
     steps = Input((5, 3))
