@@ -8,10 +8,13 @@ import numpy as np
 
 from edgeattn_converters.loading.comparison_samples import SAMPLES, padded_arrays
 from edgeattn_converters.loading.fixed_time_axis import TimeSteps, length_of, with_sizes
+from edgeattn_converters.loading.own_classes import is_of_library, is_own_class
 from edgeattn_converters.loading.training_mode import FREE_AXIS
 
 # A vocabulary for classes of the user that look up words.
 _FEW_WORDS = 3
+# Values of padding, each of which a comparison needs samples with.
+_MOST_PADDINGS = 6
 
 
 def sample_groups(
@@ -27,9 +30,10 @@ def sample_groups(
             tensors,
             vocabulary,
             are_words_of_steps=any(map(_looks_up_words_of_steps, layers)),
-            padding=next((float(x.mask_value) for x in layers if _is_a(x, "Masking")), 0.0),
+            padding=padding,
         )
         for vocabulary in ((min(words),) if words else (0, _FEW_WORDS))
+        for padding in _paddings(layers)
     ]
     groups = []
     rows = np.arange(model.inputs[0].shape[0] or SAMPLES) % SAMPLES
@@ -57,6 +61,23 @@ class _Sized:
 
 def _is_a(layer: Any, name: str) -> bool:
     return type(layer).__name__ == name
+
+
+def _paddings(layers: Sequence[Any]) -> list[float]:
+    """Return the values that layers mask, or classes of the user that compute masks may mask."""
+    values: dict[float, None] = {}
+    for layer in layers:
+        if _is_a(layer, "Masking"):
+            values[float(layer.mask_value)] = None
+    for layer in layers:
+        cls = type(layer)
+        if not is_own_class(cls) or is_of_library(cls.compute_mask.__module__ or ""):
+            continue
+        constants = getattr(getattr(cls.compute_mask, "__code__", None), "co_consts", ())
+        for value in (0.0, *vars(layer).values(), *constants):
+            if isinstance(value, int | float) and not isinstance(value, bool):
+                values[float(value)] = None
+    return list(values)[:_MOST_PADDINGS] or [0.0]
 
 
 def _looks_up_words_of_steps(layer: Any) -> bool:

@@ -196,6 +196,39 @@ def test_a_file_without_a_version_that_was_not_compared_has_a_note(tmp_path: Pat
     assert note.endswith("may be wrong if Keras 2 or tf_keras saved it.")
 
 
+PADDING = """
+class Padding(Layer):
+    def __init__(self, value=-3.0, **kwargs):
+        super().__init__(**kwargs)
+        self.value = value
+        self.supports_masking = True
+
+    def compute_mask(self, x, mask=None):
+        return tf.reduce_any(tf.not_equal(x, VALUE), axis=-1)
+
+    def call(self, x):
+        return x
+
+def build():
+    a, b = Input((5, 3)), Input((5, 3))
+    both = keras.layers.Add()([Padding()(a), Padding()(b)])
+    return Model([a, b], LSTM(4)(both))
+"""
+
+
+@pytest.mark.parametrize(
+    "value", [pytest.param("self.value", marks=pytest.mark.compared),
+              pytest.param("-3.0", marks=pytest.mark.long)]
+)  # fmt: skip
+def test_samples_have_the_padding_of_classes_of_the_user(value: str, tmp_path: Path) -> None:
+    """The sum is masked in other steps in Keras 3, which only samples with this padding show."""
+    path = tmp_path / "m.weights.h5"
+    text = IMPORTS + PADDING.replace("VALUE", value)
+    program = write(text, tmp_path, lambda model: model.save_weights(path))
+    with pytest.raises(UnsupportedModelError, match="does not contain its Keras version"):
+        load_model(audit_file(path), architecture=f"{program}:build")
+
+
 GATES = """
 def build():
     steps = Input((5, 3))
