@@ -1,6 +1,7 @@
 """Build the Keras 3 model of a migrated configuration, with zeros as weights."""
 
 import copy
+import functools
 import inspect
 import math
 import re
@@ -111,7 +112,10 @@ def build_sublayers(model: Any) -> None:
         try:
             named = _accepted_by(layer, arguments.kwargs) | _masks(layer, arguments)
             with implicit_masks.passed_by(type(layer)):
-                compute_output_spec(_without_result(layer.call), *arguments.args, **named)
+                args, named = keras.tree.map_structure(
+                    functools.partial(_autocast, layer), (arguments.args, named)
+                )
+                compute_output_spec(_without_result(layer.call), *args, **named)
         except Exception as error:
             # With a free axis the call may fail, and with its length not.
             if any(None in tensor.shape[1:] for tensor in nodes[0].input_tensors):
@@ -122,6 +126,21 @@ def build_sublayers(model: Any) -> None:
                 f"{root_cause(error)}",
                 hint=f"Change {name} so that it runs in {_KERAS_3}",
             ) from error
+
+
+def _autocast(layer: Any, value: Any) -> Any:
+    """A symbolic tensor of the type in which a layer gets it from Keras, as in half precision."""
+    import keras
+    from keras.src.backend import get_keras_mask, is_float_dtype, set_keras_mask
+
+    if not isinstance(value, keras.KerasTensor) or not getattr(layer, "autocast", False):
+        return value
+    if not is_float_dtype(value.dtype) or value.dtype == layer.compute_dtype:
+        return value
+    cast = keras.KerasTensor(value.shape, layer.compute_dtype, name=value.name)
+    if get_keras_mask(value) is not None:
+        set_keras_mask(cast, get_keras_mask(value))
+    return cast
 
 
 def _without_result(call: Callable[..., Any]) -> Callable[..., None]:

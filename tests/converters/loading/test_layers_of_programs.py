@@ -366,3 +366,38 @@ def test_stateful_layers_of_programs(name: str, suffix: str, tmp_path: Path) -> 
     for row, actual in zip(x, np.asarray(loaded.model(x)), strict=True):
         model.reset_states()
         np.testing.assert_allclose(actual, model(row[None])[0], rtol=1e-4, atol=1e-5)
+
+
+MIXED = """
+from tensorflow import keras
+from tensorflow.keras import layers
+
+class Residual(layers.Layer):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.inner = layers.Dense(5)
+
+    def call(self, x):
+        return self.inner(x) + x
+
+def build():
+    keras.mixed_precision.set_global_policy("mixed_float16")
+    x = keras.Input((5,))
+    y = layers.Dense(3, dtype="float32")(Residual()(x))
+    keras.mixed_precision.set_global_policy("float32")
+    return keras.Model(x, y)
+"""
+
+
+def test_layers_inside_others_in_half_precision(tmp_path: Path) -> None:
+    """A layer of the user gets its input in half precision, as the layers that it calls."""
+    program: dict[str, Any] = {}
+    exec(MIXED.replace("from tensorflow import keras", "import tf_keras as keras")
+         .replace("tensorflow.keras", "tf_keras"), program)  # fmt: skip
+    model, generator = program["build"](), np.random.default_rng(6)
+    model.set_weights([generator.normal(size=array.shape) for array in model.get_weights()])
+    model.save_weights(tmp_path / "m.h5")
+    (tmp_path / "program.py").write_text(MIXED)
+    x = generator.normal(size=(4, 5)).astype("float32")
+    loaded = load_model(audit_file(tmp_path / "m.h5"), architecture=f"{tmp_path}/program.py:build")
+    np.testing.assert_allclose(loaded.model(x), model(x), rtol=1e-2, atol=1e-2)
