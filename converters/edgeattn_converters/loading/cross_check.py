@@ -7,7 +7,7 @@ Calls of TensorFlow are compared if they are known to only compute.
 
 import copy
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -68,7 +68,8 @@ def compare_with_stock_loader(
     loader = "Keras" if major == 3 else "tf_keras"
     try:
         # A stock loader would take Keras' function of that name.
-        if not _is_comparable(stored) or own_functions.are_used(stored, ctx.custom_objects):
+        own = ctx.custom_objects
+        if not _is_comparable(stored, own) or own_functions.are_used(stored, own):
             return ()
         samples = padded_samples(model, stored)
         with warnings.catch_warnings():
@@ -169,19 +170,22 @@ def compare_with_signature(
     )
 
 
-def _is_comparable(stored: Config) -> bool:
+def _is_comparable(stored: Config, custom_objects: Container[str]) -> bool:
     """Return whether all layers, at any depth, are Keras layers without code.
 
-    A model from which layers were removed takes other inputs than the stored one.
+    A model from which layers were removed takes other inputs than the stored one. The stock loader
+    would take Keras' class for one of the user, ``custom_objects``, of the same name.
     """
     if not is_model(stored):
         return False
     for item in stored_layers(stored):
         class_name = item.get("class_name")
         if is_model(item):
-            if not _is_comparable(item):
+            if not _is_comparable(item, custom_objects):
                 return False
         elif not _is_of_keras(item) or class_name == "Lambda" or is_lookup(item):
+            return False
+        if class_name in custom_objects and not is_operation_module(str(item.get("module"))):
             return False
         if is_tensorflow_layer(str(class_name)) and not only_computes(item):
             return False

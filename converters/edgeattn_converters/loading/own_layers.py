@@ -59,9 +59,12 @@ def created_as_stored(objects: Mapping[str, Any], ctx: Context) -> Iterator[None
         for cls, create in creators.items():
             stack.enter_context(mock.patch.object(cls, "from_config", staticmethod(create)))
         if classes and ctx.era < 3:
+            from edgeattn_converters.loading.migrate import legacy_mask_layers
+
             for cls in classes:
                 masks_of_classes.trace_masks(cls)
                 implicit_masks.pass_masks(cls)
+                legacy_mask_layers.join_masks(cls)
                 classes_of_keras_2.restore_weights(cls)
                 legacy_layers.create_in_calls(cls, program)
                 classes_of_keras_2.infer_output_shape(cls)

@@ -14,6 +14,7 @@ from keras import ops
 
 from edgeattn_converters.loading.keras_tensors import kept_masks
 from edgeattn_converters.loading.migrate.replaced_layers import IGNORE_MASKS, KEEP_MASKS
+from edgeattn_converters.loading.own_classes import is_of_library
 
 
 @keras.saving.register_keras_serializable(package="edgeattn")
@@ -189,6 +190,17 @@ def masks_of_merges() -> Iterator[None]:
             mock.patch.object(keras.layers.Concatenate, "compute_mask", _concatenated_mask)
         )
         yield
+
+
+def join_masks(cls: Any) -> None:
+    """Give a class of the user that merges inputs, and has the masks of a layer of Keras, those of
+    Keras 2. It lasts."""
+    merge = keras.layers.Add.__mro__[1]
+    if not issubclass(cls, merge) or issubclass(cls, keras.layers.Dot):
+        return
+    if is_of_library(cls.compute_mask.__module__ or ""):
+        joined = issubclass(cls, keras.layers.Concatenate)
+        cls.compute_mask = _concatenated_mask if joined else LegacyMerge.compute_mask
 
 
 @keras.saving.register_keras_serializable(package="edgeattn")

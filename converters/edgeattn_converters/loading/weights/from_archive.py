@@ -4,6 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
+from unittest import mock
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from edgeattn_converters.loading.config_inspection import (
 )
 from edgeattn_converters.loading.formats import hdf5
 from edgeattn_converters.loading.migrate.attention_package import ATTRIBUTES
+from edgeattn_converters.loading.own_classes import is_of_library, is_own_class
 from edgeattn_converters.loading.quantized_layers import check_complete, quantize_as_stored
 from edgeattn_converters.loading.safety.allowed_classes import is_operation_module
 from edgeattn_converters.loading.subclassed import is_subclassed
@@ -217,9 +219,8 @@ def _assign_layer(group: Any, layer: Any, assignment: _Walk) -> None:
             quantize_as_stored(layer, [values[key] for key in sorted(values, key=int)])
         variables = _own_variables(layer)
         check_complete(layer, len(values), len(variables))
-        if type(layer).load_own_variables is not keras.layers.Layer.load_own_variables:
-            _load_own(layer, values)
-            assignment.mark(variables)
+        if _has_own_order(layer, len(values)):
+            assignment.mark(_load_own(layer, values))
         else:
             ordered = [values[key] for key in sorted(values, key=int)]
             assignment.assign_all(layer, variables, ordered)
@@ -230,17 +231,47 @@ def _assign_layer(group: Any, layer: Any, assignment: _Walk) -> None:
             _assign_attribute(group[key], key, layer, assignment)
 
 
-def _load_own(layer: Any, values: dict[str, Any]) -> None:
-    """Let a layer load its variables; :class:`UnsupportedModelError` if shapes differ."""
+def _has_own_order(layer: Any, count: int) -> bool:
+    """Return whether a class loads its ``count`` variables by a method of its own.
+
+    That of a layer of Keras reads the variables of that layer only, and none that a class of the
+    user has added. They are stored in order.
+    """
+    import keras
+
+    method = type(layer).load_own_variables
+    if method is keras.layers.Layer.load_own_variables:
+        return False
+    of_keras = is_of_library(method.__module__ or "")
+    return not (of_keras and is_own_class(type(layer)) and count == len(_own_variables(layer)))
+
+
+def _load_own(layer: Any, values: dict[str, Any]) -> list[Any]:
+    """Let a layer load its variables, and return those that got values.
+
+    Raises :class:`UnsupportedModelError` if shapes differ.
+    """
+    from keras.src.backend import Variable
+
+    assigned: list[Any] = []
+    assign = Variable.assign
+
+    def recording(variable: Any, value: Any) -> Any:
+        assigned.append(variable)
+        return assign(variable, value)
+
     shapes = [tuple(variable.shape) for variable in _own_variables(layer)]
     try:
-        layer.load_own_variables(values)
+        with mock.patch.object(Variable, "assign", recording):
+            layer.load_own_variables(values)
     except ValueError as error:
         raise UnsupportedModelError(
             f"Layer {layer.name!r} has weights of the shapes {shapes}, the file contains "
             f"{[values[key].shape for key in sorted(values)]}.",
             hint=MISMATCH,
         ) from error
+    others = [item for item in _own_variables(layer) if not isinstance(item, Variable)]
+    return [*assigned, *others]
 
 
 def _assign_attribute(group: Any, key: str, layer: Any, assignment: _Walk) -> None:
