@@ -67,7 +67,10 @@ def _constant_side(kind: str, inputs: Any, of_data: set[Any]) -> int | None:
         return None
     if constant.shape.rank not in (0, other.shape.rank):
         return None
-    return side if is_constant(constant, of_data) else None
+    if not is_constant(constant, of_data):
+        return None
+    # The converter computes what depends on no data before it moves anything.
+    return None if is_constant(other, of_data) else side
 
 
 def _with_other_rank(constant: Any) -> tuple[Any, bool]:

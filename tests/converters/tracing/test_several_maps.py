@@ -12,7 +12,7 @@ from keras import layers, ops
 
 from edgeattn.runners import open_runner
 from edgeattn.tensors import Array, Tensors
-from edgeattn_converters.formats import onnx
+from edgeattn_converters.formats import onnx, tflite
 from edgeattn_converters.recipes import recipe_for
 from edgeattn_converters.tracing.trace import interface_of
 
@@ -83,3 +83,35 @@ def test_each_iteration_of_slot_attention_has_a_map(tmp_path: Path) -> None:
         weights = (weights / weights.sum(1, keepdims=True)).swapaxes(1, 2)
         np.testing.assert_allclose(actual, weights, atol=1e-5)
         slots = weights @ x["x"]
+
+
+class Routing(layers.Layer):
+    """Two rounds of routing by agreement; the weights of the first are 1 / 3."""
+
+    def call(self, u: Any) -> Any:
+        """Combine the steps of ``u``, of the shape (samples, capsules, steps, features)."""
+        b = ops.zeros_like(u[..., 0])
+        for number in range(2):
+            c = ops.exp(b) / ops.sum(ops.exp(b), axis=1, keepdims=True)
+            o = ops.sum(ops.expand_dims(c, -1) * u, axis=2)
+            if not number:
+                b = b + ops.sum(ops.expand_dims(o, 2) * u, axis=-1)
+        return o
+
+
+@pytest.mark.parametrize("format", [tflite, onnx], ids=["tflite", "onnx"])
+def test_each_round_of_routing_has_a_map(format: Any, tmp_path: Path) -> None:
+    x = keras.Input((3, STEPS, FEATURES), name="x")
+    model = keras.Model(x, Routing(name="routing")(x))
+    interface = interface_of(model)
+    inputs, outputs, maps, _ = format.convert(
+        model, interface, recipe_for("float32"), tmp_path / "m"
+    )
+    assert list(maps) == [spec.name for spec in interface.attention]
+    u = np.random.default_rng(4).normal(size=(4, 3, STEPS, FEATURES)).astype("float32")
+    kind = format.__name__.rsplit(".", 1)[-1]
+    actual = open_runner(tmp_path / "m", kind, inputs, outputs).run({"x": u})
+    agreement = (u.sum(2, keepdims=True) / 3 * u).sum(-1)
+    first, second = (np.moveaxis(actual[name], -1, 1) for name in sorted(maps))
+    np.testing.assert_allclose(first, np.full_like(first, 1 / 3), atol=1e-6)
+    np.testing.assert_allclose(second, softmax(agreement, 1), atol=1e-5)
