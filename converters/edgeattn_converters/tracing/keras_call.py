@@ -32,7 +32,7 @@ def _failure(model: Any, cause: str) -> UnsupportedModelError:
     if calls_signature(model):
         # TensorFlow has traced it when it was loaded, so this is no error of the model.
         return UnsupportedModelError(
-            f"edgeattn cannot trace the graph of the SavedModel folder: {cause}",
+            f"Tracing the graph of the SavedModel folder failed: {cause}",
             hint="Convert the .keras or .h5 file of the model. If there is none, load the model in "
             "the Keras that saved it and save one: model.save('model.keras')",
         )

@@ -202,6 +202,8 @@ def test_an_error_about_a_graph_names_the_folder(tmp_path: Path) -> None:
     tf.saved_model.save(saved, str(tmp_path / "m"), signatures=saved.serve)
     model = load_model(audit_file(tmp_path / "m")).model
     model.layers[-1].signature_function = None
-    with pytest.raises(UnsupportedModelError, match="trace the graph of the SavedModel") as error:
+    with pytest.raises(
+        UnsupportedModelError, match="the graph of the SavedModel folder failed"
+    ) as error:
         interface_of(model)
     assert "Convert the .keras or .h5 file" in (error.value.hint or "")

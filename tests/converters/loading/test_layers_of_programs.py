@@ -5,13 +5,15 @@ Files of Keras 2 contain them; the results are those of tf_keras with the same t
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 import pytest
+import tf_keras
+from keras.src.backend.common import global_state
 from long_parameters import only
 
 from edgeattn_converters.loading.audit import audit_file
@@ -389,6 +391,15 @@ def build():
 """
 
 
+@pytest.fixture
+def default_policies() -> Iterator[None]:
+    """Restore them: a policy that is set does not follow ``floatx`` any more."""
+    yield
+    tf_keras.mixed_precision.set_global_policy(None)
+    global_state.set_global_attribute("dtype_policy", None)
+
+
+@pytest.mark.usefixtures("default_policies")
 def test_layers_inside_others_in_half_precision(tmp_path: Path) -> None:
     """A layer of the user gets its input in half precision, as the layers that it calls."""
     program: dict[str, Any] = {}
