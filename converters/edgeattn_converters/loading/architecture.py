@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
-from unittest import mock
 
 from edgeattn.errors import EdgeattnError, UnsupportedModelError, UsageError
 from edgeattn_converters.loading import (
@@ -29,7 +28,7 @@ from edgeattn_converters.loading.safety import config_screening
 from edgeattn_converters.loading.safety.allowed_classes import is_keras_module
 from edgeattn_converters.loading.safety.size_limits import FileLimits
 from edgeattn_converters.loading.weights import from_archive
-from edgeattn_converters.loading.weights.assignment import require_values
+from edgeattn_converters.loading.weights.assignment import recorded_assignments, require_values
 from edgeattn_converters.loading.weights.weights_file import open_weights
 
 
@@ -108,20 +107,12 @@ def _load_all(model: Any, file: ModelFile) -> None:
     versions did not save.
     """
     import keras
-    from keras.src.backend import Variable
 
-    assigned: set[int] = set()
-    assign = Variable.assign
-
-    def recording(variable: Any, value: Any) -> Any:
-        assigned.add(id(variable))
-        return assign(variable, value)
-
-    with mock.patch.object(Variable, "assign", recording), warnings.catch_warnings():
+    with recorded_assignments() as assigned, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         model.load_weights(str(file.path))
-    others = {id(item) for item in model.weights if not isinstance(item, keras.Variable)}
-    require_values(model, assigned | others)
+    others = [item for item in model.weights if not isinstance(item, keras.Variable)]
+    require_values(model, {id(item) for item in (*assigned, *others)})
 
 
 def _reason(error: Exception) -> str:

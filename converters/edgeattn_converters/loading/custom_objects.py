@@ -16,7 +16,7 @@ from edgeattn.errors import UsageError
 from edgeattn_converters.loading import legacy_layers, own_files, own_functions
 from edgeattn_converters.loading.config_inspection import unqualified
 from edgeattn_converters.loading.legacy_program import Program
-from edgeattn_converters.loading.own_classes import is_of_library
+from edgeattn_converters.loading.own_classes import is_of_library, own_objects
 from edgeattn_converters.loading.safety.allowed_classes import is_keras_module
 from edgeattn_converters.loading.safety.size_limits import MAX_SOURCE_BYTES
 
@@ -128,17 +128,7 @@ def load_custom_objects(path: Path | None, version: tuple[int, ...] = ()) -> Map
     if path is None:
         return {}
     module = load_module(path, option="--custom-objects", program=Program(version or (3,)))
-    objects = {
-        name: value
-        for name, value in vars(module).items()
-        if not name.startswith("_")
-        and callable(value)
-        and (
-            getattr(value, "__module__", None) == module.__name__
-            # Imported from a neighbouring file of the user, not from a library.
-            or not is_of_library(getattr(value, "__module__", "") or "")
-        )
-    }
+    objects = own_objects(module)
     objects |= _by_registered_name(objects)
     extra = getattr(module, "custom_objects", None)
     chosen = {str(key): value for key, value in extra.items()} if isinstance(extra, dict) else {}

@@ -1,6 +1,7 @@
 """Which classes are the user's, and which are those of libraries."""
 
 import inspect
+from typing import Any
 
 from edgeattn_converters.loading.safety.allowed_classes import is_keras_module, is_library_module
 
@@ -22,3 +23,18 @@ def source_of(cls: type) -> str:
         return inspect.getsource(cls)
     except (OSError, TypeError):
         return ""
+
+
+def own_objects(module: Any) -> dict[str, Any]:
+    """Return the classes and functions in a module of the user that are no part of a library."""
+    return {
+        name: value
+        for name, value in vars(module).items()
+        if not name.startswith("_")
+        and callable(value)
+        and (
+            getattr(value, "__module__", None) == module.__name__
+            # Imported from a neighbouring file of the user, not from a library.
+            or not is_of_library(getattr(value, "__module__", "") or "")
+        )
+    }

@@ -19,7 +19,7 @@ from unittest import mock
 import numpy as np
 
 from edgeattn_converters.loading import configs_for_tf_keras, own_files, tf_keras_modules
-from edgeattn_converters.loading.own_classes import is_of_library
+from edgeattn_converters.loading.own_classes import own_objects
 from edgeattn_converters.loading.safety.allowed_classes import is_keras_module
 
 # Characters of the message of an error.
@@ -132,16 +132,7 @@ def _objects(module: Any) -> dict[str, Any]:
     """Return the classes and functions of the user, as :mod:`.custom_objects` finds them."""
     import tf_keras
 
-    objects = {
-        name: value
-        for name, value in vars(module).items()
-        if not name.startswith("_")
-        and callable(value)
-        and (
-            getattr(value, "__module__", None) == module.__name__
-            or not is_of_library(getattr(value, "__module__", "") or "")
-        )
-    }
+    objects = own_objects(module)
     for name in ("CuDNNLSTM", "CuDNNGRU"):
         objects.setdefault(name, getattr(tf_keras.layers, name))
     for value in list(objects.values()):

@@ -1,7 +1,9 @@
 """Assignment of arrays to the variables of a model, with checks of shape and completeness."""
 
-from collections.abc import Container, Sequence
+import contextlib
+from collections.abc import Container, Iterator, Sequence
 from typing import Any
+from unittest import mock
 
 import numpy as np
 
@@ -12,6 +14,22 @@ from edgeattn_converters.loading.migrate.context import safe_name
 
 Array = np.ndarray[Any, Any]
 MISMATCH = "Save the model again: weights and architecture in the file do not match."
+
+
+@contextlib.contextmanager
+def recorded_assignments() -> Iterator[list[Any]]:
+    """Within the context, record the variables of Keras that get a value."""
+    from keras.src.backend import Variable
+
+    assigned: list[Any] = []
+    assign = Variable.assign
+
+    def recording(variable: Any, value: Any) -> Any:
+        assigned.append(variable)
+        return assign(variable, value)
+
+    with mock.patch.object(Variable, "assign", recording):
+        yield assigned
 
 
 class Assignment:

@@ -4,7 +4,6 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
-from unittest import mock
 
 import numpy as np
 
@@ -29,6 +28,7 @@ from edgeattn_converters.loading.weights.assignment import (
     Assignment,
     find_layer,
     own_layer,
+    recorded_assignments,
 )
 
 _LAYER_GROUPS = ("layers", "_layer_checkpoint_dependencies")
@@ -251,18 +251,11 @@ def _load_own(layer: Any, values: dict[str, Any]) -> list[Any]:
 
     Raises :class:`UnsupportedModelError` if shapes differ.
     """
-    from keras.src.backend import Variable
-
-    assigned: list[Any] = []
-    assign = Variable.assign
-
-    def recording(variable: Any, value: Any) -> Any:
-        assigned.append(variable)
-        return assign(variable, value)
+    import keras
 
     shapes = [tuple(variable.shape) for variable in _own_variables(layer)]
     try:
-        with mock.patch.object(Variable, "assign", recording):
+        with recorded_assignments() as assigned:
             layer.load_own_variables(values)
     except ValueError as error:
         raise UnsupportedModelError(
@@ -270,7 +263,7 @@ def _load_own(layer: Any, values: dict[str, Any]) -> list[Any]:
             f"{[values[key].shape for key in sorted(values)]}.",
             hint=MISMATCH,
         ) from error
-    others = [item for item in _own_variables(layer) if not isinstance(item, Variable)]
+    others = [item for item in _own_variables(layer) if not isinstance(item, keras.Variable)]
     return [*assigned, *others]
 
 
