@@ -6,8 +6,7 @@ Keras stores the shapes with which such a model was built; samples have shapes a
 import ast
 import inspect
 import textwrap
-from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +15,19 @@ import numpy as np
 from edgeattn.errors import UnsupportedModelError, UsageError
 from edgeattn.samples.npz import read_npz
 from edgeattn_converters.loading.config_inspection import Config, is_model, stored_layers
-from edgeattn_converters.loading.fixed_time_axis import TimeSteps, length_of, with_sizes
+from edgeattn_converters.loading.fixed_time_axis import TimeSteps
+from edgeattn_converters.loading.nested_inputs import (
+    free_batch,
+    input_names,
+    is_free,
+    is_shape,
+    mapped,
+    with_time_steps,
+)
 
 _DTYPES = ("float32", "int32")
 # The array of labels in a file of samples.
 LABELS = "y"
-# The keys and indices that lead to one input in nested dicts and lists.
-InputPath = tuple[str | int, ...]
 NO_SHAPE = "Pass samples, which have the shapes of the inputs, to convert: --samples FILE.npz"
 
 
@@ -45,73 +50,17 @@ def sample_arrays(path: Path | None) -> dict[str, Any]:
 def with_build_config(stored: Config, samples: Mapping[str, Any]) -> Config:
     """Return the stored config of a subclassed model with the shapes of its inputs."""
     shape = (stored.get("build_config") or {}).get("input_shape")
-    if shape is not None and len(samples) > 1 and _is_shape(shape):
+    if shape is not None and len(samples) > 1 and is_shape(shape):
         # Keras stores the shape of the first argument of call only.
         shapes = {f"{name}_shape": list(array.shape) for name, array in samples.items()}
-        return {**stored, "build_config": {"shapes_dict": _free_batch(shapes)}}
+        return {**stored, "build_config": {"shapes_dict": free_batch(shapes)}}
     if shape is None and len(samples) == 1:
         shape = list(next(iter(samples.values())).shape)
     elif shape is None and samples:
         shape = {name: list(array.shape) for name, array in samples.items()}
     if shape is None:
         return stored
-    return {**stored, "build_config": {"input_shape": _free_batch(shape)}}
-
-
-def _free_batch(shape: Any) -> Any:
-    """Return a shape, or the shapes in lists and dicts, with a free batch axis."""
-    return _mapped(lambda axes, _: [None, *axes[1:]], shape)
-
-
-def _is_shape(value: Any) -> bool:
-    return not isinstance(value, Mapping) and all(
-        size is None or isinstance(size, int) for size in value
-    )
-
-
-def _mapped(function: Callable[[Any, InputPath], Any], shape: Any, path: InputPath = ()) -> Any:
-    """Return the structure of ``shape`` with ``function(axes, path)`` in place of each shape."""
-    if isinstance(shape, Mapping):
-        return {key: _mapped(function, item, (*path, key)) for key, item in shape.items()}
-    if not _is_shape(shape):
-        return [_mapped(function, item, (*path, k)) for k, item in enumerate(shape)]
-    return function(shape, path)
-
-
-def _paths(shape: Any) -> list[InputPath]:
-    paths: list[InputPath] = []
-    _mapped(lambda _, path: paths.append(path), shape)
-    return paths
-
-
-def _names(shape: Any) -> dict[InputPath, str]:
-    """Return the name of each input: its innermost key, or all keys if two inputs have this one.
-
-    Keras accepts no slash in names. Raises :class:`UnsupportedModelError` if two are still equal.
-    """
-    short = {path: _joined(_from_last_key(path)) for path in _paths(shape)}
-    count = Counter(short.values())
-    names = {path: name if count[name] == 1 else _joined(path) for path, name in short.items()}
-    equal = [name for name, number in Counter(names.values()).items() if number > 1]
-    if equal:
-        raise UnsupportedModelError(
-            f"Two inputs in nested dicts or lists would both have the name {equal[0]!r}.",
-            hint="Rename the keys of the inputs, or pass the inputs in a flat dict, and save the "
-            "model again.",
-        )
-    return names
-
-
-def _from_last_key(path: InputPath) -> InputPath:
-    last = max((k for k, part in enumerate(path) if isinstance(part, str)), default=0)
-    return path[last:]
-
-
-def _joined(path: InputPath) -> str:
-    if not path:
-        return "inputs"
-    parts = path if isinstance(path[0], str) else ("input", *path)
-    return "_".join(map(str, parts))
+    return {**stored, "build_config": {"input_shape": free_batch(shape)}}
 
 
 def as_functional(
@@ -138,8 +87,8 @@ def as_functional(
     several = len(shapes) > 1
     shape = {key.removesuffix("_shape"): value for key, value in shapes.items()}
     shape = shape if several else next(iter(shape.values()))
-    shape = _with_time_steps(_free_batch(shape), time_steps)
-    if not allow_free_time and _is_free(shape):
+    shape = with_time_steps(free_batch(shape), time_steps)
+    if not allow_free_time and is_free(shape):
         raise UsageError(
             f"The inputs of the model ({type(model).__name__}) have a free time axis: {shape}.",
             hint="Pass the number: --time-steps N (or --samples with sequences of that length).",
@@ -210,7 +159,7 @@ def create_weights(
     if isinstance(shape, Mapping) and len(shape) > 1:
         # The recorded shapes of samples are a dictionary also if they are arguments.
         by_name = by_name or set(shape) <= set(_arguments(model))
-    shape = _free_batch(shape)
+    shape = free_batch(shape)
     try:
         _called(model, shape, samples, by_name=by_name)
     except UnsupportedModelError as error:
@@ -304,25 +253,6 @@ def explained(model: Any, error: UnsupportedModelError) -> UnsupportedModelError
     )
 
 
-def _with_time_steps(shape: Any, time_steps: TimeSteps | None) -> Any:
-    names = _names(shape)
-
-    def with_steps(axes: Any, path: InputPath) -> Any:
-        has_key = any(isinstance(part, str) for part in path)
-        if not has_key and isinstance(time_steps, Mapping) and len(time_steps) == 1:
-            # the only input, whatever its name
-            return with_sizes(axes, next(iter(time_steps.values())))
-        return with_sizes(axes, length_of(time_steps, names[path] if has_key else None))
-
-    return _mapped(with_steps, shape)
-
-
-def _is_free(shape: Any) -> bool:
-    if isinstance(shape, Mapping):
-        return any(map(_is_free, shape.values()))
-    return None in shape[1:] if _is_shape(shape) else any(map(_is_free, shape))
-
-
 def _called(model: Any, shape: Any, samples: Mapping[str, Any], *, by_name: bool) -> Any:
     import keras
 
@@ -351,8 +281,8 @@ def _inputs(shape: Any, known: Mapping[str, str], dtype: str) -> Any:
         kind = "float32" if kind.startswith("float") else kind
         return keras.Input(batch_shape=tuple(axes), dtype=kind, name=name)
 
-    names = _names(shape)
+    names = input_names(shape)
     if not isinstance(shape, Mapping) and all(len(path) <= 1 for path in names):
         # One input, or a flat list: the samples are in its order.
         names = dict(zip(names, known, strict=True)) if len(known) == len(names) else names
-    return _mapped(lambda axes, path: tensor(axes, names[path]), shape)
+    return mapped(lambda axes, path: tensor(axes, names[path]), shape)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from long_parameters import only
+from twin_programs import run_in_tf_keras
 
 from edgeattn.errors import UsageError
 from edgeattn.runners import open_runner
@@ -85,8 +86,7 @@ def written(kind: str, folder: Path, steps: int | None) -> tuple[Path, Any]:
     path.write_text(text)
     # It has no dispatch for this function, which every Keras until TensorFlow 2.3 accepted.
     text = text.replace("tf.signal.rfft(frames)", "Lambda(tf.signal.rfft)(frames)")
-    names: dict[str, Any] = {}
-    exec(text.replace("tensorflow.keras", "tf_keras"), names)
+    names = run_in_tf_keras(text)
     model = names["build"]()
     model.save_weights(folder / "m.h5")
     return path, model

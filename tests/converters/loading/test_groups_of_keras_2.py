@@ -14,6 +14,7 @@ import h5py
 import numpy as np
 import pytest
 from long_parameters import only
+from twin_programs import run_in_tf_keras
 
 from edgeattn.errors import UnsupportedModelError
 from edgeattn_converters.loading.audit import audit_file
@@ -151,9 +152,7 @@ def saving_as(version: str) -> Iterator[None]:
 
 def model_of_keras_2(name: str) -> Any:
     """The model of the program in tf_keras, with random weights."""
-    source = PROGRAM.replace("from tensorflow import keras", "import tf_keras as keras")
-    program: dict[str, Any] = {"__name__": "program"}
-    exec(source.replace("tensorflow.keras", "tf_keras"), program)
+    program = run_in_tf_keras(PROGRAM)
     model = program[name]()
     model(X)
     generator = np.random.default_rng(2)

@@ -14,6 +14,7 @@ import pytest
 import tensorflow as tf
 import tf_keras
 from long_parameters import only
+from twin_programs import run_in_tf_keras
 
 from edgeattn.errors import UnsupportedModelError
 from edgeattn_converters.loading.audit import audit_file
@@ -70,9 +71,7 @@ def random():
 
 def _saved(name: str, path: Path, *, weights: bool = False) -> Any:
     """Save a model of tf_keras."""
-    text = PROGRAM.replace("from tensorflow import keras", "import tf_keras as keras")
-    program: dict[str, Any] = {"__name__": "program"}
-    exec(text.replace("tensorflow.keras", "tf_keras"), program)
+    program = run_in_tf_keras(PROGRAM)
     tf_keras.utils.set_random_seed(3)
     model = program[name]()
     (model.save_weights if weights else model.save)(path)

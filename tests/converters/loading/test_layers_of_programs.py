@@ -15,6 +15,7 @@ import pytest
 import tf_keras
 from keras.src.backend.common import global_state
 from long_parameters import only
+from twin_programs import run_in_tf_keras
 
 from edgeattn_converters.loading.audit import audit_file
 from edgeattn_converters.loading.load import load_model
@@ -352,9 +353,7 @@ def with_a_class():
 @pytest.mark.parametrize("name", ["of_keras", pytest.param("with_a_class", marks=pytest.mark.long)])
 def test_stateful_layers_of_programs(name: str, suffix: str, tmp_path: Path) -> None:
     """Every sequence starts from the initial state, whatever the number of samples is."""
-    program: dict[str, Any] = {}
-    exec(STATEFUL.replace("from tensorflow import keras", "import tf_keras as keras")
-         .replace("tensorflow.keras", "tf_keras"), program)  # fmt: skip
+    program = run_in_tf_keras(STATEFUL)
     model, generator = program[name](), np.random.default_rng(6)
     model.set_weights([generator.normal(size=array.shape) for array in model.get_weights()])
     model.save_weights(tmp_path / f"m{suffix}")
@@ -402,9 +401,7 @@ def default_policies() -> Iterator[None]:
 @pytest.mark.usefixtures("default_policies")
 def test_layers_inside_others_in_half_precision(tmp_path: Path) -> None:
     """A layer of the user gets its input in half precision, as the layers that it calls."""
-    program: dict[str, Any] = {}
-    exec(MIXED.replace("from tensorflow import keras", "import tf_keras as keras")
-         .replace("tensorflow.keras", "tf_keras"), program)  # fmt: skip
+    program = run_in_tf_keras(MIXED)
     model, generator = program["build"](), np.random.default_rng(6)
     model.set_weights([generator.normal(size=array.shape) for array in model.get_weights()])
     model.save_weights(tmp_path / "m.h5")

@@ -1,11 +1,11 @@
 """Results of layers that merge inputs, in programs with weights of Keras 2, have its masks."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from long_parameters import only
+from twin_programs import run_in_tf_keras
 
 from edgeattn_converters.loading.audit import audit_file
 from edgeattn_converters.loading.load import load_model
@@ -52,9 +52,7 @@ NAMES = ("of_keras", "with_a_class")
 
 @pytest.mark.parametrize("name", only(NAMES, "of_keras"))
 def test_masks_of_merged_inputs(name: str, tmp_path: Path) -> None:
-    program: dict[str, Any] = {}
-    exec(PROGRAM.replace("from tensorflow import keras", "import tf_keras as keras")
-         .replace("tensorflow.keras", "tf_keras"), program)  # fmt: skip
+    program = run_in_tf_keras(PROGRAM)
     generator = np.random.default_rng(1)
     model = program[name]()
     model.set_weights([generator.normal(size=array.shape) for array in model.get_weights()])

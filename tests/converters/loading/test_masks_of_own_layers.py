@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from long_parameters import only
+from twin_programs import run_in_tf_keras
 
 from edgeattn_converters.loading.audit import audit_file
 from edgeattn_converters.loading.load import load_model
@@ -229,9 +230,7 @@ def build():
     x = layers.Embedding(9, 4, mask_zero=True)(tokens)
     return keras.Model(tokens, layers.MultiHeadAttention(2, 3, dropout=0.5, name="attention")(x, x))
 """
-    names: dict[str, Any] = {}
-    exec(program.replace("from tensorflow import keras", "import tf_keras as keras")
-         .replace("tensorflow.keras", "tf_keras"), names)  # fmt: skip
+    names = run_in_tf_keras(program)
     model = names["build"]()
     set_random(model)
     model.save_weights(tmp_path / "m.weights.h5")
@@ -262,9 +261,7 @@ def build():
     x = keras.Input((5, 4))
     return keras.Model(x, Weights()(x))
 """
-    names: dict[str, Any] = {"__name__": "own"}
-    exec(program.replace("from tensorflow import keras", "import tf_keras as keras")
-         .replace("tensorflow.keras", "tf_keras"), names)  # fmt: skip
+    names = run_in_tf_keras(program)
     model = names["build"]()
     set_random(model)
     model.save_weights(tmp_path / "w.h5")

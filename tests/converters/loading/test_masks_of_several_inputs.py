@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from long_parameters import only
+from twin_programs import run_in_tf_keras
 
 from edgeattn_converters.loading.audit import audit_file
 from edgeattn_converters.loading.load import load_model
@@ -91,9 +92,7 @@ MODELS = ("no_masks", "one_mask", "names", "computed", "computed_of_masks", "ins
 @pytest.mark.parametrize("name", only(MODELS, "no_masks", "required"))
 @pytest.mark.parametrize("stored", only(("model", "weights"), "model"))
 def test_masks_are_those_of_keras_2(name: str, stored: str, tmp_path: Path) -> None:
-    program: dict[str, Any] = {}
-    exec(PROGRAM.replace("from tensorflow import keras", "import tf_keras as keras")
-         .replace("tensorflow.keras", "tf_keras"), program)  # fmt: skip
+    program = run_in_tf_keras(PROGRAM)
     generator = np.random.default_rng(1)
     model = program[name]()
     model.set_weights([generator.normal(size=array.shape) for array in model.get_weights()])

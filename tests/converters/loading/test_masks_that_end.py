@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from long_parameters import only
+from twin_programs import run_in_tf_keras
 
 from edgeattn.errors import UnsupportedModelError
 from edgeattn_converters.loading.audit import audit_file
@@ -94,8 +95,7 @@ def tokens() -> dict[str, Any]:
 
 def built(kind: str) -> tuple[Any, list[Any]]:
     """The model of tf_keras, and what it computes."""
-    names: dict[str, Any] = {}
-    exec(PROGRAM.replace("tensorflow.keras", "tf_keras"), names)
+    names = run_in_tf_keras(PROGRAM)
     model = names[kind]()
     generator = np.random.default_rng(6)
     model.set_weights([generator.normal(0, 1.5, x.shape) for x in model.get_weights()])

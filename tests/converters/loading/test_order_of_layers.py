@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tf_keras
 from long_parameters import only
+from twin_programs import run_in_tf_keras
 
 from edgeattn_converters.loading.audit import audit_file
 from edgeattn_converters.loading.load import load_model
@@ -50,9 +51,7 @@ NAMES = ("merged", "tagger", "nested", "with_a_class")
 
 def saved(name: str, suffix: str, folder: Path) -> Any:
     """Save the program and the weights of its model in tf_keras; return the model."""
-    program: dict[str, Any] = {}
-    exec(PROGRAM.replace("from tensorflow import keras", "import tf_keras as keras")
-         .replace("tensorflow.keras", "tf_keras"), program)  # fmt: skip
+    program = run_in_tf_keras(PROGRAM)
     tf_keras.layers.Embedding(2, 2)  # the next one has another name than in the program
     tf_keras.layers.LSTM(2)
     model = program[name]()
@@ -126,9 +125,7 @@ def partly():
 
 @pytest.mark.parametrize("name", only(("frozen", "partly"), "frozen"))
 def test_weights_of_frozen_layers_of_the_user(name: str, tmp_path: Path) -> None:
-    program: dict[str, Any] = {}
-    exec(FROZEN.replace("from tensorflow import keras", "import tf_keras as keras")
-         .replace("tensorflow.keras", "tf_keras"), program)  # fmt: skip
+    program = run_in_tf_keras(FROZEN)
     model, generator = program[name](), np.random.default_rng(1)
     model.set_weights([generator.uniform(0.2, 2, size=a.shape) for a in model.get_weights()])
     model.save_weights(tmp_path / "m.h5")

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import tf_keras
 from long_parameters import only
+from twin_programs import run_in_tf_keras
 
 from edgeattn.errors import UsageError
 from edgeattn_converters.loading import places_of_arguments as places
@@ -235,8 +236,7 @@ class Encoder(L.Layer):
 
 def test_own_classes_in_files_of_keras_2(tmp_path: Path) -> None:
     (tmp_path / "own.py").write_text(OWN)
-    namespace: dict[str, Any] = {"__name__": "program_of_tf_keras"}
-    exec(OWN.replace("tensorflow.keras", "tf_keras"), namespace)
+    namespace = run_in_tf_keras(OWN)
     x = tf_keras.Input((5,))
     model = tf_keras.Model(x, namespace["Encoder"]()(x))
     model.save(tmp_path / "m.h5")

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tf_keras
 from long_parameters import only
+from twin_programs import run_in_tf_keras
 
 from edgeattn.errors import UsageError
 from edgeattn_converters.loading.audit import audit_file
@@ -147,8 +148,7 @@ def build():
 
 @pytest.mark.parametrize("name", only(["m.h5", "m.weights.h5"], "m.weights.h5"))
 def test_recurrent_classes_with_inputs_of_another_name(name: str, tmp_path: Path) -> None:
-    program: dict[str, Any] = {"__name__": "of_tf_keras"}
-    exec(RECURRENT.replace("tensorflow.keras", "tf_keras"), program)
+    program = run_in_tf_keras(RECURRENT)
     model = program["build"]()
     generator = np.random.default_rng(11)
     model.set_weights([generator.normal(size=array.shape) for array in model.get_weights()])

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from twin_programs import run_in_tf_keras
 
 from edgeattn.errors import UsageError
 from edgeattn_converters.loading.audit import audit_file
@@ -48,9 +49,7 @@ ENCODED = np.random.default_rng(1).normal(size=(2, 5, 4)).astype("float32")
 def saved_by_tf_keras(folder: Path) -> Any:
     """The model, with random weights, and its files."""
     (folder / "program.py").write_text(PROGRAM)
-    program: dict[str, Any] = {}
-    exec(PROGRAM.replace("from tensorflow import keras", "import tf_keras as keras").replace(
-        "tensorflow.keras", "tf_keras"), program)  # fmt: skip
+    program = run_in_tf_keras(PROGRAM)
     model = program["build"]()
     generator = np.random.default_rng(2)
     model.set_weights([generator.normal(size=array.shape) for array in model.get_weights()])

@@ -11,6 +11,7 @@ import pytest
 import tf_keras
 from long_parameters import only
 from tf_keras import layers
+from twin_programs import run_in_tf_keras
 
 from edgeattn.errors import UnsupportedModelError
 from edgeattn.runners import open_runner
@@ -125,8 +126,7 @@ def build():
 @pytest.mark.parametrize("suffix", only([".h5", ".weights.h5"], ".weights.h5"))
 def test_programs(suffix: str, tmp_path: Path) -> None:
     (tmp_path / "program.py").write_text(PROGRAM)
-    of_keras2: dict[str, Any] = {}
-    exec(PROGRAM.replace("tensorflow.keras", "tf_keras"), of_keras2)
+    of_keras2 = run_in_tf_keras(PROGRAM)
     model = of_keras2["build"]()
     model.save_weights(tmp_path / f"m{suffix}")
     file = audit_file(tmp_path / f"m{suffix}")

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tf_keras
 from long_parameters import only
+from twin_programs import run_in_tf_keras
 
 from edgeattn.errors import UnsupportedModelError
 from edgeattn_converters.loading.audit import audit_file
@@ -139,9 +140,7 @@ def build():
 @pytest.mark.parametrize("before", [2, pytest.param(1, marks=pytest.mark.long)])
 def test_generated_names_that_are_those_of_inner_layers(before: int, tmp_path: Path) -> None:
     """The names in the file are in the model, too, for layers of the Sequential inside it."""
-    program: dict[str, Any] = {}
-    exec(NAMES_OF_INNER_LAYERS.replace("from tensorflow import keras", "import tf_keras as keras")
-         .replace("tensorflow.keras", "tf_keras"), program)  # fmt: skip
+    program = run_in_tf_keras(NAMES_OF_INNER_LAYERS)
     tf_keras.backend.clear_session()
     for _ in range(before):
         tf_keras.layers.Dense(4)
