@@ -14,6 +14,7 @@ build the model, assign its weights, cross-check its outputs.
 ``build``                 the migrated configuration as a Keras model
 ``weights``               stored arrays assigned to the layers they belong to
 ``cross_check``           comparison with the outputs of a stock Keras loader
+``output_differences``    how far outputs differ, and which are not known
 ``comparison_samples``    the seeded samples of that comparison
 ``configs_for_tf_keras``  the configs with which tf_keras builds the model for it
 ``custom_objects``        classes and functions from the user's own Python file

@@ -8,6 +8,7 @@ Calls of TensorFlow are compared if they are known to only compute.
 import copy
 import warnings
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from edgeattn_converters.loading import (
     own_functions,
 )
 from edgeattn_converters.loading.audit import ModelFile
-from edgeattn_converters.loading.comparison_samples import SAMPLES, padded_samples
+from edgeattn_converters.loading.comparison_samples import SAMPLES, padded_groups, stored_kind
 from edgeattn_converters.loading.config_inspection import (
     Config,
     is_model,
@@ -36,16 +37,20 @@ from edgeattn_converters.loading.migrate.tensorflow_layers import (
     is_tensorflow_layer,
     only_computes,
 )
+from edgeattn_converters.loading.output_differences import (
+    TOLERANCE,
+    WRONG,
+    difference,
+    unknown_note,
+    unknown_outputs,
+)
 from edgeattn_converters.loading.safety.allowed_classes import LAYERS, is_operation_module
 from edgeattn_converters.loading.signature import load_signature
 from edgeattn_converters.loading.weights.assignment import finalize_normalization
 
-# Relative to the largest value; different kernels of the same operation differ by less.
-TOLERANCE = 1e-4
-# Rounding that a deep model amplifies stays below this.
-WRONG = 1e-2
 # Keras 2.12 to 2.15 store the weights of some layers in other groups of a .keras file.
 _SAME_GROUPS = (2, 16)
+_BY_ORDER = "The weights of some layers are stored by their order only"
 
 
 def compare_with_stock_loader(
@@ -71,66 +76,71 @@ def compare_with_stock_loader(
         own = ctx.custom_objects
         if not _is_comparable(stored, own) or own_functions.are_used(stored, own):
             return ()
-        samples = padded_samples(model, stored)
+        samples, actual = _samples(model, stored, _predict)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             stock_model, version = _load_stock(file, stored, major)
             if stock_model is None:
                 return ()
             lost = _restored_axes(stock_model, stored) if major == 3 else ()
-            expected = _predict(stock_model, samples)
-            actual = _predict(model, samples)
+            expected = [_predict(stock_model, group) for group in samples]
     except Exception:  # stock loaders fail in many ways on the files that need a migration
         return ()
-    if len(actual) != len(expected):
+    counts = [len(outputs[0]) for outputs in (expected, actual)]
+    if counts[0] != counts[1]:
         return (
             *lost,
-            f"{loader} opens this file too, with {counted(len(expected), 'output')} instead of "
-            f"{len(actual)}.",
+            f"{loader} opens this file too, with {counted(counts[0], 'output')} instead of "
+            f"{counts[1]}.",
         )
-    error = max(map(relative_error, actual, expected), default=0.0)
+    found = difference(actual, expected)
+    error = found.error
+    if found.unknown:
+        lost = (*lost, unknown_note(model, found.unknown, f"{loader} {version}"))
     if error <= TOLERANCE:
         return lost
-    difference = (
+    text = (
         f"{loader} {version} opens this file too and computes different outputs (max error "
-        f"{error:.1e} of the largest value on {SAMPLES} seeded samples)"
+        f"{error:.1e} of the largest value on seeded samples)"
     )
     if file.kind == "keras-zip" and major == 2 and ctx.version < _SAME_GROUPS:
-        return (*lost, f"{difference}. Whether it finds the right weights was not verified.")
+        return (*lost, f"{text}. Whether it finds the right weights was not verified.")
     same = ctx.version[:2] == config_inspection.version_numbers(version)[:2]
     if same or not ctx.notes:
         if error <= WRONG:
-            return (*lost, f"{difference}.")
+            return (*lost, f"{text}.")
         why = ", and saved the file" if same else ", and no change of edgeattn explains that"
         raise UnsupportedModelError(
-            f"{file.path.name} would be loaded wrongly: {difference}{why}.",
+            f"{file.path.name} would be loaded wrongly: {text}{why}.",
             hint="Save the model in the current Keras 3 and convert that file.",
         )
     if _explained(as_saved_by, version, samples, expected):
         saved_by = ".".join(map(str, ctx.version))
         return (
             *lost,
-            f"{difference}, only because it does not make the changes listed here, which are those "
+            f"{text}, only because it does not make the changes listed here, which are those "
             f"of Keras {saved_by or ctx.major}.",
         )
     unverified = "Whether only the changes listed here cause this was not verified."
-    return (*lost, f"{difference}. {unverified}")
+    return (*lost, f"{text}. {unverified}")
 
 
 def _explained(
-    as_saved_by: Callable[[str], Any], version: str, samples: Sequence[Any], expected: Sequence[Any]
+    as_saved_by: Callable[[str], Any],
+    version: str,
+    samples: Sequence[Sequence[Any]],
+    expected: Sequence[Sequence[Any]],
 ) -> bool:
     """Return whether the model without the changes for its version computes what the loader does.
 
     The version that saved the file cannot be run here; each change is tested on files of its own.
     """
     try:
-        outputs = _predict(as_saved_by(version), samples)
+        model = as_saved_by(version)
+        outputs = [_predict(model, group) for group in samples]
     except Exception:  # a file may not load as one of another version
         return False
-    if len(outputs) != len(expected):
-        return False
-    return max(map(relative_error, outputs, expected), default=0.0) <= TOLERANCE
+    return difference(outputs, expected).error <= TOLERANCE
 
 
 def compare_with_signature(
@@ -142,32 +152,51 @@ def compare_with_signature(
     """
     try:
         graph, _ = load_signature(file.path, time_steps, allow_free_time=False)
-        samples = {
-            tensor.name: sample
-            for tensor, sample in zip(model.inputs, padded_samples(model, stored), strict=True)
-        }
-        given = {
-            tensor.name: np.asarray(samples[tensor.name], tensor.dtype) for tensor in graph.inputs
-        }
-        results = graph(given, training=False)
-        names = [tensor._keras_history.operation.name for tensor in model.outputs]
-        if len(results) == len(names) == 1:
-            names = list(results)
-        expected = [np.asarray(results[name], "float64") for name in names]
-        actual = _outputs(model, list(samples.values()))
+        samples, actual = _samples(model, stored, _outputs)
+        expected = [_of_graph(graph, model, group) for group in samples]
     except Exception as error:  # the graph, or its names, are those of any version
         return (
-            "The weights of some layers are stored by their order only, and the model could not be "
-            f"compared with the graph in the folder: {first_line(error)[:200]}",
+            f"{_BY_ORDER}, and the model could not be compared with the graph in the folder: "
+            f"{first_line(error)[:200]}",
         )
-    difference = max(map(relative_error, actual, expected), default=0.0)
-    if difference <= WRONG:
-        return ()
+    found = difference(actual, expected)
+    if found.error <= WRONG:
+        if not found.unknown:
+            return ()
+        return (f"{_BY_ORDER}. {unknown_note(model, found.unknown, 'the graph in the folder')}",)
     raise UnsupportedModelError(
         "The layers of the folder compute other outputs than its graph (max error "
-        f"{difference:.1e} of the largest value on {SAMPLES} seeded samples).",
+        f"{found.error:.1e} of the largest value on seeded samples).",
         hint="Save the model in Keras as one file: model.save('model.keras')",
     )
+
+
+def _of_graph(graph: Any, model: Any, samples: Sequence[Any]) -> list[Any]:
+    """Return what the graph of a folder computes, in the order of the outputs of ``model``."""
+    by_name = {tensor.name: sample for tensor, sample in zip(model.inputs, samples, strict=True)}
+    given = {t.name: np.asarray(by_name[t.name], t.dtype) for t in graph.inputs}
+    results = graph(given, training=False)
+    names = [tensor._keras_history.operation.name for tensor in model.outputs]
+    if len(results) == len(names) == 1:
+        names = list(results)
+    return [np.asarray(results[name], "float64") for name in names]
+
+
+def _samples(
+    model: Any, stored: Config, compute: Callable[[Any, list[Any]], list[Any]]
+) -> tuple[list[list[Any]], list[list[Any]]]:
+    """Return groups of samples and what ``compute`` returns for each.
+
+    There are also samples of numbers from 0 to 1 if outputs are NaN for all others.
+    """
+    kind = stored_kind(model, stored)
+    groups = padded_groups(model.inputs, kind)
+    outputs = [compute(model, group) for group in groups]
+    if unknown_outputs(outputs):
+        others = padded_groups(model.inputs, replace(kind, is_between_0_and_1=True))
+        groups += others
+        outputs += [compute(model, group) for group in others]
+    return groups, outputs
 
 
 def _is_comparable(stored: Config, custom_objects: Container[str]) -> bool:
@@ -290,16 +319,3 @@ def _outputs(model: Any, samples: Sequence[Any]) -> list[Any]:
         outputs = [outputs[name] for name in sorted(outputs)]
     outputs = outputs if isinstance(outputs, list | tuple) else [outputs]
     return [np.asarray(output, "float64") for output in outputs]
-
-
-def relative_error(actual: Any, expected: Any) -> float:
-    """Return the largest error relative to the largest expected value."""
-    if actual.shape != expected.shape:
-        return float("inf")
-    # What Keras does not define on these samples says nothing about the loaded model.
-    finite = np.isfinite(expected)
-    actual, expected = actual[finite], expected[finite]
-    if not np.isfinite(actual).all():
-        return float("inf")
-    largest = max(float(np.abs(expected).max(initial=0.0)), 1e-6)
-    return float(np.abs(actual - expected).max(initial=0.0)) / largest

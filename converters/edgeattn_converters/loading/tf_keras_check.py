@@ -17,10 +17,16 @@ from edgeattn.errors import EdgeattnError, UnsupportedModelError, first_line
 from edgeattn.process.worker import SANDBOX, Worker, WorkerDied
 from edgeattn_converters.loading import config_inspection
 from edgeattn_converters.loading.audit import ModelFile
-from edgeattn_converters.loading.cross_check import TOLERANCE, WRONG, relative_error
 from edgeattn_converters.loading.fixed_time_axis import TimeSteps
 from edgeattn_converters.loading.legacy_program import OF_TF_KERAS
 from edgeattn_converters.loading.loaded_model import LoadedModel
+from edgeattn_converters.loading.output_differences import (
+    TOLERANCE,
+    WRONG,
+    Difference,
+    difference,
+    unknown_note,
+)
 from edgeattn_converters.loading.tf_keras_samples import predict, sample_groups, structure_of
 from edgeattn_converters.loading.training_mode import training_notes
 from edgeattn_converters.loading.weights.weights_file import open_weights
@@ -103,14 +109,16 @@ def with_comparison(
     except _NotCompared as failure:
         note = f"{failure} {_UNVERIFIED}" if loaded.may_be_of_tf_keras else str(failure)
         return replace(loaded, notes=(*loaded.notes, note))
-    error = max(
-        _largest_error(ours, theirs)
-        for (_, ours), theirs in zip(groups, answer.groups, strict=True)
-        if theirs is not None
-    )
+    found = _difference(answer, [outputs for _, outputs in groups])
+    if found.unknown:
+        note = unknown_note(loaded.model, found.unknown, f"tf_keras {answer.version}")
+        if loaded.may_be_of_tf_keras:
+            note = f"{note} {_UNVERIFIED}"
+        loaded = replace(loaded, notes=(*loaded.notes, note))
+    error = found.error
     if error <= TOLERANCE:
         return loaded
-    difference = (
+    text = (
         f"tf_keras {answer.version} {program.action} and computes different outputs (max error "
         f"{error:.1e} of the largest value on generated samples)"
     )
@@ -118,14 +126,14 @@ def with_comparison(
         if error > WRONG:
             raise UnsupportedModelError(
                 f"{loaded.file.path.name} does not contain its Keras version, on which its outputs "
-                f"depend: {difference}.",
+                f"depend: {text}.",
                 hint="Save the weights again with the Keras that trained the model: "
                 "model.save_weights('model.h5') in Keras 2, model.save('model.keras') in Keras 3.",
             )
-        return replace(loaded, notes=_with_sentence(loaded.notes, f"{difference}."))
-    note = f"{difference}."
+        return replace(loaded, notes=_with_sentence(loaded.notes, f"{text}."))
+    note = f"{text}."
     if error > WRONG:
-        note = _explained(loaded.file, version, difference, groups, answer, as_saved_by)
+        note = _explained(loaded.file, version, text, groups, answer, as_saved_by)
     return replace(loaded, notes=(*loaded.notes, note))
 
 
@@ -159,7 +167,7 @@ def _groups(
 def _explained(
     file: ModelFile,
     version: tuple[int, ...],
-    difference: str,
+    text: str,
     groups: Sequence[tuple[Any, Any]],
     answer: _Answer,
     as_saved_by: Callable[[str], Any],
@@ -171,24 +179,21 @@ def _explained(
     """
     same = version[:2] == config_inspection.version_numbers(answer.version)[:2]
     others = None if same else _outputs_of(as_saved_by, answer.version, groups)
-    if others is not None:
-        expected = [theirs for theirs in answer.groups if theirs is not None]
-        others = [o for o, theirs in zip(others, answer.groups, strict=True) if theirs is not None]
-        if max(map(_largest_error, others, expected)) <= TOLERANCE:
-            saved_by = ".".join(map(str, version))
-            return (
-                f"{difference}, only because it does not make the changes listed here, which are "
-                f"those of Keras {saved_by}."
-            )
+    if others is not None and _difference(answer, others).error <= TOLERANCE:
+        saved_by = ".".join(map(str, version))
+        return (
+            f"{text}, only because it does not make the changes listed here, which are those of "
+            f"Keras {saved_by}."
+        )
     ours = [outputs for _, outputs in groups]
-    unchanged = others is not None and max(map(_largest_error, others, ours)) <= TOLERANCE
+    unchanged = others is not None and difference(others, ours).error <= TOLERANCE
     if same or unchanged:
         why = ", and saved the file" if same else ", and no change of edgeattn explains that"
         raise UnsupportedModelError(
-            f"{file.path.name} would be loaded wrongly: {difference}{why}.",
+            f"{file.path.name} would be loaded wrongly: {text}{why}.",
             hint="Save the model in the current Keras 3 and convert that file.",
         )
-    return f"{difference}. Whether only the changes listed here cause this was not verified."
+    return f"{text}. Whether only the changes listed here cause this was not verified."
 
 
 def _outputs_of(
@@ -243,12 +248,9 @@ def _answer(loaded: LoadedModel, program: UserProgram, groups: Sequence[Sequence
         tuple(arrays[f"{group}/{k}"] for k in range(count)) if isinstance(count, int) else ()
         for group, count in enumerate(result["groups"])
     ]
-    # Outputs without a number say nothing.
-    defined = [all(np.isfinite(x).any() for x in outputs) and outputs for outputs in values]
-    if not any(defined):
-        reason = next(iter(reasons), "its outputs are not finite")
-        raise _NotCompared(reason, result["version"])
-    return _Answer(result["version"], tuple(outputs or None for outputs in defined))
+    if not any(values):
+        raise _NotCompared(next(iter(reasons), "it has no outputs"), result["version"])
+    return _Answer(result["version"], tuple(outputs or None for outputs in values))
 
 
 def _source(loaded: LoadedModel, program: UserProgram, groups: int) -> dict[str, Any]:
@@ -287,7 +289,7 @@ def _suffix(file: ModelFile) -> str:
     return ".h5"
 
 
-def _largest_error(actual: Sequence[Any], expected: Sequence[Any]) -> float:
-    if len(actual) != len(expected):
-        return float("inf")
-    return max(map(relative_error, actual, expected), default=0.0)
+def _difference(answer: _Answer, ours: Sequence[Sequence[Any]]) -> Difference:
+    """Return the difference from what tf_keras computes for the groups for which it works."""
+    pairs = [(x, theirs) for x, theirs in zip(ours, answer.groups, strict=True) if theirs]
+    return difference([x for x, _ in pairs], [theirs for _, theirs in pairs])

@@ -1,20 +1,23 @@
 """Samples and outputs of a built model, for the comparison with tf_keras."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from edgeattn_converters.loading.comparison_samples import SAMPLES, padded_arrays
+from edgeattn_converters.loading.comparison_samples import (
+    SAMPLES,
+    Kind,
+    padded_groups,
+    paddings_of,
+)
 from edgeattn_converters.loading.fixed_time_axis import TimeSteps, length_of, with_sizes
-from edgeattn_converters.loading.own_classes import is_of_library, is_own_class
+from edgeattn_converters.loading.output_differences import unknown_outputs
 from edgeattn_converters.loading.training_mode import FREE_AXIS
 
 # A vocabulary for classes of the user that look up words.
 _FEW_WORDS = 3
-# Values of padding, each of which a comparison needs samples with.
-_MOST_PADDINGS = 6
 
 
 def sample_groups(
@@ -25,20 +28,24 @@ def sample_groups(
     tensors = [_Sized.of(tensor, time_steps) for tensor in model.inputs]
     words = [int(layer.input_dim) for layer in layers if _is_a(layer, "Embedding")]
     # A class of the user may look up words.
-    candidates = [
-        padded_arrays(
-            tensors,
-            vocabulary,
-            are_words_of_steps=any(map(_looks_up_words_of_steps, layers)),
-            padding=padding,
-        )
-        for vocabulary in ((min(words),) if words else (0, _FEW_WORDS))
-        for padding in _paddings(layers)
-    ]
-    groups = []
+    vocabularies = (min(words),) if words else (0, _FEW_WORDS)
+    of_steps, paddings = any(map(_looks_up_words_of_steps, layers)), paddings_of(layers)
+    kinds = [Kind(vocabulary, of_steps, paddings) for vocabulary in vocabularies]
     rows = np.arange(model.inputs[0].shape[0] or SAMPLES) % SAMPLES
-    candidates = [[array[rows] for array in inputs] for inputs in candidates]
-    for inputs in (*candidates, *_own_samples(model, samples)):
+
+    def computed(kinds: Iterable[Kind]) -> list[tuple[list[Any], list[Any]]]:
+        generated = (group for kind in kinds for group in padded_groups(tensors, kind))
+        return _computed(model, ([array[rows] for array in inputs] for inputs in generated))
+
+    groups = computed(kinds)
+    if unknown_outputs([outputs for _, outputs in groups]):
+        groups += computed(replace(kind, is_between_0_and_1=True) for kind in kinds)
+    return groups + _computed(model, _own_samples(model, samples))
+
+
+def _computed(model: Any, candidates: Iterable[list[Any]]) -> list[tuple[list[Any], list[Any]]]:
+    groups = []
+    for inputs in candidates:
         try:
             groups.append((inputs, predict(model, inputs)))
         except Exception:  # such as a word that the model does not have
@@ -61,23 +68,6 @@ class _Sized:
 
 def _is_a(layer: Any, name: str) -> bool:
     return type(layer).__name__ == name
-
-
-def _paddings(layers: Sequence[Any]) -> list[float]:
-    """Return the values that layers mask, or classes of the user that compute masks may mask."""
-    values: dict[float, None] = {}
-    for layer in layers:
-        if _is_a(layer, "Masking"):
-            values[float(layer.mask_value)] = None
-    for layer in layers:
-        cls = type(layer)
-        if not is_own_class(cls) or is_of_library(cls.compute_mask.__module__ or ""):
-            continue
-        constants = getattr(getattr(cls.compute_mask, "__code__", None), "co_consts", ())
-        for value in (0.0, *vars(layer).values(), *constants):
-            if isinstance(value, int | float) and not isinstance(value, bool):
-                values[float(value)] = None
-    return list(values)[:_MOST_PADDINGS] or [0.0]
 
 
 def _looks_up_words_of_steps(layer: Any) -> bool:

@@ -368,12 +368,12 @@ def test_samples_of_the_user_are_compared(tmp_path: Path, monkeypatch: pytest.Mo
     path, samples = tmp_path / "m.h5", tmp_path / "samples.npz"
     program = write(IMPORTS + CLASS + FUNCTION, tmp_path, lambda model: model.save_weights(path))
     np.savez(samples, x=np.full((2, 6), 8))
-    generated = tf_keras_samples.padded_arrays
+    generated = tf_keras_samples.padded_groups
 
-    def few_words(*arguments: Any, **options: Any) -> Any:
-        return [array % 4 for array in generated(*arguments, **options)]
+    def few_words(*arguments: Any) -> Any:
+        return [[array % 4 for array in group] for group in generated(*arguments)]
 
-    monkeypatch.setattr(tf_keras_samples, "padded_arrays", few_words)
+    monkeypatch.setattr(tf_keras_samples, "padded_groups", few_words)
     load = loading._load
 
     def load_wrongly(*arguments: Any) -> Any:
@@ -397,7 +397,35 @@ def test_outputs_that_are_no_numbers_verify_nothing(
     text = IMPORTS + GATES.replace("Dense(2)(", "Dense(2)(tf.math.log(-1.0) * ")
     program = write(text, tmp_path, lambda model: model.save_weights(path))
     [note] = of_tf_keras(load_model(audit_file(path), architecture=f"{program}:build").notes)
-    assert note.endswith("its outputs are not finite.")
+    assert note == (
+        f"The output 'dense' was not compared with tf_keras {tf_keras.__version__}: there are "
+        "values that are NaN or infinite for all samples."
+    )
+
+
+LOGARITHM = """
+def build():
+    steps = Input((5, 3))
+    undefined = Activation(lambda x: tf.math.log(-1 - x * x), name="undefined")(steps)
+    x = LSTM(4)(Activation(tf.math.log)(steps))
+    return Model(steps, [undefined, Dense(2)(x)])
+"""
+
+
+@pytest.mark.parametrize("suffix", only([".h5", ".weights.h5"], ".h5"))
+def test_other_outputs_are_compared_with_numbers_for_which_they_are_defined(
+    suffix: str, tmp_path: Path, faulty: Callable[[float], None]
+) -> None:
+    path = tmp_path / f"m{suffix}"
+    program = write(IMPORTS + LOGARITHM, tmp_path, lambda model: model.save_weights(path))
+    notes = load_model(audit_file(path), architecture=f"{program}:build").notes
+    [note] = of_tf_keras(notes)
+    assert "The output 'undefined' was not compared" in note
+    assert note.endswith("saved it.") == (suffix == ".weights.h5")
+    faulty(1.0)
+    message = "would be loaded wrongly" if suffix == ".h5" else "does not contain its Keras version"
+    with pytest.raises(UnsupportedModelError, match=message):
+        load_model(audit_file(path), architecture=f"{program}:build")
 
 
 TABLE = """

@@ -23,6 +23,7 @@ from edgeattn_converters.loading.cross_check import compare_with_stock_loader
 from edgeattn_converters.loading.load import load_model
 from edgeattn_converters.loading.migrate import tensorflow_layers
 from edgeattn_converters.loading.migrate.context import Context
+from edgeattn_converters.loading.output_differences import Difference, difference
 
 SPECIMENS = Path(__file__).parents[2] / "specimens"
 
@@ -233,8 +234,43 @@ def of_categories() -> tuple[Any, Any]:
     return tuple(tf_keras.Model(x, layer(x)) for layer in layers)
 
 
+def of_two_values() -> tuple[Any, Any]:
+    """Steps of -1 of the first input are masked, and of -2 or, in the other model, 3 of another."""
+    a, b = tf_keras.Input((6, 3)), tf_keras.Input((6, 3))
+    pool, mask = tf_keras.layers.GlobalAveragePooling1D(), tf_keras.layers.Masking
+    return tuple(
+        tf_keras.Model([a, b], [pool(mask(-1.0)(a)), pool(mask(value)(b))]) for value in (-2.0, 3.0)
+    )
+
+
+def of_two_masks() -> tuple[Any, Any]:
+    """The values -1 and -2 of one input; the other model masks the second nowhere."""
+    x = tf_keras.Input((6, 3))
+    pool, mask = tf_keras.layers.GlobalAveragePooling1D(), tf_keras.layers.Masking
+    return tuple(
+        tf_keras.Model(x, [pool(mask(-1.0)(x)), pool(mask(value)(x))]) for value in (-2.0, 9.0)
+    )
+
+
+def of_both_masks() -> tuple[Any, Any]:
+    """A step of the sum is valid if it is in both inputs, which mask other values."""
+    a, b = tf_keras.Input((6, 3)), tf_keras.Input((6, 3))
+    pool, masking = tf_keras.layers.GlobalAveragePooling1D(), tf_keras.layers.Masking
+    first, second = masking(-1.0)(a), masking(-2.0)(b)
+    both = tf_keras.layers.Add()([first, second])
+    return tuple(tf_keras.Model([a, b], pool(x)) for x in (both, first + second))
+
+
+def of_logarithms() -> tuple[Any, Any]:
+    """The states are NaN after the first negative number."""
+    x = tf_keras.Input((6, 3))
+    states = tf_keras.layers.LSTM(4)(tf.math.log(x))
+    return tuple(tf_keras.Model(x, [y, x[:, 0]]) for y in (states, 2 * states))
+
+
 PAIRS = (
     *(behind_a_function, of_two_inputs, of_a_value, of_a_constant_mask, of_a_table),
+    *(of_two_values, of_two_masks, of_both_masks, of_logarithms),
     *(of_categories, of_a_slice),
 )
 # tf_keras cannot save the argument ... in this format.
@@ -309,6 +345,79 @@ def test_outputs_that_are_not_numbers_are_not_equal(tmp_path: Path) -> None:
         compare_with_stock_loader(
             *(file, file.config, wrong, context((3, 5, 0), [])), lambda version: wrong
         )
+
+
+def nowhere_defined(x: Any) -> Any:
+    return keras.ops.log(-1 - keras.ops.abs(x))
+
+
+def test_outputs_that_are_never_numbers_are_not_compared(tmp_path: Path) -> None:
+    x = keras.Input((3,))
+
+    def model(bias: float) -> Any:
+        named = {"a": nowhere_defined(x), "b": keras.ops.sin(x) + bias}
+        outputs = [keras.layers.Identity(name=name)(y) for name, y in named.items()]
+        return keras.Model(x, outputs)
+
+    model(0).save(tmp_path / "m.keras")
+    loaded = load_model(audit_file(tmp_path / "m.keras"))
+    assert loaded.notes == (
+        f"The output 'a' was not compared with Keras {keras.__version__}: there are values that "
+        "are NaN or infinite for all samples.",
+    )
+    file = loaded.file
+    arguments = (file, file.config, model(1), context((3, 5, 0), []), lambda _: None)
+    with pytest.raises(UnsupportedModelError, match="would be loaded wrongly"):
+        compare_with_stock_loader(*arguments)
+
+
+@pytest.mark.parametrize("is_wrong_defined", [False, True])
+def test_numbers_in_one_model_and_nan_in_the_other_are_a_difference(
+    is_wrong_defined: bool, tmp_path: Path
+) -> None:
+    x = keras.Input((3,))
+    models = [keras.Model(x, keras.ops.log(x)), keras.Model(x, keras.ops.log(keras.ops.abs(x)))]
+    right, wrong = models if is_wrong_defined else models[::-1]
+    right.save(tmp_path / "m.keras")
+    file = audit_file(tmp_path / "m.keras")
+    assert not load_model(file).notes
+    with pytest.raises(UnsupportedModelError, match="max error inf"):
+        compare_with_stock_loader(
+            *(file, file.config, wrong, context((3, 5, 0), [])), lambda _: wrong
+        )
+
+
+NAN, INF = np.nan, np.inf
+
+
+@pytest.mark.parametrize(
+    ("actual", "expected", "error", "unknown"),
+    [
+        ([[1, 2]], [[1, 4]], 0.5, ()),
+        ([[NAN, 2]], [[NAN, 4]], 0.5, (0,)),
+        ([[NAN, 4], [4, NAN]], [[NAN, 4], [2, NAN]], 0.5, ()),
+        ([[NAN, NAN]], [[NAN, NAN]], 0.0, (0,)),
+        ([[NAN, 1]], [[1, 1]], INF, ()),
+        ([[1, 1]], [[NAN, 1]], INF, (0,)),
+        ([[-INF, 1]], [[-INF, 1]], 0.0, ()),
+        ([[-INF, 1]], [[INF, 1]], INF, ()),
+        ([[INF]], [[INF]], 0.0, (0,)),
+        ([[1, 2, 3]], [[1, 2]], INF, ()),
+    ],
+)
+def test_differences(actual: Any, expected: Any, error: float, unknown: tuple[int, ...]) -> None:
+    pair = [[[np.asarray(values, "float64")]] for values in (actual, expected)]
+    assert difference(*pair) == Difference(error, unknown)
+    others = [[[np.ones((2, 2))]] * 2 for _ in pair]
+    more = difference(*(a + b for a, b in zip(pair, others, strict=True)))
+    assert more.error == error
+    # Ones in another group of the same sizes are known.
+    assert not more.unknown
+
+
+def test_other_numbers_of_outputs_are_a_difference() -> None:
+    one = np.ones((2, 2))
+    assert difference([[one]], [[one, one]]).error == INF
 
 
 def test_operations_of_keras_3_are_compared(tmp_path: Path) -> None:
