@@ -84,13 +84,19 @@ def matches_keras(
 
 def _difference(name: str, scheme: str, without: Any, with_maps: Any) -> float:
     limits = LIMITS[scheme]
-    without, with_maps = np.nan_to_num(without), np.nan_to_num(with_maps)
     if without.shape != with_maps.shape:
         raise ConversionError(
             f"Exporting attention maps changes the shape of output {name!r} from "
             f"{without.shape} to {with_maps.shape}.",
             hint="Convert with --no-attention, and please report this model.",
         )
+    if metrics.new_non_finite(without, with_maps):
+        raise ConversionError(
+            f"Exporting attention maps makes values of output {name!r} NaN or infinite.",
+            hint="Convert with --no-attention, and please report this model.",
+        )
+    finite = np.isfinite(without)
+    without, with_maps = (np.where(finite, value, 0) for value in (without, with_maps))
     ratio = metrics.tolerance_ratio(without, with_maps, atol=limits.atol, rtol=limits.rtol)
     difference = metrics.max_abs_error(without, with_maps)
     if ratio > 1 and metrics.snr_db(without, with_maps) < limits.snr_db:

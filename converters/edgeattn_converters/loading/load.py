@@ -34,7 +34,7 @@ from edgeattn_converters.loading.notes import combined_notes
 from edgeattn_converters.loading.signature import load_signature
 from edgeattn_converters.loading.stored_model import load_stored
 from edgeattn_converters.loading.training_mode import check_repeatable, training_notes
-from edgeattn_converters.loading.unsaved_variables import outside_notes, require_same_outputs
+from edgeattn_converters.loading.unsaved_variables import outside_notes, random_value_notes
 from edgeattn_converters.loading.weights.assignment import require_values
 from edgeattn_converters.options import ModelSource
 
@@ -80,7 +80,7 @@ def load_model(
     again = functools.partial(_load_again, load, file, program.script)
     if program.script is not None:
         notes = outside_notes(loaded.model, again)
-        require_same_outputs(loaded.model, again, program.script)
+        notes += random_value_notes(loaded.model, again, program.script)
         loaded = replace(loaded, notes=(*loaded.notes, *notes))
     if allow_free_time:
         return loaded

@@ -23,7 +23,13 @@ from edgeattn_converters.loading.fixed_time_axis import (
     with_sizes,
 )
 from edgeattn_converters.loading.migrate import mixed_precision
-from edgeattn_converters.loading.signature_batch import is_close, single_sample
+from edgeattn_converters.loading.signature_batch import (
+    LIMITS,
+    is_close,
+    random_inputs,
+    single_sample,
+    undefined,
+)
 from edgeattn_converters.loading.signature_inputs import (
     SAVE_FUNCTION,
     functions_of,
@@ -151,17 +157,19 @@ def _check_rows(path: Path, layer: Any, specs: Mapping[str, Any], time_steps: Ti
     """
     import tensorflow as tf
 
-    generator = np.random.default_rng(0)
-    pair = {}
-    for name, spec in specs.items():
+    def axes_of(name: str, spec: Any) -> list[int]:
         axes = with_sizes(spec.shape.as_list(), length_of(time_steps, name))
-        shape = [2, *(axis or 1 for axis in axes[1:])]
-        pair[name] = tf.cast(generator.normal(size=shape), spec.dtype)
-    try:
-        both = layer(pair)
-        alone = layer({name: value[:1] for name, value in pair.items()})
-    except (ValueError, tf.errors.OpError):
-        return  # random values may not be valid inputs
+        return [axis or 1 for axis in axes[1:]]
+
+    for limits in LIMITS:
+        pair = random_inputs(specs, 2, axes_of, limits)
+        try:
+            both = layer(pair)
+            alone = layer({name: value[:1] for name, value in pair.items()})
+        except (ValueError, tf.errors.OpError):
+            return  # random values may not be valid inputs
+        if undefined(alone) is None:
+            break
     for name, value in alone.items():
         if not is_close(np.asarray(both[name])[:1], np.asarray(value)):
             raise unsupported(

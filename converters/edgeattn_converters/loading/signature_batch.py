@@ -15,10 +15,14 @@ from edgeattn.tensors import Array
 from edgeattn_converters.graphs.one_sample import OneSample
 from edgeattn_converters.graphs.signatures import keywords_of
 from edgeattn_converters.graphs.static_shapes import replay
+from edgeattn_converters.loading.output_differences import unknown_outputs
 
 # Rows of one batch that are computed as single samples, too.
 _ROWS = 8
 _SEED = 0
+# Limits of random inputs, None for normal numbers, in the order in which they are tried while
+# outputs are NaN.
+LIMITS = (None, (0.0, 1.0), (1.0, 100.0))
 
 
 @dataclass(frozen=True)
@@ -38,13 +42,13 @@ def single_sample(
     """The signature ``function`` for ``count`` samples as a function of one.
 
     ``axes_of`` returns the sizes of an input, by its name and spec. None if a sample has other
-    results beside other samples. Raises what TensorFlow does if it cannot compute random inputs.
+    results beside other samples. Raises what TensorFlow does if it cannot compute random inputs,
+    and :class:`ValueError` if outputs are not numbers for any of them.
     """
     import tensorflow as tf
 
     _, specs = function.structured_input_signature
-    inputs = _random_inputs(specs, count, axes_of)
-    expected = call_signature(function, inputs)
+    inputs, expected = _defined(function, specs, count, axes_of)
     for is_repeated, compute in ((False, _cut), (True, _repeated)):
         try:
             one = _traced(functools.partial(compute, function, count), specs)
@@ -58,6 +62,30 @@ def single_sample(
             continue  # sizes of the graph that are not recognized
         if same:
             return SingleSample(one, is_repeated)
+    return None
+
+
+def _defined(
+    function: Any, specs: Mapping[str, Any], count: int, axes_of: Callable[[str, Any], list[int]]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Random inputs for which a signature computes numbers, and these."""
+    for limits in LIMITS:
+        inputs = random_inputs(specs, count, axes_of, limits)
+        outputs = call_signature(function, inputs)
+        unknown = undefined(outputs)
+        if unknown is None:
+            break
+    else:
+        raise ValueError(f"output {unknown!r} has values that are NaN or infinite for all of them")
+    return inputs, outputs
+
+
+def undefined(outputs: Mapping[str, Any]) -> str | None:
+    """The name of an output whose values, or some of each sample, are not numbers in any row."""
+    for name, value in outputs.items():
+        array = np.asarray(value)
+        if array.dtype.kind == "f" and unknown_outputs([[array]]):
+            return name
     return None
 
 
@@ -90,10 +118,16 @@ def _traced(compute: Callable[[dict[str, Any]], dict[str, Any]], specs: Mapping[
     return traced.get_concrete_function(**feeds)
 
 
-def _random_inputs(
-    specs: Mapping[str, Any], count: int, axes_of: Callable[[str, Any], list[int]]
+def random_inputs(
+    specs: Mapping[str, Any],
+    count: int,
+    axes_of: Callable[[str, Any], list[int]],
+    limits: tuple[float, float] | None = None,
 ) -> dict[str, Any]:
-    """Rows of different sizes: what is computed of all of them depends on the largest."""
+    """Rows of different sizes: what is computed of all of them depends on the largest.
+
+    Numbers are normal, or uniform between ``limits``.
+    """
     import tensorflow as tf
 
     generator = np.random.default_rng(_SEED)
@@ -101,7 +135,11 @@ def _random_inputs(
     for name, spec in specs.items():
         shape = [count, *axes_of(name, spec)]
         sizes = np.geomspace(0.5, 5, count).reshape(-1, *[1] * (len(shape) - 1))
-        values = generator.normal(size=shape) * sizes
+        if limits is None:
+            values = generator.normal(size=shape) * sizes
+        else:
+            low, high = limits
+            values = low + generator.uniform(size=shape) * sizes / 5 * (high - low)
         if not spec.dtype.is_floating:  # tokens and truth values
             values = np.sign(np.maximum(values, 0))
         inputs[name] = tf.cast(values, spec.dtype)

@@ -12,12 +12,15 @@ from typing import Any
 import numpy as np
 
 from edgeattn.errors import UnsupportedModelError
+from edgeattn_converters.loading.output_differences import unknown_outputs
 from edgeattn_converters.loading.own_classes import is_own_class
 from edgeattn_converters.loading.own_functions import has_own_activation
 from edgeattn_converters.loading.untracked_weights import require_tracked, untracked_weights
 
 _RATES = ("rate", "stddev", "dropout", "recurrent_dropout", "_dropout")
 SEED = 20170706
+# Limits of numbers, in the order in which they are tried while outputs are NaN.
+LIMITS = ((0.1, 0.9), (-3.0, 3.0), (1.0, 100.0))
 FREE_AXIS = 8  # length of a free axis
 ROWS, CALLS = 16, 4  # samples, and how often they are run
 _COMPARED = (
@@ -79,12 +82,15 @@ def check_repeatable(model: Any) -> None:
         )
 
 
-def call_of(model: Any) -> Callable[[], list[Any]]:
-    """Return a function that computes the outputs for some samples, the same ones each time."""
+def call_of(model: Any, limits: tuple[float, float] = LIMITS[0]) -> Callable[[], list[Any]]:
+    """Return a function that computes the outputs for some samples, the same ones each time.
+
+    Their numbers are between ``limits``.
+    """
     import keras
 
     generator = np.random.default_rng(SEED)
-    inputs = [_sample(tensor, generator) for tensor in model.inputs]
+    inputs = [_sample(tensor, generator, limits) for tensor in model.inputs]
 
     def call() -> list[Any]:
         outputs: list[Any] = keras.tree.flatten(model(_as_argument(model, inputs), training=False))
@@ -93,31 +99,45 @@ def call_of(model: Any) -> Callable[[], list[Any]]:
     return call
 
 
+def are_numbers(outputs: list[Any]) -> bool:
+    """Whether each value of each output is a number for some sample.
+
+    What is NaN for all does not show whether two calls differ.
+    """
+    return not unknown_outputs([[np.asarray(output, "float64") for output in outputs]])
+
+
 def _is_random_in_inference(model: Any) -> bool:
     """Whether a model computes other outputs each time, False if it cannot be run.
 
     Raises :class:`UnsupportedModelError` if it computes with weights that no file contains.
     """
-    call = call_of(model)
-    try:
-        # Random choices between few values, such as a flip, may repeat by chance.
-        first, *others = (call() for _ in range(CALLS))
-        untracked = untracked_weights(model, call)
-    except Exception:  # the conversion reports why the model cannot be run
-        return False
-    require_tracked(model, untracked)
-    return any(
-        not np.array_equal(a, b, equal_nan=True)
-        for other in others
-        for a, b in zip(first, other, strict=True)
-    )
+    for limits in LIMITS:
+        call = call_of(model, limits)
+        try:
+            # Random choices between few values, such as a flip, may repeat by chance.
+            first, *others = (call() for _ in range(CALLS))
+            untracked = untracked_weights(model, call)
+            is_last = are_numbers(first)
+        except Exception:  # the conversion reports why the model cannot be run
+            return False
+        require_tracked(model, untracked)
+        if any(
+            not np.array_equal(a, b, equal_nan=True)
+            for other in others
+            for a, b in zip(first, other, strict=True)
+        ):
+            return True
+        if is_last:
+            return False
+    return False
 
 
-def _sample(tensor: Any, generator: np.random.Generator) -> Any:
+def _sample(tensor: Any, generator: np.random.Generator, limits: tuple[float, float]) -> Any:
     shape = [tensor.shape[0] or ROWS, *(size or FREE_AXIS for size in tensor.shape[1:])]
     if "float" not in str(tensor.dtype):
-        return np.zeros(shape, str(tensor.dtype))
-    return generator.uniform(0.1, 0.9, shape).astype(str(tensor.dtype))
+        return np.full(shape, 0 if limits == LIMITS[0] else 1, str(tensor.dtype))
+    return generator.uniform(*limits, shape).astype(str(tensor.dtype))
 
 
 def _as_argument(model: Any, inputs: list[Any]) -> Any:

@@ -68,29 +68,42 @@ def outside_notes(model: Any, again: Callable[[], Any]) -> list[str]:
     ]
 
 
-def require_same_outputs(model: Any, again: Callable[[], Any], program: Path) -> None:
-    """Raise :class:`UnsupportedModelError` if a model has others if its program runs again.
+def random_value_notes(model: Any, again: Callable[[], Any], program: Path) -> list[str]:
+    """Return a note if it cannot be measured whether a program creates random values.
 
+    Raises :class:`UnsupportedModelError` if a model has other outputs if its program runs again.
     Its weights are the same; arrays of random numbers, for example, are not.
     """
     if "rand" not in program.read_text("utf-8", errors="replace").lower():
-        return
+        return []
     if not getattr(model, "inputs", None):
-        return
+        return []
     try:
-        outputs = [training_mode.call_of(item)() for item in (model, again())]
+        models = (model, again())
     except Exception:  # the conversion reports why the model cannot be run
-        return
-    for one, other in zip(*outputs, strict=True):
-        values = np.asarray(one), np.asarray(other)
-        if not np.allclose(*values, rtol=1e-3, atol=1e-5, equal_nan=True):
-            raise UnsupportedModelError(
-                f"The model computes something else in each run of {program.name}, with the same "
-                "weights: it creates random values that are not weights, and the file does not "
-                "contain them.",
-                hint="Create them with self.add_weight(..., trainable=False), or from a fixed "
-                "seed, train the model again and save it.",
-            )
+        return []
+    for limits in training_mode.LIMITS:
+        try:
+            outputs = [training_mode.call_of(item, limits)() for item in models]
+            are_numbers = all(map(training_mode.are_numbers, outputs))
+        except Exception:  # the conversion reports why the model cannot be run
+            return []
+        for one, other in zip(*outputs, strict=True):
+            values = np.asarray(one), np.asarray(other)
+            if not np.allclose(*values, rtol=1e-3, atol=1e-5, equal_nan=True):
+                raise UnsupportedModelError(
+                    f"The model computes something else in each run of {program.name}, with the "
+                    "same weights: it creates random values that are not weights, and the file "
+                    "does not contain them.",
+                    hint="Create them with self.add_weight(..., trainable=False), or from a fixed "
+                    "seed, train the model again and save it.",
+                )
+        if are_numbers:
+            return []
+    return [
+        f"Whether {program.name} creates random values that are not weights was not verified: "
+        "outputs are NaN for all generated samples. The file would not contain them."
+    ]
 
 
 def _outside(model: Any) -> list[Any]:

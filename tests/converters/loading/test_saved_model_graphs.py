@@ -295,6 +295,17 @@ class SeveralSamples(tf.Module):
         return {"y": x - tf.reduce_mean(x, 0, keepdims=True)}
 
     @tf.function(input_signature=[spec], autograph=False)
+    def mean_of_roots(self, x: Any) -> Any:
+        """NaN for negative numbers."""
+        x = tf.reduce_sum(tf.sqrt(x), -1, keepdims=True)
+        return {"y": x - tf.reduce_mean(x, 0, keepdims=True)}
+
+    @tf.function(input_signature=[spec], autograph=False)
+    def undefined(self, x: Any) -> Any:
+        """NaN for all numbers."""
+        return {"y": tf.sqrt(-1 - x * x)}
+
+    @tf.function(input_signature=[spec], autograph=False)
     def flat(self, x: Any) -> Any:
         """One result for all samples."""
         return {"y": tf.reduce_sum(x, 0)}
@@ -330,7 +341,12 @@ def test_signatures_of_several_samples(kind: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("kind", "problem"),
-    [("mean", "other outputs beside others"), ("flat", r"'y' of the shape \(5, 3\) for 4 samples")],
+    [
+        ("mean", "other outputs beside others"),
+        ("mean_of_roots", "other outputs beside others"),
+        ("undefined", "depend on each other is unknown, .* output 'y' has values that are NaN"),
+        ("flat", r"'y' of the shape \(5, 3\) for 4 samples"),
+    ],
 )
 def test_signatures_that_combine_samples(kind: str, problem: str, tmp_path: Path) -> None:
     module = SeveralSamples()

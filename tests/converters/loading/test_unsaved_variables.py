@@ -111,3 +111,45 @@ def test_random_global_arrays(seed: str, tmp_path: Path) -> None:
         return
     with pytest.raises(UnsupportedModelError, match=r"something else in each run of own\.py"):
         load_model(audit_file(path), architecture=f"{own}:build")
+
+
+@pytest.mark.parametrize(
+    "function", only(["log(y - 1)", "sqrt(-y)", "log(-1 - y * y)"], "sqrt(-y)")
+)
+def test_random_global_arrays_of_a_model_that_is_not_defined_everywhere(
+    function: str, tmp_path: Path
+) -> None:
+    """NaN of two runs counted as equal, so that their values had no effect."""
+    own, path = tmp_path / "own.py", tmp_path / "m.weights.h5"
+    text = CONSTANT.format(seed="").replace("Own()(x)", f"Own()(keras.ops.{function})")
+    own.write_text(text.replace("return keras.Model(", "y = 1 * x; return keras.Model("))
+    load_module(own, option="").build().save_weights(path)
+    if "-1" in function:
+        loaded = load_model(audit_file(path), architecture=f"{own}:build")
+        assert any("was not verified: outputs are NaN for all" in note for note in loaded.notes)
+        return
+    with pytest.raises(UnsupportedModelError, match=r"something else in each run of own\.py"):
+        load_model(audit_file(path), architecture=f"{own}:build")
+
+
+DRAWN = """
+import keras
+
+class Own(keras.layers.Layer):
+    def call(self, x):
+        return x + keras.random.uniform(keras.ops.shape(x))
+
+def build():
+    x = keras.Input((3,))
+    return keras.Model(x, Own()(keras.ops.log(keras.layers.Dense(2)(x) - 9)))
+"""
+
+
+def test_random_outputs_of_a_model_that_is_not_defined_everywhere(tmp_path: Path) -> None:
+    own, path = tmp_path / "own.py", tmp_path / "m.weights.h5"
+    own.write_text(DRAWN)
+    model = load_module(own, option="").build()
+    model.set_weights([np.ones((3, 2)), np.zeros(2)])  # the sum of three is 9 or more if all are
+    model.save_weights(path)
+    with pytest.raises(UnsupportedModelError, match="draws random numbers at inference"):
+        load_model(audit_file(path), architecture=f"{own}:build")

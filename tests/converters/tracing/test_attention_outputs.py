@@ -158,6 +158,27 @@ def test_a_map_that_changes_other_outputs_is_rejected(tmp_path: Path) -> None:
         compare_without_maps(path, "onnx", "float32", model_io, samples(), convert_without(other))
 
 
+def test_a_map_that_makes_zeros_nan_is_rejected(tmp_path: Path) -> None:
+    """NaN counted as zero in the comparison of both files."""
+    model = models.filled(attentive.scored())
+    y = model.outputs[0] - 0.5
+    path = tmp_path / "model.onnx"
+    results = {"roots": keras.ops.square(keras.ops.sqrt(y)), "limited": keras.ops.relu(y)}
+    named = {name: keras.layers.Identity(name="y")(x) for name, x in results.items()}
+    roots, limited = (keras.Model(model.inputs, named[name]) for name in ("roots", "limited"))
+    inputs, outputs, maps, _ = onnx.convert(roots, interface_of(roots), recipe_for("float32"), path)
+
+    def without(source: Any) -> Any:
+        options = ConversionOptions(attention=False)
+        arguments = (source, interface_of(source), recipe_for("float32"))
+        return lambda target: onnx.convert(*arguments, target, options=options)
+
+    arguments = (path, "onnx", "float32", ModelIO(inputs, outputs, maps), samples())
+    assert compare_without_maps(*arguments, without(roots)) < 1e-5
+    with pytest.raises(ConversionError, match="makes values of output 'y' NaN"):
+        compare_without_maps(*arguments, without(limited))
+
+
 @pytest.mark.long
 def test_convert_exports_a_named_layer(tmp_path: Path) -> None:
     """Its map is in the reference and in the artifacts; if it is not named, only in the notes."""
