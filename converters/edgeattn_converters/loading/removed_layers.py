@@ -9,8 +9,13 @@ from edgeattn.errors import UsageError
 from edgeattn.frontend.description import Step, parse_step
 from edgeattn.samples.stored_inputs import replaced_inputs
 from edgeattn_converters.loading.audit import ModelFile
-from edgeattn_converters.loading.config_inspection import Config, is_model, layer_name
-from edgeattn_converters.loading.migrate.context import safe_name
+from edgeattn_converters.loading.config_inspection import (
+    Config,
+    is_model,
+    layer_name,
+    stored_layers,
+)
+from edgeattn_converters.loading.migrate.context import safe_input_name, safe_name
 from edgeattn_converters.loading.migrate.lookup_removal import Chain, LookupLayer
 from edgeattn_converters.loading.weights.from_archive import layer_groups
 from edgeattn_converters.loading.weights.weights_file import WeightsFile
@@ -89,6 +94,19 @@ def with_tables(
         kept = None if reason else tuple(tables)
         result[name] = RemovedLayers(chain.input_layer, chain.layers, kept, reason)
     return result
+
+
+def original_names(stored: Config, chains: Mapping[str, Chain]) -> dict[str, str]:
+    """Names of layers in the stored model by those in the model after the removal.
+
+    An input in place of removed layers has the name of the input ahead of these.
+    """
+    names = {}
+    for item in stored_layers(stored):
+        safe = safe_input_name if item.get("class_name") == "InputLayer" else safe_name
+        names[safe(layer_name(item))] = layer_name(item)
+    replaced = {new: str(chain.input_layer["config"]["name"]) for new, chain in chains.items()}
+    return names | {new: names.get(name, name) for new, name in replaced.items()}
 
 
 def explained(notes: Sequence[str], removed: Mapping[str, RemovedLayers]) -> list[str]:

@@ -92,7 +92,7 @@ def load_stored(file: ModelFile, stored: Config, request: LoadRequest) -> Loaded
             ctx.notes.append(quantized_layers.assign_dequantized(model, quantized))
             return LoadedModel(file, model, tuple(ctx.notes), tuple(ctx.stateful), removed)
     if not request.allow_free_time:
-        preprocessing.require_removed(model)
+        preprocessing.require_removed(model, removed_layers.original_names(stored, ctx.removed))
 
         def as_saved_by(version: str) -> Any:
             other = replace(file, keras_version=version)

@@ -41,6 +41,15 @@ def dictionary() -> Any:
 SAMPLES = {"word": [["dog"], ["bird"]], "code": [[5], [7]]}
 
 
+def dictionary_with_the_name_of_a_layer() -> Any:
+    """The key of an input is the name of a layer that is removed behind another one."""
+    code, raw = number(), text()
+    one_hot = layers.IntegerLookup(vocabulary=[10, 20], output_mode="one_hot", name="lookup")(code)
+    other = words("raw_lookup", output_mode="one_hot")(raw)
+    both = layers.Concatenate()([keras.ops.cast(code, "float32"), one_hot, other])
+    return keras.Model({"a": code, "lookup": raw}, layers.Dense(2)(both))
+
+
 @pytest.mark.parametrize("suffix", [".keras", ".h5"])
 @pytest.mark.parametrize(
     ("build", "inputs"),
@@ -48,6 +57,7 @@ SAMPLES = {"word": [["dog"], ["bird"]], "code": [[5], [7]]}
         (two_lookups, ["known", "hashed"]),
         (lookup_beside_the_input, ["code", "lookup"]),
         (dictionary, ["one", "two", "three"]),
+        (dictionary_with_the_name_of_a_layer, ["code", "lookup", "raw_lookup"]),
     ],
 )
 def test_every_lookup_of_an_input_is_removed(
@@ -58,7 +68,11 @@ def test_every_lookup_of_an_input_is_removed(
     loaded = load_model(audit_file(path)).model
     raw = {tensor.name: tf.constant(SAMPLES[tensor.name]) for tensor in model.inputs}
     raw = {name: tf.cast(x, "int64") if x.dtype == tf.int32 else x for name, x in raw.items()}
-    expected = model(raw if isinstance(model.input, dict) else next(iter(raw.values())))
+    expected = model(
+        {key: raw[item.name] for key, item in model.input.items()}
+        if isinstance(model.input, dict)
+        else next(iter(raw.values()))
+    )
     names = [tensor.name for tensor in loaded.inputs]
     assert sorted(names) == sorted(inputs)
     values = {}
@@ -121,6 +135,48 @@ def crossed_beside_numbers() -> Any:
     return keras.Model([numbers, *model.inputs], both)
 
 
+def hashed(name: str, **options: Any) -> Any:
+    return layers.Hashing(5, output_mode="one_hot", name=name, **options)
+
+
+def crossing(name: str = "crossing") -> Any:
+    return layers.HashedCrossing(6, output_mode="one_hot", name=name)
+
+
+def crossed_behind_hashed() -> Any:
+    """Both inputs are also hashed, into inputs of their own, so that the others move back."""
+    left, right, numbers = number("left"), number("right"), keras.Input((3,), name="numbers")
+    hash = hashed("hash")
+    parts = [hash(left), hash(right), crossing()((left, right)), numbers]
+    return keras.Model([left, right, numbers], layers.Dense(2)(layers.Concatenate()(parts)))
+
+
+def crossed_before_hashed() -> Any:
+    """The inputs have another order than the layers."""
+    kind, left, right = text("kind"), number("left"), number("right")
+    numbers = keras.Input((3,), name="numbers")
+    parts = [crossing()((left, right)), hashed("hash")(kind), numbers, hashed("left_hash")(left)]
+    inputs = [numbers, right, kind, left]
+    return keras.Model(inputs, layers.Dense(2)(layers.Concatenate()(parts)))
+
+
+def crossed_beside_two_lookups() -> Any:
+    """One input has two lookups, of which the second has another crossed input."""
+    kind, left, right = text("kind"), number("left"), number("right")
+    numbers = keras.Input((3,), name="numbers")
+    parts = [hashed("a")(kind), hashed("b", salt=3)(kind), crossing()((left, right)), numbers]
+    return keras.Model([kind, left, right, numbers], layers.Dense(2)(layers.Concatenate()(parts)))
+
+
+def crossed_by_name() -> Any:
+    """Inputs of dictionaries are sorted by their keys."""
+    inputs = {"z": number("a"), "b": number("z"), "c": keras.Input((3,), name="m"),
+              "a": text("kind")}  # fmt: skip
+    parts = [crossing()((inputs["z"], inputs["b"])), hashed("hash")(inputs["z"]),
+             hashed("more")(inputs["a"]), inputs["c"]]  # fmt: skip
+    return keras.Model(inputs, layers.Dense(2)(layers.Concatenate()(parts)))
+
+
 def answered_in_words() -> Any:
     x = keras.Input((4,))
     best = keras.ops.argmax(layers.Dense(3)(x), axis=-1)
@@ -155,6 +211,10 @@ def in_time_distributed() -> Any:
         (called_with_an_input_and_with_another_layer, "shared"),
         (crossed, "crossing"),
         (crossed_beside_numbers, "crossing"),
+        (crossed_behind_hashed, "crossing"),
+        (crossed_before_hashed, "crossing"),
+        (crossed_beside_two_lookups, "crossing"),
+        (crossed_by_name, "crossing"),
         (answered_in_words, "answer"),
     ],
 )
@@ -172,8 +232,70 @@ def test_other_lookups_are_named(build: Callable[[], Any], layer: str, tmp_path:
     if layer == "crossing":
         match = re.search(r"keras\.Model\(.*, model\.output\)", hint)
         assert match
-        eval(match.group(), {"keras": keras, "model": build()}).save(path)
+        model = build()
+        shorter = eval(match.group(), {"keras": keras, "model": model})
+        shorter.save(path)
+        ahead = {tensor.name for tensor in model.inputs}
+        assert {tensor.name for tensor in shorter.inputs} - ahead != set()
+        load_model(audit_file(path))
     load_model(audit_file(path), allow_free_time=True)
+
+
+def test_several_crossings_are_left_out_together(tmp_path: Path) -> None:
+    kind, left, right = text("kind"), number("left"), number("right")
+    parts = [crossing("one")((left, right)), hashed("hash")(kind), crossing("two")((right, left))]
+    model = keras.Model([kind, right, left], layers.Dense(2)(layers.Concatenate()(parts)))
+    path = tmp_path / "model.keras"
+    model.save(path)
+    with pytest.raises(UnsupportedModelError, match="is a HashedCrossing") as error:
+        load_model(audit_file(path))
+    hint = str(error.value.hint)
+    assert hint.endswith("computes 'one' and 'two'.")
+    match = re.search(r"keras\.Model\(.*, model\.output\)", hint)
+    assert match
+    shorter = eval(match.group(), {"keras": keras, "model": model})
+    assert [tensor.shape[1] for tensor in shorter.inputs] == [6, 6, 1]
+    shorter.save(path)
+    assert len(load_model(audit_file(path)).model.inputs) == 3
+
+
+def test_a_crossing_of_a_crossing(tmp_path: Path) -> None:
+    """Only the output of the last one is an input of the rest."""
+    left, right = number("left"), number("right")
+    first = layers.HashedCrossing(6, name="first")((left, right))
+    y = layers.Dense(2)(crossing("second")((first, right)))
+    model = keras.Model([left, right], y)
+    model.save(tmp_path / "model.keras")
+    with pytest.raises(UnsupportedModelError, match="is a HashedCrossing") as error:
+        load_model(audit_file(tmp_path / "model.keras"))
+    assert "keras.Model(model.get_layer('second').output, model.output)" in str(error.value.hint)
+
+
+def test_a_crossing_that_is_called_twice(tmp_path: Path) -> None:
+    left, right, cross = number("left"), number("right"), crossing()
+    both = layers.Concatenate()([cross((left, right)), cross((right, left))])
+    keras.Model([left, right], layers.Dense(2)(both)).save(tmp_path / "model.keras")
+    with pytest.raises(UnsupportedModelError, match="'crossing' is a HashedCrossing") as error:
+        load_model(audit_file(tmp_path / "model.keras"))
+    assert "with the outputs of its 2 calls" in str(error.value.hint)
+
+
+def test_a_layer_has_the_name_of_the_file(tmp_path: Path) -> None:
+    """Keras 3 allows no slashes in names."""
+    import tf_keras
+
+    x = [tf_keras.Input((1,), dtype="int64", name=name) for name in ("a>b", "c")]
+    crossed = tf_keras.layers.HashedCrossing(6, output_mode="one_hot", name="my>crossing")(x)
+    number = tf_keras.Input((3,), name="n/m")
+    y = tf_keras.layers.Concatenate()([crossed, number])
+    model = tf_keras.Model([*x, number], tf_keras.layers.Dense(2)(y))
+    model.save(tmp_path / "model.h5")
+    with pytest.raises(UnsupportedModelError, match="'my>crossing' is a HashedCr") as error:
+        load_model(audit_file(tmp_path / "model.h5"))
+    match = re.search(r"keras\.Model\(.*, model\.output\)", str(error.value.hint))
+    assert match
+    shorter = eval(match.group(), {"keras": tf_keras, "model": model})
+    assert [tensor.shape[1] for tensor in shorter.inputs] == [6, 3]
 
 
 def test_integers_that_were_read_as_floats(tmp_path: Path) -> None:

@@ -267,7 +267,10 @@ def _replaced(endpoints: Any, inputs_of: Callable[[str], list[str]]) -> Any:
                 result[key] = _replaced(item, inputs_of)
                 continue
             names = inputs_of(item[0])
-            result |= {key if len(names) == 1 else name: [name, *item[1:]] for name in names}
+            for name in names:
+                # The key of another input may be the name of a layer.
+                new = key if len(names) == 1 else unused_name(name, {*result, *endpoints} - {key})
+                result[new] = [name, *item[1:]]
         return result
     if is_endpoint(endpoints):
         inputs = [[name, *endpoints[1:]] for name in inputs_of(endpoints[0])]

@@ -5,10 +5,11 @@ model, and a note describes what the device has to compute. Rescaling, Normaliza
 spectrograms are arithmetic and stay.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from edgeattn.errors import UnsupportedModelError
+from edgeattn.printable import enumerated
 from edgeattn_converters.loading.config_inspection import Config, is_model, stored_layers
 
 # In the note about a layer that was removed.
@@ -148,45 +149,82 @@ def _require_none_inside(over_time: Config) -> None:
         )
 
 
-def require_removed(model: Any) -> None:
-    """Raise :class:`UnsupportedModelError` if a layer that looks up values is left in a model."""
-    for layer in model._flatten_layers():
-        if type(layer).__name__ not in _NOT_IN_ARTIFACTS:
-            continue
-        behind = "keras.Model(layer.output, model.output), and all other inputs it needs"
-        if layer in model.layers and layer._inbound_nodes:
-            inputs = ", ".join([f"model.get_layer({layer.name!r}).output", *_others(model, layer)])
-            inputs = f"[{inputs}]" if "," in inputs else inputs
-            behind = f"keras.Model({inputs}, model.output)"
-        without = f"save the model without it: {behind}. The program on the device then"
-        hint = f"Call it on an Input of its own, or {without} looks up the values."
-        if type(layer).__name__ == "HashedCrossing":
-            hint = f"{without[0].upper()}{without[1:]} computes {layer.name!r}."
-        if getattr(layer, "invert", False):
-            hint = (
-                "Save the model without it, and pass its words in the order of the outputs: "
-                "--labels FILE"
-            )
-        raise UnsupportedModelError(
-            f"Layer {layer.name!r} is a {type(layer).__name__}, which no edge runtime supports, "
-            "and is not directly behind an input: after other layers, inside a class of yours, "
-            "with several inputs or at an output.",
-            hint=hint,
+def require_removed(model: Any, original_names: Mapping[str, str] | None = None) -> None:
+    """Raise :class:`UnsupportedModelError` if a layer that looks up values is left in a model.
+
+    ``original_names`` has the names of layers in the user's model by those in ``model``, also of
+    the inputs ahead of removed layers.
+    """
+    names = original_names or {}
+    left = [x for x in model._flatten_layers() if type(x).__name__ in _NOT_IN_ARTIFACTS]
+    if not left:
+        return
+    layer = left[0]
+    behind, computed = _remainder(model, layer, left, names)
+    without = f"save the model without it: {behind}. The program on the device then"
+    hint = f"Call it on an Input of its own, or {without} looks up the values."
+    if type(layer).__name__ == "HashedCrossing":
+        hint = f"{without[0].upper()}{without[1:]} computes {computed}."
+    if getattr(layer, "invert", False):
+        hint = (
+            "Save the model without it, and pass its words in the order of the outputs: "
+            "--labels FILE"
         )
+    title = repr(names.get(layer.name, layer.name))
+    raise UnsupportedModelError(
+        f"Layer {title} is a {type(layer).__name__}, which no edge runtime supports, and is not "
+        "directly behind an input: after other layers, inside a class of yours, with several "
+        "inputs or at an output.",
+        hint=hint,
+    )
 
 
-def _others(model: Any, layer: Any) -> list[str]:
-    """The inputs of a model that its outputs need beside the output of a layer, as expressions."""
-    import keras
+def _remainder(
+    model: Any, layer: Any, left: Sequence[Any], names: Mapping[str, str]
+) -> tuple[str, str]:
+    """The model behind the layers that are ``left``, as an expression, and what these compute."""
+    title = repr(names.get(layer.name, layer.name))
+    calls = len(layer._inbound_nodes)
+    if layer not in model.layers or not calls:
+        return "keras.Model(layer.output, model.output), and all other inputs it needs", title
+    if calls > 1:
+        outputs = f"the outputs of its {calls} calls, and all other inputs it needs"
+        return f"keras.Model(outputs, model.output) with {outputs}", title
+    removed = [
+        item.name
+        for item in left
+        if item in model.layers
+        and len(item._inbound_nodes) == 1
+        and not getattr(item, "invert", False)
+    ]
+    if layer.name not in removed:
+        removed.append(layer.name)
+    sources = [names.get(name, name) for name in _sources(model, removed)]
+    inputs = ", ".join(f"model.get_layer({name!r}).output" for name in dict.fromkeys(sources))
+    titles = [repr(names.get(name, name)) for name in removed]
+    expression = (
+        f"keras.Model([{inputs}], model.output)"
+        if "," in inputs
+        else (f"keras.Model({inputs}, model.output)")
+    )
+    return expression, enumerated(titles)
 
-    known = {id(tensor) for tensor in keras.tree.flatten(layer.output)}
-    needed: set[int] = set()
-    tensors = list(model.outputs)
+
+def _sources(model: Any, removed: Sequence[str]) -> list[str]:
+    """Names of ``removed`` layers and inputs, of which the outputs of a model are computed."""
+    sources: set[str] = set()
+    inputs = {id(tensor): tensor.name for tensor in model.inputs}
+    tensors, seen = list(model.outputs), set()
     while tensors:
         tensor = tensors.pop()
-        if id(tensor) in known | needed:
+        if id(tensor) in seen:
             continue
-        needed.add(id(tensor))
+        seen.add(id(tensor))
         operation, call, _ = tensor._keras_history
-        tensors.extend(operation._inbound_nodes[call].input_tensors)
-    return [f"model.inputs[{i}]" for i, item in enumerate(model.inputs) if id(item) in needed]
+        if operation.name in removed:
+            sources.add(operation.name)
+        elif id(tensor) in inputs:
+            sources.add(inputs[id(tensor)])
+        else:
+            tensors.extend(operation._inbound_nodes[call].input_tensors)
+    return [name for name in (*removed, *inputs.values()) if name in sources]
