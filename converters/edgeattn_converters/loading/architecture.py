@@ -146,6 +146,8 @@ def built_in_config(model: Any) -> Config | None:
             return None
     if not hasattr(model, "operations") and not isinstance(model, keras.Sequential):
         return None
+    if legacy_merge.has_function(model):
+        return None
     stored = masks_over_time.as_layers(legacy_merge.stored(model))
     text = json.dumps(legacy_classes.under_old_names(stored))
     # Another function of the user, such as one that splits texts, or a mask of no layer.
@@ -191,13 +193,14 @@ def function_model(
     if legacy_merge.merged(model) and built_in_config(model) is None:
         raise UsageError(
             f"--architecture: {origin} a Sequential that starts with Merge, and it has layers or "
-            "activations of your own, or a Lambda.",
+            "activations of your own, a Lambda, or a Merge whose mode is a function.",
             hint=f"Change {name}() so that it returns keras.Model(inputs, outputs).",
         )
     failure = None
     if hasattr(model, "load_weights"):
         failure = subclassed.create_weights(model, samples, program.notes)
-    if not hasattr(model, "load_weights") or not getattr(model, "weights", None):
+    merges = legacy_merge.merged(model) is not None  # its weights may be in the branches only
+    if not merges and not (hasattr(model, "load_weights") and getattr(model, "weights", None)):
         if failure is not None and samples:
             raise failure
         hint = "Give the model an Input layer, so that its weights exist."

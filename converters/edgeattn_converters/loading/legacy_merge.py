@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from edgeattn.errors import UnsupportedModelError, UsageError
 from edgeattn_converters.loading.legacy_program import Program, generated_name
 from edgeattn_converters.loading.migrate.removed_classes import merge_arguments
 
@@ -25,7 +26,8 @@ class Merge:
         name: str | None = None,
         **_: Any,
     ) -> None:
-        self.layers = list(layers or ())
+        self.layers = [_as_model(layer) for layer in layers or ()]
+        self.layers_of_branches = [_layers(branch) for branch in self.layers]
         self.mode, self.concat_axis, self.dot_axes = mode, concat_axis, dot_axes
         self.output_shape, self.arguments, self.name = output_shape, arguments, name
 
@@ -39,6 +41,12 @@ class Merge:
                 self.mode, arguments=self.arguments, name=self.name, **shape
             )
             return layer(inputs)
+        if self.mode == "cos" and len(inputs[0].shape) > 2:
+            raise UnsupportedModelError(
+                f"Merge(mode='cos') of tensors with {len(inputs[0].shape)} axes: Keras 1 does not "
+                "compute their cosine.",
+                hint="Merge tensors of shape (samples, features), or pass mode='dot'.",
+            )
         class_name, arguments = merge_arguments(self.config())
         named = {} if self.name is None else {"name": self.name}
         merged = getattr(keras.layers, class_name)(**arguments, **named)(inputs)
@@ -76,13 +84,16 @@ def adding(add: Callable[..., None]) -> Callable[..., None]:
         import keras
 
         if not isinstance(layer, Merge):
+            _require_layer(layer)
             add(model, layer, *arguments, **named)
             return
-        if model.layers or not layer.layers:
+        if _layers(model) or not layer.layers:
             raise ValueError("Merge in a Sequential must be the first layer, with its branches.")
-        shape = layer([branch.outputs[0] for branch in layer.layers]).shape
+        _require_unchanged(layer)
+        merged_tensor = layer([_output(branch) for branch in layer.layers])
         setattr(model, _BRANCHES, layer)
-        add(model, keras.layers.InputLayer(batch_shape=shape), *arguments, **named)
+        inputs = keras.layers.InputLayer(batch_shape=merged_tensor.shape, dtype=merged_tensor.dtype)
+        add(model, inputs, *arguments, **named)
 
     return with_merge
 
@@ -100,12 +111,71 @@ def parts(model: Any) -> list[Any]:
     return [*model._flatten_layers(), *(part for branch in branches for part in parts(branch))]
 
 
+def has_function(model: Any) -> bool:
+    """Return whether a Merge of a Sequential, or of its branches, has a function as its mode."""
+    first = merged(model)
+    return first is not None and (
+        callable(first.mode) or any(has_function(branch) for branch in first.layers)
+    )
+
+
 def stored(model: Any) -> dict[str, Any]:
-    """Return the config of a model; a Merge contains its branches, as Keras 1 stores it."""
+    """Return the config of a model; a Merge contains its branches, as Keras 1 stores it.
+
+    Branches that start with the same layer have the same input, as in Keras 1.
+    """
+    return _stored(model, {})
+
+
+def _stored(model: Any, inputs: dict[str, Any]) -> dict[str, Any]:
+    """Return the config; ``inputs`` are the input layers of branches by their first layer."""
     config: dict[str, Any] = json.loads(model.to_json())
     first = merged(model)
     if first is not None:
-        branches = [stored(branch) for branch in first.layers]
+        _require_unchanged(first)
+        branches = [_stored(branch, inputs) for branch in first.layers]
+        for branch in branches:
+            layers = branch["config"]["layers"]
+            if len(layers) > 1 and layers[0]["class_name"] == "InputLayer":
+                layers[0] = inputs.setdefault(layers[1]["config"]["name"], layers[0])
         item = {"class_name": "Merge", "config": {**first.config(), "layers": branches}}
         config["config"]["layers"] = [item, *config["config"]["layers"][1:]]
     return config
+
+
+def _as_model(layer: Any) -> Any:
+    """Return a branch of a Merge as a model: Keras 1 accepts layers with an input shape, too."""
+    import keras
+
+    return layer if isinstance(layer, keras.Model) else keras.Sequential([layer])
+
+
+def _layers(model: Any) -> list[Any]:
+    """Return the layers of a model, its input layers included."""
+    return list(model._flatten_layers(include_self=False, recursive=False))
+
+
+def _output(branch: Any) -> Any:
+    """Return the output of a branch. In Keras 3, a Sequential with only an input has none."""
+    layers = _layers(branch)
+    return layers[0].output if len(layers) == 1 else branch.outputs[0]
+
+
+def _require_unchanged(merge: Merge) -> None:
+    """Raise UsageError if layers were added to a branch after the Merge: it has none of them."""
+    for branch, layers in zip(merge.layers, merge.layers_of_branches, strict=True):
+        if _layers(branch) != layers:
+            raise UsageError(
+                f"Layers were added to {branch.name!r} after it was merged. Keras 1 does not "
+                "compute them.",
+                hint="Add the layers of a branch before Merge.",
+            )
+
+
+def _require_layer(layer: Any) -> None:
+    """Raise UsageError for a layer that is a Sequential that starts with a Merge."""
+    if merged(layer) is not None:
+        raise UsageError(
+            f"{layer.name!r} starts with Merge and is a layer of another Sequential.",
+            hint=f"Add the other layers to {layer.name!r} itself.",
+        )

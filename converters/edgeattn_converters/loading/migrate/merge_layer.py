@@ -1,14 +1,17 @@
 """The layer ``Merge`` of Keras 1 and early Keras 2, which later became one layer per mode."""
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from edgeattn.errors import UnsupportedModelError
 from edgeattn_converters.loading.config_inspection import Config
 from edgeattn_converters.loading.migrate.context import Context, keras_layer, safe_name
+from edgeattn_converters.loading.migrate.explicit_masks import without_mask
 from edgeattn_converters.loading.migrate.input_layers import input_layer
 from edgeattn_converters.loading.migrate.removed_classes import MERGE_CLASSES, merge_arguments
 
+_Reference = list[Any]  # layer, call and output
 _USE_FUNCTIONAL = "Rebuild the model with the functional API and load its weights."
 
 
@@ -52,40 +55,79 @@ def starts_sequential(stored: Config) -> bool:
 def as_functional(stored: Config) -> Mapping[str, Any]:
     """Return a Sequential that starts with a Merge of other models as a functional model.
 
-    Requires the Merge to contain its branches in ``layers``, as in Keras 1.
+    Requires the Merge to contain its branches in ``layers``, as in Keras 1. Layers of the same name
+    are one layer, which several branches call. A branch has no mask behind its last layer: Keras 1
+    and 2 pass none on from a Sequential to a Merge.
     """
-    layers: list[dict[str, Any]] = []
+    layers: dict[str, dict[str, Any]] = {}
     output, inputs = _append_merged(stored["config"], layers)
     return {
         "class_name": "Model",
-        "config": {"name": "merged", "layers": layers, "input_layers": inputs,
-                   "output_layers": output},
+        "config": {"name": "merged", "layers": list(layers.values()), "input_layers": inputs,
+                   "output_layers": [output]},
     }  # fmt: skip
 
 
-def _append_merged(config: Any, layers: list[dict[str, Any]]) -> tuple[list[Any], list[Any]]:
+def _append_merged(
+    config: Any, layers: dict[str, dict[str, Any]]
+) -> tuple[_Reference, list[_Reference]]:
     """Append the layers of a Sequential that starts with a Merge; return output and inputs."""
     items = list(config if isinstance(config, list) else config["layers"])
-    branch_outputs, inputs = [], []
-    for index, branch in enumerate(items[0]["config"].get("layers") or []):
+    merge = items[0]["config"]
+    branch_outputs: list[_Reference] = []
+    inputs: list[_Reference] = []
+    for index, branch in enumerate(merge.get("layers") or []):
         if starts_sequential(branch):
-            output, inner = _append_merged(branch["config"], layers)
-            branch_outputs.append(output)
-            inputs.extend(inner)
-            continue
-        last, first = _append_branch(branch, index, layers)
-        branch_outputs.append([last, 0, 0])
-        inputs.append([first, 0, 0])
-    inbound = [branch_outputs]
-    for item in items:
-        name = str(item["config"].get("name") or item["class_name"])
-        layers.append({**item, "name": name, "inbound_nodes": inbound})
-        inbound = [[[name, 0, 0]]]
-    return inbound[0][0], inputs
+            output, sources = _append_merged(branch["config"], layers)
+        else:
+            output, sources = _append_branch(branch, index, layers)
+        if _has_masks(branch):
+            copied = without_mask(f"{output[0]}_without_mask")
+            output = _append(copied, [output], layers)
+        branch_outputs.append(output)
+        inputs.extend(source for source in sources if source not in inputs)
+    output = _append(items[0], branch_outputs, layers)
+    if merge.get("mode") == "cos":  # with an additional axis
+        name = f"{items[0]['config'].get('name') or 'merge'}_axis"
+        reshaped = keras_layer("Reshape", {"name": name, "target_shape": [1, 1]})
+        output = _append(reshaped, [output], layers)
+    for item in items[1:]:
+        output = _append(item, [output], layers)
+    return output, inputs
 
 
-def _append_branch(branch: Config, index: int, layers: list[dict[str, Any]]) -> tuple[str, str]:
-    """Append the layers of a branch; return the names of its last and its input layer."""
+def _append(
+    item: Config, tensors: Sequence[_Reference], layers: dict[str, dict[str, Any]]
+) -> _Reference:
+    """Append a call of a layer, unless it has the same; return its output.
+
+    Raises :class:`UnsupportedModelError` if another layer has its name.
+    """
+    name = str(item["config"].get("name") or item["class_name"])
+    layer = layers.setdefault(name, {**item, "name": name, "inbound_nodes": []})
+    if any(layer[key] != item[key] for key in ("class_name", "config")):
+        raise UnsupportedModelError(
+            f"Two layers of the model are called {name!r}.",
+            hint="Give every layer its own name and save the model again.",
+        )
+    node = [list(tensor) for tensor in tensors]
+    if not node:
+        return [name, 0, 0]
+    if node not in layer["inbound_nodes"]:
+        layer["inbound_nodes"].append(node)
+    return [name, layer["inbound_nodes"].index(node), 0]
+
+
+def _has_masks(branch: Config) -> bool:
+    """Return whether a layer of a branch creates a mask."""
+    text = json.dumps(branch)
+    return '"mask_zero": true' in text or '"Masking"' in text
+
+
+def _append_branch(
+    branch: Config, index: int, layers: dict[str, dict[str, Any]]
+) -> tuple[_Reference, list[_Reference]]:
+    """Append the layers of a branch; return its output and inputs."""
     config = branch["config"]
     items = list(config if isinstance(config, list) else config.get("layers", ()))
     if branch.get("class_name") != "Sequential" or not items:
@@ -100,9 +142,8 @@ def _append_branch(branch: Config, index: int, layers: list[dict[str, Any]]) -> 
         raise UnsupportedModelError(
             f"Branch {index + 1} of the first Merge layer has no input shape.", hint=_USE_FUNCTIONAL
         )
-    branch_layers = [*inputs, *items]
-    inbound: list[Any] = []
-    for item in branch_layers:
-        layers.append({**item, "name": item["config"]["name"], "inbound_nodes": inbound})
-        inbound = [[[item["config"]["name"], 0, 0]]]
-    return str(branch_layers[-1]["config"]["name"]), str(branch_layers[0]["config"]["name"])
+    sources: list[Config] = [*inputs, *items]
+    first = output = _append(sources[0], [], layers)
+    for item in sources[1:]:
+        output = _append(item, [output], layers)
+    return output, [first]
