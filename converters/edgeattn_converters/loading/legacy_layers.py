@@ -179,7 +179,8 @@ def places_accepted(program: Program) -> Iterator[None]:
 def create_in_calls(cls: Any, program: Program) -> None:
     """Let ``call`` of a class, and of its parents, create layers without weights as in Keras 2.
 
-    It lasts, because they are created whenever the model is called.
+    Keras 3 can do so too, outside of a graph of TensorFlow; then only the state of random
+    generators differs. It lasts, because they are created whenever the model is called.
     """
     for parent in filter(is_own_class, cls.__mro__):
         method = vars(parent).get("call")
@@ -194,7 +195,10 @@ def _creating(method: Callable[..., Any], program: Program) -> Callable[..., Any
             return method(*args, **kwargs)
         _creating_calls.append(None)
         try:
-            with classes_of_keras_2.seeds_in_graphs(), places_accepted(program):
+            with contextlib.ExitStack() as stack:
+                stack.enter_context(classes_of_keras_2.seeds_in_graphs())
+                if program.version < (3,):
+                    stack.enter_context(places_accepted(program))
                 return method(*args, **kwargs)
         finally:
             _creating_calls.pop()
@@ -264,10 +268,10 @@ def _by_name(
 def _adapt(cls: Any, program: Program) -> None:
     """Let a class of the user compute as in the Keras that saved the weights."""
     masks_of_classes.trace_masks(cls)
+    create_in_calls(cls, program)
     if program.version < (3,):
         implicit_masks.pass_masks(cls)
         classes_of_keras_2.restore_weights(cls)
-        create_in_calls(cls, program)
         classes_of_keras_2.infer_output_shape(cls)
         classes_of_keras_2.provide_weight_lists(cls)
         cell_states.accept(cls)

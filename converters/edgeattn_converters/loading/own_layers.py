@@ -58,6 +58,7 @@ def created_as_stored(objects: Mapping[str, Any], ctx: Context) -> Iterator[None
         creators = {cls: functools.partial(_creator(cls), cls, cls.from_config) for cls in classes}
         for cls, create in creators.items():
             stack.enter_context(mock.patch.object(cls, "from_config", staticmethod(create)))
+            legacy_layers.create_in_calls(cls, program)
         if classes and ctx.era < 3:
             from edgeattn_converters.loading.migrate import legacy_mask_layers
 
@@ -66,7 +67,6 @@ def created_as_stored(objects: Mapping[str, Any], ctx: Context) -> Iterator[None
                 implicit_masks.pass_masks(cls)
                 legacy_mask_layers.join_masks(cls)
                 classes_of_keras_2.restore_weights(cls)
-                legacy_layers.create_in_calls(cls, program)
                 classes_of_keras_2.infer_output_shape(cls)
                 classes_of_keras_2.provide_weight_lists(cls)
                 cell_states.accept(cls)

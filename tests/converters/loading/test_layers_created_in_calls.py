@@ -107,3 +107,50 @@ def test_layers_that_no_file_describes(name: str, message: str, tmp_path: Path) 
     _saved(name, tmp_path / "m.h5")
     with pytest.raises(UnsupportedModelError, match=message):
         load_model(audit_file(tmp_path / "m.h5"), custom_objects=tmp_path / "own.py")
+
+
+# Of both Keras; in Keras 3, such a layer runs outside of graphs of TensorFlow.
+REGULARIZED = """
+import keras
+from keras.layers import Dense, Dropout, GaussianNoise, Layer, LeakyReLU, SpatialDropout1D
+
+
+@keras.saving.register_keras_serializable("own")
+class Noisy(Layer):
+    def build(self, shape):
+        self.kernel = self.add_weight(name="kernel", shape=(shape[-1], 4))
+
+    def call(self, x):
+        x = SpatialDropout1D(0.1)(Dropout(0.5)(LeakyReLU(0.2)(x @ self.kernel)))
+        return GaussianNoise(0.3)(x)
+
+
+def build():
+    x = keras.Input((6, 3))
+    return keras.Model(x, Dense(2)(Noisy()(x)))
+"""
+
+
+@pytest.mark.compared
+@pytest.mark.parametrize("library", [keras, tf_keras], ids=["keras", "tf_keras"])
+@pytest.mark.parametrize("suffix", [".weights.h5", ".keras"])
+def test_layers_created_in_calls_of_unknown_versions(
+    suffix: str, library: Any, tmp_path: Path
+) -> None:
+    """Weights only do not contain their version; whole files of Keras 3 have it."""
+    text = REGULARIZED.replace("import keras", f"import {library.__name__} as keras")
+    names: dict[str, Any] = {"__name__": "of_another_program"}
+    exec(text.replace("from keras.", f"from {library.__name__}."), names)
+    model, generator = names["build"](), np.random.default_rng(1)
+    model.set_weights([generator.normal(size=array.shape) for array in model.get_weights()])
+    x = generator.normal(size=(4, STEPS, FEATURES)).astype("float32")
+    path = tmp_path / f"m{suffix}"
+    (model.save_weights if "weights" in suffix else model.save)(path)
+    own = tmp_path / "own.py"
+    own.write_text(REGULARIZED)
+    options = {"architecture": f"{own}:build"} if "weights" in suffix else {"custom_objects": own}
+    loaded = load_model(audit_file(path), **options).model
+    np.testing.assert_allclose(loaded.predict(x, verbose=0), model(x), rtol=1e-5, atol=1e-6)
+    function = tf.function(lambda x: loaded(x, training=False), autograph=False)
+    for rows in (1, 4):
+        np.testing.assert_allclose(function(x[:rows]), model(x)[:rows], rtol=1e-5, atol=1e-6)
