@@ -268,10 +268,15 @@ class Inverse(layers.Layer):  # type: ignore[misc]
         return keras.ops.reshape(keras.ops.inv(keras.ops.reshape(x, (-1, 2, 2))), (-1, 4))
 
 
+@pytest.mark.parametrize("integers", [False, True])
 @pytest.mark.parametrize("real", only([True, False], True))
-def test_rows_that_keras_cannot_compute_are_left_out(real: bool, tmp_path: Path) -> None:
+def test_rows_that_keras_cannot_compute_are_left_out(
+    integers: bool, real: bool, tmp_path: Path
+) -> None:
     """TensorFlow stops with an error for a whole batch if one matrix has no inverse."""
     model = dense(Inverse(), features=4)
+    if integers:
+        model = keras.Model(model.input, keras.ops.argmax(model.output, axis=-1))
     if not real:
         entry, arrays = write(model, tmp_path)
         assert entry["not_finite"] >= 1 <= entry["samples"]

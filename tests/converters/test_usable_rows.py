@@ -9,12 +9,13 @@ import keras
 import numpy as np
 import pytest
 
-from edgeattn.errors import EdgeattnError
+from edgeattn.errors import EdgeattnError, UnsupportedModelError
 from edgeattn.tensors import Tensors
 from edgeattn_converters.reference.arithmetic import rounded_function
 from edgeattn_converters.reference.edge_cases import InputProperties
 from edgeattn_converters.reference.keras_outputs import (
     KerasOutputs,
+    by_row_on_failure,
     check_unchanged,
     keras_function,
 )
@@ -361,3 +362,22 @@ def test_changed_operations_have_the_same_maps(function: Callable[[Any], Any]) -
     rounded = rounded_function(model, interface, attention=True)({"x": x}, 1)
     moved = np.abs(rounded[name] - values.maps[name]).max()
     assert 1e-9 < moved < 1e-5
+
+
+def test_rows_whose_integers_cannot_be_computed_are_left_out() -> None:
+    """Also those that fail after a slight change only, such as an index at the end of a table."""
+    below = np.nextafter(np.float32(1), np.float32(0))
+    inputs = {"x": np.array([[0.5], [below], [1.5], [0.25]], "float32")}
+
+    def compute(rows: Tensors) -> KerasOutputs:
+        outside = rows["x"][:, 0] >= 1
+        if outside.any():
+            raise UnsupportedModelError("index 1 is not in [0, 1)")
+        return KerasOutputs({"y": (rows["x"][:, 0] > 0.4).astype("int32")}, {}, {})
+
+    run = by_row_on_failure(compute)
+    values = run(inputs)
+    assert values.failed == (2,)
+    rows = usable_rows(run, inputs, values, (4, 4), InputProperties({}, {}), real=False)
+    np.testing.assert_array_equal(rows.samples, [0, 3])
+    assert (rows.not_finite, rows.unstable) == (1, 1)

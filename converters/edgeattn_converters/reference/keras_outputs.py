@@ -31,8 +31,9 @@ class KerasOutputs:
     """``outputs`` by name, ``maps`` by ``attention/LAYER``, the sample axis first.
 
     ``with_maps`` are the outputs of the model that returns the maps too; empty without maps.
-    ``failure`` is why Keras cannot compute some rows, which are NaN. ``unsorted`` are operations
-    whose results have no defined order; ``maps`` and ``with_maps`` are those for sorted results.
+    ``failure`` is why Keras cannot compute some rows, those whose indices are ``failed``; they are
+    NaN, or 0 if they are integers. ``unsorted`` are operations whose results have no defined order;
+    ``maps`` and ``with_maps`` are those for sorted results.
     """
 
     outputs: dict[str, Array]
@@ -40,11 +41,21 @@ class KerasOutputs:
     with_maps: dict[str, Array]
     failure: EdgeattnError | None = None
     unsorted: tuple[str, ...] = ()
+    failed: tuple[int, ...] = ()
 
     @property
     def all(self) -> dict[str, Array]:
         """Outputs and maps."""
         return {**self.outputs, **self.maps}
+
+    @property
+    def finite(self) -> Array:
+        """Which rows are finite in all outputs and maps."""
+        finite = np.ones(len(next(iter(self.outputs.values()))), bool)
+        for value in self.all.values():
+            finite &= np.isfinite(value).reshape(len(value), -1).all(axis=1)
+        finite[list(self.failed)] = False
+        return finite
 
 
 def predict(
@@ -167,10 +178,7 @@ def keras_function(model: Any, interface: Interface, *, attention: bool) -> Kera
 
 
 def by_row_on_failure(run: Callable[[Tensors], KerasOutputs]) -> Callable[[Tensors], KerasOutputs]:
-    """``run``, which computes the rows one by one if it fails for all of them together.
-
-    Rows that fail are NaN. Outputs that are all integers cannot be, so the failure remains.
-    """
+    """``run``, which computes the rows one by one if it fails for all of them together."""
     import tensorflow as tf
 
     errors = (UnsupportedModelError, tf.errors.OpError)
@@ -187,8 +195,9 @@ def by_row_on_failure(run: Callable[[Tensors], KerasOutputs]) -> Callable[[Tenso
                 except errors:
                     rows.append(None)
             known = next((row for row in rows if row is not None), None)
-            if known is None or all(value.dtype.kind != "f" for value in known.all.values()):
+            if known is None:
                 raise
+            failed = tuple(k for k, row in enumerate(rows) if row is None)
             filled = [_without_values(known) if row is None else row for row in rows]
             outputs, maps, with_maps = (
                 {
@@ -197,7 +206,7 @@ def by_row_on_failure(run: Callable[[Tensors], KerasOutputs]) -> Callable[[Tenso
                 }
                 for part in ("outputs", "maps", "with_maps")
             )
-            return KerasOutputs(outputs, maps, with_maps, failure, known.unsorted)
+            return KerasOutputs(outputs, maps, with_maps, failure, known.unsorted, failed)
 
     return run_rows
 

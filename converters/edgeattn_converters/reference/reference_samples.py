@@ -18,7 +18,6 @@ from edgeattn_converters.loading.fixed_time_axis import Size
 from edgeattn_converters.reference.edge_cases import SEED
 from edgeattn_converters.reference.keras_outputs import KerasOutputs, by_row_on_failure, predict
 from edgeattn_converters.reference.plausible_inputs import plausible_inputs
-from edgeattn_converters.reference.usable_rows import finite_rows
 from edgeattn_converters.tracing import states
 from edgeattn_converters.tracing.tokens import TokenLimits
 from edgeattn_converters.tracing.trace import Interface
@@ -106,7 +105,7 @@ def selection_inputs(model: Any, interface: Interface, samples: Path | None) -> 
             return with_running_states(model, interface, more.inputs)
     inputs = plausible_inputs(model, interface, np.random.default_rng(SEED + 1))
     run = by_row_on_failure(lambda rows: KerasOutputs(predict(model, interface, rows), {}, {}))
-    finite = finite_rows(run(inputs).outputs)
+    finite = run(inputs).finite
     if finite.any():
         inputs = {name: array[finite] for name, array in inputs.items()}
     return with_running_states(model, interface, inputs)

@@ -126,7 +126,7 @@ def usable_rows(
     Raises :class:`UnsupportedModelError` if the outputs are finite for no sample.
     """
     count, ordinary = counts
-    finite = finite_rows(values.all)
+    finite = values.finite
     _check_any_finite(values, finite[:count], real=real)
     position = np.arange(len(finite))
     usable = finite.copy()
@@ -151,6 +151,7 @@ def usable_rows(
             unstable_zeros += int((~usable[others] & (others >= ordinary)).sum())
     for changed in changes.activations if len(extremes) else ():
         after = changed({name: array[extremes] for name, array in inputs.items()})
+        usable[extremes[list(after.failed)]] = False
         for name, value in after.outputs.items():
             before = values.outputs[name][extremes]
             usable[extremes] &= _Step(exact).within(before, value, is_map=False)
@@ -177,14 +178,6 @@ def usable_rows(
         int((finite & ~usable)[count:ordinary].sum()),
         unstable_zeros,
     )
-
-
-def finite_rows(outputs: Tensors) -> Array:
-    """Which rows are finite in all outputs."""
-    finite = np.ones(len(next(iter(outputs.values()))), bool)
-    for value in outputs.values():
-        finite &= np.isfinite(value).reshape(len(value), -1).all(axis=1)
-    return finite
 
 
 def _check_any_finite(values: KerasOutputs, finite: Array, *, real: bool) -> None:
@@ -319,6 +312,7 @@ def _close(
 ) -> Array:
     """Which of ``rows`` of ``values`` hardly differ from all ``copies`` of them in ``after``."""
     close = np.ones(len(rows), bool)
+    close[[row % len(rows) for row in after.failed]] = False
     for name, value in after.all.items():
         if value.dtype.kind != "f":
             continue
