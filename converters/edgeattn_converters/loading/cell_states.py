@@ -1,18 +1,116 @@
-"""States of the user's cells of Keras 2 that are matrices, and sizes that are a ``TensorShape``.
+"""The first states of the user's cells and recurrent layers of Keras 2.
 
-States of cells in Keras 3 have one axis, unless the cell creates them itself.
+States of cells in Keras 3 have one axis, unless the cell creates them itself. Keras 2 also passed a
+dtype to the method of a cell that does so, and the sequences to that of a recurrent layer; Keras 3
+passes the number of samples only.
 """
 
 import contextlib
-from collections.abc import Iterator, Sequence
+import functools
+import inspect
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 from unittest import mock
 
+from edgeattn_converters.loading.own_classes import is_own_class
+
+_OF_KERAS_2 = "_takes_arguments_of_keras_2"
+# The attribute of a recurrent layer for the sequences with which it is called.
+_SEQUENCES = "_edgeattn_sequences"
+
 
 def accept(cls: Any) -> None:
-    """Let a cell of this class create its first states, of the shapes in its ``state_size``."""
+    """Let a cell or recurrent layer of this class create its first states as in Keras 2.
+
+    A cell without a method for them has the shapes in its ``state_size``.
+    """
+    import keras
+
     if not hasattr(cls, "get_initial_state"):
         cls.get_initial_state = _zeros
+        return
+    is_layer = issubclass(cls, keras.layers.RNN)
+    for parent in filter(is_own_class, cls.__mro__):
+        method = vars(parent).get("get_initial_state")
+        if not inspect.isfunction(method) or hasattr(method, _OF_KERAS_2):
+            continue
+        names = list(inspect.signature(method).parameters)
+        if not is_layer:
+            parent.get_initial_state = _with_dtype(method, names)
+        elif names[1:2] != ["batch_size"]:
+            parent.get_initial_state = _with_sequences(method)
+            parent.call = _keeping_sequences(cls.call)
+
+
+def _with_dtype(method: Callable[..., Any], names: Sequence[str]) -> Callable[..., Any]:
+    """The method of a cell, with the dtype that Keras 2 passed."""
+
+    @functools.wraps(method)
+    def with_dtype(cell: Any, *args: Any, **named: Any) -> Any:
+        if "dtype" in names[len(args) + 1 :]:
+            named = {"dtype": cell.compute_dtype, **named}
+        with _accepted_by_keras():
+            return method(cell, *args, **named)
+
+    setattr(with_dtype, _OF_KERAS_2, True)
+    return with_dtype
+
+
+def _with_sequences(method: Callable[..., Any]) -> Callable[..., Any]:
+    """The method of a recurrent layer, with the sequences that Keras 2 passed."""
+
+    @functools.wraps(method)
+    def with_sequences(layer: Any, *args: Any, batch_size: Any = None, **named: Any) -> Any:
+        if batch_size is not None:
+            args = (getattr(layer, _SEQUENCES), *args)
+        with _accepted_by_keras():
+            return method(layer, *args, **named)
+
+    setattr(with_sequences, _OF_KERAS_2, True)
+    return with_sequences
+
+
+def _keeping_sequences(call: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(call)
+    def keeping(layer: Any, sequences: Any, *args: Any, **named: Any) -> Any:
+        # Not as an attribute of Keras, which would track it.
+        vars(layer)[_SEQUENCES] = sequences
+        try:
+            return call(layer, sequences, *args, **named)
+        finally:
+            del vars(layer)[_SEQUENCES]
+
+    return keeping
+
+
+@contextlib.contextmanager
+def _accepted_by_keras() -> Iterator[None]:
+    """Let the methods of Keras, which those of the user may call, take the arguments of Keras 2."""
+    import keras
+
+    def of_cell(method: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(method)
+        def states(cell: Any, inputs: Any = None, batch_size: Any = None, dtype: Any = None) -> Any:
+            found = method(cell, keras.ops.shape(inputs)[0] if batch_size is None else batch_size)
+            return found[0] if isinstance(cell.state_size, int) else found
+
+        return states
+
+    def of_layer(method: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(method)
+        def states(layer: Any, inputs: Any = None, batch_size: Any = None) -> Any:
+            return method(layer, keras.ops.shape(inputs)[0] if batch_size is None else batch_size)
+
+        return states
+
+    cells = ("SimpleRNNCell", "GRUCell", "LSTMCell", "StackedRNNCells")
+    with contextlib.ExitStack() as stack:
+        for cls in (getattr(keras.layers, name) for name in cells):
+            changed = of_cell(vars(cls)["get_initial_state"])
+            stack.enter_context(mock.patch.object(cls, "get_initial_state", changed))
+        changed = of_layer(vars(keras.layers.RNN)["get_initial_state"])
+        stack.enter_context(mock.patch.object(keras.layers.RNN, "get_initial_state", changed))
+        yield
 
 
 @contextlib.contextmanager

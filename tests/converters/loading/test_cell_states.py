@@ -65,6 +65,24 @@ class WithOwnStates(Matrix):
     def get_initial_state(self, inputs=None, batch_size=None, dtype=None):
         return [tf.ones([batch_size, self.units]), tf.ones([batch_size, self.units, 2])]
 
+class Typed(Alone):
+    def get_initial_state(self, inputs=None, batch_size=None, dtype=None):
+        return [tf.fill([batch_size, self.units, 2], tf.cast(0.5, dtype))]
+
+class OfKeras(layers.GRUCell):
+    def get_initial_state(self, inputs=None, batch_size=None, dtype=None):
+        return super().get_initial_state(inputs, batch_size, dtype) + tf.ones([1], dtype)
+
+class ByName(layers.GRUCell):
+    def get_initial_state(self, inputs=None, batch_size=None, dtype=None):
+        states = super().get_initial_state(inputs=inputs, batch_size=batch_size, dtype=dtype)
+        return states + 0.5
+
+class Recurrent(layers.RNN):
+    def get_initial_state(self, inputs):
+        states = super().get_initial_state(inputs)
+        return [state + tf.reduce_mean(inputs, (1, 2))[:, None] for state in states]
+
 def model(layer):
     x = keras.Input((5, 4))
     return keras.Model(x, layer(layers.Masking()(x)))
@@ -92,6 +110,18 @@ def vector():
     y = layers.Masking()(x[:])
     return keras.Model(x, [layers.RNN(Vector(), return_sequences=True)(y)[...], y[:, 1]])
 
+def typed():
+    return model(layers.RNN(Typed(), return_state=True))
+
+def of_keras():
+    return model(layers.RNN(OfKeras(3), return_sequences=True))
+
+def by_name():
+    return model(layers.RNN([ByName(3), Typed()]))
+
+def recurrent():
+    return model(Recurrent(layers.LSTMCell(3), return_state=True))
+
 def stacked():
     return model(layers.RNN([Matrix(2), Matrix(3)]))
 
@@ -99,7 +129,10 @@ def both():
     return model(layers.Bidirectional(layers.RNN(Matrix(), return_sequences=True)))
 
 """
-MODELS = ("last", "steps", "states", "state", "own", "single", "vector", "stacked", "both")
+MODELS = (
+    *("last", "steps", "states", "state", "own", "single", "vector", "stacked", "both"),
+    *("typed", "of_keras", "by_name", "recurrent"),
+)
 
 
 def _saved(name: str, path: Path, *, weights: bool = False) -> tuple[Any, list[Any]]:
@@ -121,7 +154,7 @@ def _arrays(outputs: Any) -> list[Any]:
     return [np.asarray(o) for o in (outputs if isinstance(outputs, list | tuple) else [outputs])]
 
 
-@pytest.mark.parametrize("name", only(MODELS, "steps", "vector"))
+@pytest.mark.parametrize("name", only(MODELS, "steps", "vector", "typed"))
 @pytest.mark.parametrize("stored", only(("model", "weights"), "model"))
 def test_states_are_matrices(name: str, stored: str, tmp_path: Path) -> None:
     x, expected = _saved(name, tmp_path / "m.h5", weights=stored == "weights")
@@ -137,7 +170,7 @@ def test_states_are_matrices(name: str, stored: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("name", ["states", "both"])
+@pytest.mark.parametrize("name", ["states", "both", "recurrent"])
 @pytest.mark.parametrize("format", ["tflite", "onnx"])
 def test_artifacts_have_such_states(format: str, name: str, tmp_path: Path) -> None:
     x, expected = _saved(name, tmp_path / "m.h5")
