@@ -36,6 +36,11 @@ def enumerated(words: Sequence[str], conjunction: Literal["and", "or"] = "and") 
     return f" {conjunction} ".join(filter(None, (", ".join(words[:-1]), *words[-1:])))
 
 
+def listed(numbers: Sequence[int], most: int = 4) -> str:
+    """``0, 1, 3, 4, ...``: the first numbers, and whether there are more."""
+    return ", ".join(map(str, numbers[:most])) + (", ..." if len(numbers) > most else "")
+
+
 def _is_safe(character: str) -> bool:
     return character.isprintable() or unicodedata.category(character) == "Zs"
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from edgeattn.metrics.verdict import (
     FAIL,
     FEW_SAMPLES,
+    LOST,
     NOT_PROVEN,
     PRECISION,
     RIGHT,
@@ -16,6 +17,7 @@ from edgeattn.metrics.verdict import (
 )
 
 if TYPE_CHECKING:
+    from edgeattn.metrics.limits import Check
     from edgeattn.validation.report import ArtifactReport
 
 
@@ -91,7 +93,19 @@ def failure_lines(report: ArtifactReport) -> list[str]:
     lines += [f"{label}: {check.comparison}" for check in report.failed]
     # A line on the cost of the precision says more about the others.
     open_limits = [(reason, check) for reason, check in report.open_limits if reason != PRECISION]
-    return [*lines, *(f"{label}: {reason}. {check.comparison}" for reason, check in open_limits)]
+    lines += [
+        f"{label}: {reason}. {check.comparison}{_advice(check) if reason == LOST else ''}"
+        for reason, check in open_limits
+    ]
+    return lines
+
+
+def _advice(check: Check) -> str:
+    """How to decide about values that the artifact does not have."""
+    return (
+        ". Make them an output of their own, choose a more precise scheme, or accept them with "
+        f"--limit {check.output}:{check.metric}={check.value:.0f}"
+    )
 
 
 def settling_command(arguments: str, reports: Sequence[ArtifactReport]) -> Iterator[str]:

@@ -20,7 +20,7 @@ from edgeattn.tensors import Array, Tensors
 # Shortest time between two writes, in seconds.
 SAVE_INTERVAL_S = 5.0
 # Changes if the states of accumulators have other arrays.
-STATE_LAYOUT = 4
+STATE_LAYOUT = 5
 _KEY, _SHARDS, _STOPPED = "key", "shards", "stopped"
 
 

@@ -9,8 +9,9 @@ import numpy as np
 
 from edgeattn.evaluation.accumulators import TaskAccumulator
 from edgeattn.evaluation.dataset import Dataset, main_outputs
-from edgeattn.metrics.constant_outputs import ConstancyCheck, constant_output, lost_values_of
+from edgeattn.metrics.constant_outputs import ConstancyCheck, constant_output
 from edgeattn.metrics.limits import Check, Limit, checks_of, holds_for_every_sample, limits_for
+from edgeattn.metrics.lost_values import ConstantHeads, LostValues, negligible_values
 from edgeattn.metrics.running_attention import RunningAttention
 from edgeattn.metrics.running_metrics import RunningMetrics
 from edgeattn.printable import counted
@@ -56,6 +57,19 @@ class Measurements:
             }
             for artifact in artifacts
         }
+        self._lost: dict[str, dict[str, LostValues | ConstantHeads]] = {
+            artifact.label: {
+                name: kind(limits_for(artifact.scheme, name, limits))
+                for kind, names in (
+                    (LostValues, main_outputs(artifact)),
+                    (ConstantHeads, artifact.attention),
+                )
+                for name in names
+                # The tolerance of float32 is smaller than any value that could be lost.
+                if artifact.scheme != "float32"
+            }
+            for artifact in artifacts
+        }
         outputs = list(dict.fromkeys(name for item in artifacts for name in main_outputs(item)))
         # Of the reference, under its name, and of each artifact.
         self._constancy = {
@@ -79,8 +93,11 @@ class Measurements:
             self._add_constancy(label, actual, usable)
             for name, metrics in self._metrics[label].items():
                 if name in usable and usable[name].any():
-                    rows = usable[name]
-                    metrics.add(np.asarray(expected[name])[rows], actual[name][rows])
+                    want = np.asarray(expected[name])[usable[name]]
+                    got = actual[name][usable[name]]
+                    metrics.add(want, got)
+                    if name in self._lost[label]:
+                        self._lost[label][name].add(want, got)
             for name, scores in self._scores[label].items():
                 rows = usable[name]
                 if rows.any():
@@ -112,6 +129,8 @@ class Measurements:
             # of the other schemes.
             strict = holds_for_every_sample(name, self._limits)
             yield from metrics.checks(check, dataset=not strict)
+            if lost := self._lost[artifact.label].get(name):
+                yield from lost.checks(check)
 
     def warnings(self, artifact: Artifact, *, all_outputs: bool) -> Iterator[str]:
         """Outputs that never change, samples that are left out, and maps without counterpart.
@@ -127,8 +146,8 @@ class Measurements:
                 yield constant_output(name, name_of, source, samples)
             elif constancy.constant:
                 yield constant_output(name, label, source, samples, name_of)
-            elif lost := constancy.lost_values(self._constancy[name_of][name]):
-                yield lost_values_of(name, label, source, samples, name_of, lost)
+            elif lost := self._lost[label].get(name):
+                yield from negligible_values(name, label, source, samples, lost.lost)
         for name, metrics in self._metrics[label].items():
             if self._left_out[name]:
                 yield (
@@ -175,6 +194,7 @@ class Measurements:
             "task": self._scores,
             "numbers": self._metrics,
             "constancy": self._constancy,
+            "lost": self._lost,
         }
         for kind, group in groups.items():
             for number, parts in enumerate(group.values()):

@@ -40,6 +40,8 @@ class Limits:
         rtol: Relative tolerance of an output.
         extremes: Whether the limits apply to extreme edge cases too. Integers saturate there by
             design and must only stay finite.
+        lost_values: Largest number of values of an output, or of heads of a map, that change in
+            Keras while the artifact is no better than a constant.
         question: What decides about a task, :data:`CHANGED` or :data:`SCORE`. Amounts are always
             decided by their score, because the size of their changes matters.
     """
@@ -53,6 +55,7 @@ class Limits:
     atol: float = 1e-5
     rtol: float = 1e-4
     extremes: bool = True
+    lost_values: float = 0.0
     question: str = SCORE
 
     @property

@@ -14,6 +14,9 @@ PRECISION = "converted right, but the precision costs more than the usual limit"
 # Why a share that was missed by a few samples does not fail an artifact.
 FEW_SAMPLES = "not decided: too few samples"
 
+# Why values that an artifact does not have do not fail it.
+LOST = "not decided: only you know whether these values matter"
+
 
 def combined(verdicts: Iterable[str]) -> str:
     """The verdict of a whole: the worst of its parts, ignoring parts that did not run."""

@@ -98,6 +98,11 @@ CHECKS = {
         "signal-to-noise ratio (dB)",
         "10 log10(sum Keras² / sum (artifact - Keras)²). At 20 dB the error is one tenth.",
     ),
+    "lost_values": (
+        "lost values",
+        "Values of an output, or heads of a map, that change in Keras, and that the artifact knows "
+        "no better than a constant.",
+    ),
     "worst_sample_db": (
         "signal-to-noise ratio of the worst sample (dB)",
         "The lowest ratio of one sample. That of all samples would hide a few with large errors.",

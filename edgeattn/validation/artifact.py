@@ -16,6 +16,7 @@ from edgeattn.errors import (
 from edgeattn.evaluation.dataset import Dataset
 from edgeattn.evaluation.evaluator import EvaluationResult, evaluate
 from edgeattn.metrics.limits import Check, Limit, is_set
+from edgeattn.metrics.lost_values import METRIC as LOST_VALUES
 from edgeattn.metrics.statistics import others_of, share_limits
 from edgeattn.metrics.verdict import WRONG
 from edgeattn.printable import enumerated
@@ -125,11 +126,19 @@ def _with_checks(
     float32 = report.rounding if report.artifact.scheme == "float32" else None
     checks, explained = with_wider_limits(checks, report.explained_outputs, limits, float32)
     few = tuple(check for check in checks if is_by_chance(check, limits))
+    lost = tuple(
+        check
+        for check in checks
+        if check.metric == LOST_VALUES
+        and check.passed is False
+        and not is_set(LOST_VALUES, check.output, limits)
+    )
     return replace(
         report,
         checks=(*report.checks, *checks),
         explained=(*report.explained, *explained),
         by_chance=(*report.by_chance, *few),
+        lost=(*report.lost, *lost),
     )
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from edgeattn.bundle.manifest import Artifact
 from edgeattn.metrics import pairwise
 from edgeattn.metrics.limits import Check, Limit, Limits, checks_of, limits_for
+from edgeattn.metrics.lost_values import ConstantHeads, LostValues
 from edgeattn.metrics.running_attention import RunningAttention
 from edgeattn.metrics.running_metrics import RunningMetrics
 from edgeattn.tensors import Array, Tensors
@@ -39,6 +40,7 @@ def comparison_checks(
             because weights that are rounded to float16 change the outputs too much; None for all.
         limits: Limits that replace those of the scheme.
     """
+    states = {spec.state for spec in artifact.inputs}
     for spec in artifact.outputs:
         stage = "attention" if spec.name in artifact.attention else "numbers"
         chosen = limits_for(artifact.scheme, spec.name, limits)
@@ -63,6 +65,8 @@ def comparison_checks(
         first, again = pairwise.mask_equal_non_finite(got[:1], again)
         yield check("repeat_error", pairwise.max_abs_error(first, again), 0.0)
         want, got = pairwise.mask_equal_non_finite(want, got)
+        if artifact.scheme != "float32" and spec.name not in states:
+            yield from lost_checks(check, stage, want[:samples], got[:samples], chosen)
         if not chosen.extremes:
             want, got = want[:ordinary], got[:ordinary]
         elif artifact.scheme == "float16":
@@ -139,6 +143,20 @@ def output_checks(
         parts.append(slice(ordinary, None))
     snr_db = float(np.min([pairwise.snr_db(expected[part], actual[part]) for part in parts]))
     yield from metrics.checks(check, snr_db=snr_db)
+
+
+def lost_checks(
+    check: Callable[..., Check], stage: str, expected: Array, actual: Array, limits: Limits
+) -> Iterator[Check]:
+    """The check of the lost values of an output, or of the constant heads of a map.
+
+    The arrays have the sample axis first. Only the samples count: extremes change values that
+    hardly change otherwise. The tolerance of float32 artifacts is smaller than any value that could
+    be lost.
+    """
+    lost = (ConstantHeads if stage == "attention" else LostValues)(limits)
+    lost.add(expected, actual)
+    yield from lost.checks(check)
 
 
 def attention_checks(

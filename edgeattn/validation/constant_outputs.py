@@ -10,9 +10,9 @@ from edgeattn.metrics.constant_outputs import (
     constant_output,
     is_constant,
     is_varied,
-    lost_values,
-    lost_values_of,
 )
+from edgeattn.metrics.limits import limits_for
+from edgeattn.metrics.lost_values import LostValues, negligible_values
 from edgeattn.tensors import Tensors
 
 
@@ -20,7 +20,7 @@ def constant_outputs(
     bundle: Bundle, artifact: Artifact, inputs: Tensors, expected: Tensors, actual: Tensors
 ) -> Iterator[str]:
     """A warning for each output of Keras, or else of the artifact, that never changes, and for
-    each with values that change in Keras only.
+    each with values that change in Keras only, by too little for a limit.
 
     Only the samples count, not the edge cases. Arrays are by name, the sample axis first.
     """
@@ -35,7 +35,7 @@ def constant_outputs(
             yield constant_output(name, KERAS, *where)
         elif name in actual and is_constant(actual[name][:samples]):
             yield constant_output(name, artifact.label, *where, KERAS)
-        elif name in actual:
-            lost = lost_values(expected[name][:samples], actual[name][:samples])
-            if lost:
-                yield lost_values_of(name, artifact.label, *where, KERAS, lost)
+        elif name in actual and actual[name].shape == expected[name].shape:
+            values = LostValues(limits_for(artifact.scheme, name))
+            values.add(expected[name][:samples], actual[name][:samples])
+            yield from negligible_values(name, artifact.label, *where, values.lost)

@@ -15,6 +15,7 @@ from edgeattn.tensors import Tensors
 MAP_LIMITS = ("attention_max_abs", "attention_jsd")
 CLASS_LIMIT = "top1_agreement"
 NUMBER_LIMITS = ("atol", "rtol", "snr_db")
+VALUE_LIMIT = "lost_values"
 TASK_LIMITS = ("retention", "max_drop")
 
 
@@ -25,7 +26,8 @@ def check_limits(
 
     ``reference`` contains the arrays of the bundle's reference: only outputs that are class
     probabilities have a predicted class. Those of integers are classes, which are equal or not:
-    only ``top1_agreement`` limits them. One-hot rows have no limit of the signal-to-noise ratio.
+    only ``top1_agreement`` limits them. One-hot rows have no limit of the signal-to-noise ratio
+    and of lost values.
     """
     maps = list(dict.fromkeys(name for item in artifacts for name in item.attention))
     all_outputs = dict.fromkeys(spec.name for item in artifacts for spec in item.outputs)
@@ -40,6 +42,9 @@ def check_limits(
             kind, names = "attention maps", maps
         elif limit.name == CLASS_LIMIT:
             kind, names = "outputs with classes or their probabilities", classes
+        elif limit.name == VALUE_LIMIT:
+            kind = "outputs with real numbers and attention maps"
+            names = [*(name for name in numbers if not is_one_hot(arrays[name])), *maps]
         elif limit.name in NUMBER_LIMITS:
             names = numbers
             if limit.name == "snr_db":

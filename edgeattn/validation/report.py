@@ -12,6 +12,7 @@ from edgeattn.metrics.verdict import (
     FAIL,
     FEW_SAMPLES,
     INCONCLUSIVE,
+    LOST,
     NOT_PROVEN,
     NOT_RUN,
     PASS,
@@ -19,6 +20,7 @@ from edgeattn.metrics.verdict import (
     UNKNOWN,
     combined,
 )
+from edgeattn.samples.labels import CLASSIFICATION
 from edgeattn.tensors import Tensors
 from edgeattn.validation.few_samples import few_samples
 from edgeattn.validation.rounding import COARSE, Costs, excess
@@ -34,6 +36,7 @@ INPUT_DEPENDENT = frozenset(
             "max_abs_error",
             "jensen_shannon",
             "worst_jensen_shannon",
+            "lost_values",
         ),
         *("row_sum_error", "masked_mass", "batch_snr_db", "batch_max_abs_error"),
     }
@@ -58,6 +61,7 @@ class ArtifactReport:
         explained: Checks of these that miss the limit of the scheme. Among ``checks`` they have a
             wider limit.
         by_chance: Checks of shares that miss their limit by so few samples that it may be chance.
+        lost: Checks of lost values that miss the limit of the scheme, not one of the user.
         undecided: Metrics whose missed limits on the reference do not fail the artifact, because
             the samples of the reference are synthetic.
         outputs: Outputs for the reference inputs by name, the sample axis first.
@@ -77,6 +81,7 @@ class ArtifactReport:
     explained_outputs: frozenset[str] = frozenset()
     explained: tuple[Check, ...] = ()
     by_chance: tuple[Check, ...] = ()
+    lost: tuple[Check, ...] = ()
     undecided: frozenset[str] = frozenset()
     outputs: Tensors = field(default_factory=dict, compare=False, repr=False)
     warnings: tuple[str, ...] = ()
@@ -205,6 +210,8 @@ class ArtifactReport:
         explained = any(other.key == check.key for other in self.explained)
         if explained and excess(check) <= COARSE:
             return PRECISION
+        if check in self.lost:
+            return LOST
         return FEW_SAMPLES if check in self.by_chance else None
 
     def _is_undecided(self, check: Check) -> bool:
@@ -212,9 +219,13 @@ class ArtifactReport:
 
     def _is_overruled(self, check: Check) -> bool:
         """Whether results on the user's dataset take the place of a limit that was missed."""
-        if self._open_reason(check) == FEW_SAMPLES and check.data is None:
+        reason = self._open_reason(check)
+        if reason == LOST and self._is_decided_by_task(check):
+            return True
+        if reason in (FEW_SAMPLES, LOST) and check.data is None:
             same = (check.metric, check.output)
-            return any(c.passed and c.data and (c.metric, c.output) == same for c in self.checks)
+            on_data = [c for c in self.checks if c.data and (c.metric, c.output) == same]
+            return any(c.passed or reason == LOST for c in on_data)
         if not self._is_undecided(check):
             return False
         if check.stage == "numbers" and self.task is not None and self.task.verdict == PASS:
@@ -225,6 +236,22 @@ class ArtifactReport:
             and other.passed is not None
             and (other.stage, other.output) == (check.stage, check.output)
             for other in self.checks
+        )
+
+    def _is_decided_by_task(self, check: Check) -> bool:
+        """Whether the answers of a task pass, which need no more than the values that remain.
+
+        Those of an output with a class per position, or with one value. The score of several
+        amounts, or of several decisions, is one of all values.
+        """
+        results = () if self.task is None else self.task.results
+        shape = next((x.shape for x in self.artifact.outputs if x.name == check.output), ())
+        single = len(shape) < 2 or shape[-1] == 1
+        return any(
+            result.output == check.output
+            and result.verdict == PASS
+            and (single or result.kind == CLASSIFICATION)
+            for result in results
         )
 
     def to_json(self) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from edgeattn.metrics.limits import LIMITS, Check, Limit, is_set
+from edgeattn.metrics.lost_values import METRIC as LOST_VALUES
 from edgeattn.metrics.running_attention import WORST_SAMPLE
 from edgeattn.metrics.verdict import RIGHT, UNKNOWN, WRONG
 
@@ -115,6 +116,7 @@ def conversion_result(
     scheme's own limits. ``unstable`` are metrics whose limits a right float32 artifact may miss,
     because Keras itself is unstable on the reference.
     """
+    checks = _without_lost_values(checks)
     missed = [check for check in checks if check.passed is False]
     if _has_other_faults(missed):
         return WRONG
@@ -136,6 +138,7 @@ def explained_outputs(checks: Sequence[Check], costs: Costs) -> frozenset[str]:
 
     Empty if the costs are not known, or if the artifact has a fault that is no rounding.
     """
+    checks = _without_lost_values(checks)
     if not costs or _has_other_faults([check for check in checks if check.passed is False]):
         return frozenset()
     outputs = {check.output for check in checks if check.output is not None}
@@ -150,6 +153,11 @@ def explained_outputs(checks: Sequence[Check], costs: Costs) -> frozenset[str]:
     return frozenset(
         name for name in outputs if _is_explained(by_output[name], costs.get(name, {}))
     )
+
+
+def _without_lost_values(checks: Sequence[Check]) -> list[Check]:
+    """The checks of whole outputs: rounding costs say nothing about single values of an output."""
+    return [check for check in checks if check.metric != LOST_VALUES]
 
 
 def may_be_float32_rounding(artifact: Artifact, failed: Sequence[Check]) -> bool:

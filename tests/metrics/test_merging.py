@@ -12,6 +12,7 @@ import pytest
 from edgeattn.evaluation.accumulators import TaskAccumulator
 from edgeattn.metrics.constant_outputs import ConstancyCheck
 from edgeattn.metrics.limits import LIMITS
+from edgeattn.metrics.lost_values import ConstantHeads, LostValues
 from edgeattn.metrics.running_attention import RunningAttention
 from edgeattn.metrics.running_metrics import RunningMetrics
 from edgeattn.samples.labels import LabelSummary
@@ -52,6 +53,19 @@ def constancy() -> tuple[Callable[[], Any], list[tuple[Any, ...]]]:
     values = np.full((BATCHES, SIZE, 2), 0.3)
     values[7, 2, 1] = 0.4
     return ConstancyCheck, [(part,) for part in values]
+
+
+def lost_values() -> tuple[Callable[[], Any], list[tuple[Any, ...]]]:
+    """Noise of many magnitudes: the first value is lost, the others are not."""
+    expected, errors = noise(BATCHES, SIZE, 3), noise(BATCHES, SIZE, 3)[::-1]
+    batches = zip(expected, expected + [2.0, 0.01, 0.0] * errors, strict=True)
+    return lambda: LostValues(LIMIT), list(batches)
+
+
+def constant_heads() -> tuple[Callable[[], Any], list[tuple[Any, ...]]]:
+    maps = np.random.default_rng(4).dirichlet(np.ones(4), (2, BATCHES, SIZE, 2, 3))
+    maps[1, :, :, 0] = 0.25
+    return lambda: ConstantHeads(LIMIT), list(zip(*maps, strict=True))
 
 
 def task(labels: np.ndarray, scores: np.ndarray) -> tuple[Callable[[], Any], list[tuple[Any, ...]]]:
@@ -97,7 +111,11 @@ def parts(batches: list[Any], sizes: list[int]) -> Iterator[list[Any]]:
 
 
 @pytest.mark.parametrize(
-    "kind", [metrics, probabilities, attention, constancy, amounts, classes, decisions]
+    "kind",
+    [
+        *(metrics, probabilities, attention, constancy, lost_values, constant_heads),
+        *(amounts, classes, decisions),
+    ],
 )
 @pytest.mark.parametrize(("sizes", "order"), DIVISIONS)
 def test_any_division_gives_the_same_result(

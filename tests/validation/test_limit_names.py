@@ -34,6 +34,9 @@ def with_map(tmp_path):
         "kind:top1_agreement=0.9",
         "retention=0.9",
         "score:max_drop=0.05",
+        "lost_values=2",
+        "score:lost_values=2",
+        "attention/a:lost_values=1",
     ],
 )
 def test_limits_that_apply(with_map, text):
@@ -79,6 +82,8 @@ def test_one_hot_rows_have_no_limit_of_the_ratio(with_map):
     check_limits([Limit("atol", 0.1, "kind"), Limit("top1_agreement", 0.9)], [with_map], arrays)
     with pytest.raises(UsageError, match="snr_db applies to outputs with real numbers only"):
         check_limits([Limit("snr_db", 30.0, "kind")], [with_map], arrays)
+    with pytest.raises(UsageError, match="lost_values applies to outputs with real numbers and"):
+        check_limits([Limit("lost_values", 1.0, "kind")], [with_map], arrays)
 
 
 def test_limits_of_real_numbers_do_not_apply_to_classes(with_map, tmp_path):

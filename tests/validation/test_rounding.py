@@ -51,7 +51,8 @@ def validated(bundle, db, moved=0.0, limits=()):
 
     def noisy(tensors):
         score = dense(tensors["x"]).astype(np.float64)
-        size = math.sqrt((dense(samples(20)).astype(np.float64) ** 2).mean() / 10 ** (db / 10))
+        # In proportion to each value, so that none of them is lost.
+        size = np.sqrt((dense(samples(20)).astype(np.float64) ** 2).mean(0) / 10 ** (db / 10))
         weights = np.full((len(score), 3), WEIGHT)
         weights[:, 0] += np.float32(moved)
         weights[:, 1] -= np.float32(moved)

@@ -3,7 +3,6 @@
 The model is ``score = x @ KERNEL + BIAS``; noise of known amplitude sets the signal-to-noise ratio.
 """
 
-import math
 from xml.etree import ElementTree
 
 import artifacts
@@ -39,7 +38,8 @@ def noisy(db):
         outputs = right(tensors)
         score = outputs["score"]
         signs = np.array([1, -1])
-        size = math.sqrt(float((dense(samples(COUNT)).astype(float) ** 2).mean()) / 10 ** (db / 10))
+        # In proportion to each value, so that none of them is lost.
+        size = np.sqrt((dense(samples(COUNT)).astype(float) ** 2).mean(0) / 10 ** (db / 10))
         return {**outputs, "score": (score + size * signs).astype(np.float32)}
 
     return function

@@ -219,8 +219,8 @@ def test_signal_to_noise_limits(bundle, scheme):
 
     def noisy(db):
         def change(array):
-            whole = dense(samples()).astype(np.float64)
-            size = math.sqrt((whole**2).mean() / 10 ** (db / 10))
+            # In proportion to each value, so that none of them is lost.
+            size = np.sqrt((dense(samples()).astype(np.float64) ** 2).mean(0) / 10 ** (db / 10))
             return array + size * np.where(np.arange(array.size) % 2, 1, -1).reshape(array.shape)
 
         return with_changes(score=change)

@@ -12,7 +12,7 @@ from edgeattn.metrics import pairwise as metrics
 from edgeattn.metrics.limits import LIMITS, Check, checks_of
 from edgeattn.tensors import Tensors
 from edgeattn.validation.artifact import is_by_chance
-from edgeattn.validation.comparison import attention_checks, output_checks
+from edgeattn.validation.comparison import attention_checks, lost_checks, output_checks
 from edgeattn.validation.rounding import excess
 from edgeattn_converters.quantization.candidates import DEFAULT, TARGET, Candidate, Stage
 from edgeattn_converters.quantization.quantized_model import (
@@ -194,21 +194,28 @@ def within_target(
 def limit_ratio(expected: Tensors, actual: Tensors, io: ModelIO, scheme: str) -> float:
     """The largest ratio of an error to its limit; at most 1 if all errors are within them.
 
-    It is infinite if a value is not finite, unlike in ``expected``.
+    It is infinite if a value is not finite, unlike in ``expected``. If values of an output or heads
+    of a map are lost, it is larger by 1, so that candidates that all lose them remain in order.
     """
     limits = LIMITS[scheme]
     worst = 0.0
+    lost = False
+    states = {spec.state for spec in io.inputs}
     for spec in io.outputs:
         want, got = metrics.mask_equal_non_finite(expected[spec.name], actual[spec.name])
         if got.dtype.kind == "f" and not np.isfinite(got).all():
             return np.inf
+        if spec.name not in states:
+            stage = "attention" if spec.name in io.maps else "numbers"
+            found = lost_checks(checks_of("", stage, spec.name), stage, want, got, limits)
+            lost |= any(check.passed is False for check in found)
         if spec.name in io.maps:
             worst = max(worst, metrics.max_abs_error(want, got) / limits.attention_max_abs)
             worst = max(worst, metrics.jensen_shannon(want, got) / limits.attention_jsd)
         elif want.dtype.kind == "f":
             # The ratio is one of amplitudes: 20 dB are a factor of ten.
             worst = max(worst, 10 ** ((limits.snr_db - metrics.snr_db(want, got)) / 20))
-    return float(worst)
+    return float(worst) + lost
 
 
 def missed_limits(

@@ -268,7 +268,7 @@ def _validated(versions: Versions, version: str, payload: Payload) -> Deployment
 def _reason(result: DeploymentResult) -> str:
     reasons = []
     for artifact in () if result.report is None else result.report.artifacts:
-        check = next(iter((*artifact.failed, *artifact.unproven)), None)
+        check = next(iter((*artifact.failed, *(check for _, check in artifact.open_limits))), None)
         if artifact.reason:
             reasons.append(f"{artifact.artifact.label}: {artifact.reason}")
         elif check is not None:

@@ -304,3 +304,32 @@ def test_candidates_are_compared_on_samples_of_the_whole_file() -> None:
     # 128 of 255 samples: every second one, from the first to the last.
     assert selected_rows({"x": np.arange(255)})["x"].tolist() == list(range(0, 255, 2))
     assert selected_rows({"x": np.arange(40)})["x"].tolist() == list(range(40))
+
+
+@pytest.mark.parametrize("keeps", [True, False])
+def test_a_larger_file_that_does_not_lose_a_value(keeps: bool) -> None:
+    """In the faster file, values from -1 to 1 beside those from -1000 to 1000 are always zero.
+
+    If the other one loses them too, the faster one is selected. Both have less noise than 20 dB.
+    """
+    larger = Candidate(recurrence=True)
+    values = np.random.default_rng(2).uniform(-1, 1, (64, 2)) * [1.0, 1000.0]
+
+    def quantize(candidate: Candidate) -> QuantizedModel:
+        return QuantizedModel(b"x", IO.inputs, IO.outputs, candidate)
+
+    @contextlib.contextmanager
+    def open_model(model: QuantizedModel | None) -> Iterator[RunFunction]:
+        exact = model is None or (model.candidate == larger and keeps)
+        yield lambda data: {"y": data["x"] if exact else np.rint(data["x"] / 8) * 8}
+
+    model = select_candidate(
+        (Stage((DEFAULT, larger)),),
+        quantize,
+        open_model,
+        IO,
+        "int8",
+        {"x": values},
+        expense=lambda model: 2.0 if model.candidate == larger else 1.0,
+    )
+    assert model.candidate == (larger if keeps else DEFAULT)

@@ -12,7 +12,10 @@ from keras import layers
 from quantized_models import CONVERTERS, filled
 
 from edgeattn.metrics import pairwise as metrics
+from edgeattn.metrics.verdict import INCONCLUSIVE, PASS
 from edgeattn.runners import open_runner
+from edgeattn.validation.recommendation import recommend_reported
+from edgeattn_converters import ConversionOptions, ModelSource, QuantizationOptions, convert
 from edgeattn_converters.recipes import recipe_for
 from edgeattn_converters.tracing.trace import interface_of
 
@@ -58,3 +61,45 @@ def test_constant_outputs_keep_their_values(
     for name in (*CONSTANTS, "behind"):
         largest = np.abs(expected[name]).max()
         np.testing.assert_allclose(actual[name], expected[name], atol=0.02 * largest + 1e-6)
+
+
+@pytest.mark.parametrize("factor", [1.0, 1000.0])
+def test_integer_files_that_lose_small_values_are_not_recommended(
+    factor: float, tmp_path: Path
+) -> None:
+    """One of 8 units is ``factor`` times as large as the others.
+
+    The signal-to-noise ratio of the output, which is that of the largest unit, is above 30 dB.
+    """
+    inputs = keras.Input((16,), name="x")
+    hidden = layers.Dense(32, activation="tanh")(inputs)
+    model = filled(keras.Model(inputs, layers.Dense(8, name="y")(hidden)))
+    kernel, bias = model.get_layer("y").get_weights()
+    model.get_layer("y").set_weights([kernel * np.where(np.arange(8) == 2, factor, 1), bias])
+    model.save(tmp_path / "m.keras")
+    x = np.random.default_rng(3).normal(size=(200, 16)).astype("float32")
+    np.savez(tmp_path / "calibration.npz", x=x)
+    converted = convert(
+        ModelSource(tmp_path / "m.keras"),
+        tmp_path / "m.edge",
+        options=ConversionOptions(schemes=("float16", "int8")),
+        quantization=QuantizationOptions(calibration=tmp_path / "calibration.npz"),
+    )
+    reports = converted.report.artifacts
+    recommended = recommend_reported(reports, converted.bundle.manifest).artifact
+    assert recommended is not None
+    assert recommended.scheme == ("int8" if factor == 1 else "float16")
+    samples = {"x": np.random.default_rng(4).normal(size=(64, 16)).astype("float32")}
+    expected = model.predict(samples, verbose=0)
+    assert np.ptp(expected, axis=0).min() > 0.5
+    for report in reports:
+        artifact = report.artifact
+        path = converted.bundle.artifact_path(artifact)
+        runner = open_runner(path, artifact.format, artifact.inputs, artifact.outputs)
+        actual = runner.run(samples)["y"]
+        runner.close()
+        constant = int((np.ptp(actual, axis=0) == 0).sum())
+        assert metrics.snr_db(expected, actual) > 25
+        lost = artifact.scheme == "int8" and factor > 1
+        assert constant == (7 if lost else 0)
+        assert report.verdict == (INCONCLUSIVE if lost else PASS)
