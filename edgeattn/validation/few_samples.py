@@ -17,24 +17,35 @@ CLIPPED = ("int8", "int16x8")
 LARGEST_SHARE = 0.1
 
 
+def uncertain_share(artifact: Artifact, samples: int | None) -> float | None:
+    """The share of other samples that may have larger errors than any of ``samples``.
+
+    None if it is at most :data:`LARGEST_SHARE`, if values of the artifact are not clipped, or if
+    ``samples``, the number of real ones, is None because they are synthetic.
+
+    The largest error of n independent samples is exceeded in a share p of all samples, and no
+    sample of that share is among them with a probability of ``(1 - p)^n``. The limit of p is the
+    one of 0 in n (Clopper and Pearson 1934), for 97.5% confidence.
+    """
+    if not samples or artifact.scheme not in CLIPPED:
+        return None
+    share = share_limits(0, samples)[1]
+    return share if share > LARGEST_SHARE else None
+
+
 def few_samples(compared: Iterable[tuple[Artifact, int | None]]) -> Iterator[str]:
     """A warning if integer artifacts were compared on few real samples.
 
     ``compared`` are artifacts with their numbers of real samples; None for synthetic samples, of
     which other warnings say that they prove little.
-
-    The largest error of n independent samples is exceeded in a share p of all samples, and no
-    sample of that share is among them with a probability of ``(1 - p)^n``. The limit of p is the
-    one of 0 in n (Clopper and Pearson 1934).
     """
-    counts = [
-        count for artifact, count in compared if count is not None and artifact.scheme in CLIPPED
+    shares = [
+        (count, share)
+        for artifact, count in compared
+        if count and (share := uncertain_share(artifact, count)) is not None
     ]
-    fewest = min(counts, default=0)
-    if fewest < 1:
-        return
-    share = share_limits(0, fewest)[1]
-    if share > LARGEST_SHARE:
+    if shares:
+        fewest, share = min(shares)
         yield (
             f"integer artifacts were compared on {counted(fewest, 'sample')}: up to {share:.0%} of "
             "other samples may have larger errors than any of these (97.5% confidence). Compare "

@@ -1,4 +1,8 @@
-"""Which artifact to ship: the fastest that passes or, without latencies, the smallest."""
+"""Which artifact to ship: the fastest that passes or, without latencies, the smallest.
+
+Integers are clipped to ranges of calibration samples. An artifact that was compared on so few
+samples that they do not show what this costs is recommended only if no other one passes.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from edgeattn.metrics.verdict import NOT_RUN, PASS
-from edgeattn.printable import counted, printable
+from edgeattn.printable import counted, enumerated, printable
+from edgeattn.validation.few_samples import uncertain_share
 
 if TYPE_CHECKING:
     from edgeattn.bundle.manifest import Artifact, Manifest
@@ -32,6 +37,8 @@ class Candidate:
         runtime: Name and version of the runtime that ran it.
         p50_ms: Its median latency in milliseconds, if it was measured.
         threads: The number of threads with that latency.
+        uncertain: The share of other samples that may have larger errors because values are
+            clipped, if it is large; see :mod:`edgeattn.validation.few_samples`.
     """
 
     artifact: Artifact
@@ -41,6 +48,15 @@ class Candidate:
     runtime: str | None
     p50_ms: float | None = None
     threads: int | None = None
+    uncertain: float | None = None
+
+    @property
+    def uncertainty(self) -> str:
+        """What the few samples do not show, in words."""
+        return (
+            f"up to {self.uncertain:.0%} of other samples may have larger errors in integers than "
+            "any of these (97.5% confidence)"
+        )
 
 
 @dataclass(frozen=True)
@@ -54,6 +70,7 @@ class Recommendation:
         reason: Why there is no recommendation.
         all_timed: Whether every artifact that passes was timed.
         timed_on: The machine on which it was timed, if that may be another.
+        passed_over: The smaller or faster artifacts that pass, but on too few samples.
     """
 
     candidate: Candidate | None
@@ -62,6 +79,7 @@ class Recommendation:
     reason: str = ""
     all_timed: bool = True
     timed_on: str = ""
+    passed_over: tuple[Candidate, ...] = ()
 
     @property
     def artifact(self) -> Artifact | None:
@@ -111,24 +129,35 @@ class Recommendation:
         }
 
     def _why(self, candidate: Candidate) -> str:
+        labels = enumerated([item.artifact.label for item in self.passed_over])
+        apart = f", apart from {labels}" if labels else ""
         size = f"{candidate.artifact.bytes / 1000:,.1f} kB"
         if self.criterion == LATENCY:
             count = candidate.threads
             threads = f" with {counted(count, 'thread')}" if count else ""
             threads += f" on {self.timed_on}" if self.timed_on else ""
             passes = "passes" if self.all_timed else "was timed and passes"
-            best = f"the fastest that {passes}: median {candidate.p50_ms:.3g} ms{threads}, {size}"
+            best = f"the fastest that {passes}{apart}: median {candidate.p50_ms:.3g} ms{threads}"
+            best = f"{best}, {size}"
         else:
-            best = f"the smallest that passes: {size}"
+            best = f"the smallest that passes{apart}: {size}"
         where = f"in {candidate.runtime} on {self.device}"
-        return f"{best}. Compared with {candidate.reference} on {candidate.data}, {where}"
+        text = f"{best}. Compared with {candidate.reference} on {candidate.data}, {where}"
+        if candidate.uncertain is not None:
+            return f"{text}; {candidate.uncertainty}"
+        if labels:
+            than = "faster" if self.criterion == LATENCY else "smaller"
+            verb = "is" if len(self.passed_over) == 1 else "are"
+            fewest = max(self.passed_over, key=lambda item: item.uncertain or 0.0)
+            return f"{text}. {labels} {verb} {than}, but {fewest.uncertainty}"
+        return text
 
 
 def recommend(candidates: Iterable[Candidate], device: str) -> Recommendation:
     """The fastest of ``candidates`` that passes; the smallest if no latency was measured.
 
     Equally fast ones are ordered by size, equal ones keep the order of the bundle. An artifact
-    with any other verdict than pass is never recommended.
+    with any other verdict than pass is never recommended, and an uncertain one only if all are.
     """
     known = list(candidates)
     passing = [item for item in known if item.verdict == PASS]
@@ -138,10 +167,20 @@ def recommend(candidates: Iterable[Candidate], device: str) -> Recommendation:
             None, reason="no artifact passes" if compared else "no artifact was compared with Keras"
         )
     timed = [item for item in passing if item.p50_ms is not None]
-    if timed:
-        fastest = min(timed, key=lambda item: (item.p50_ms or 0.0, item.artifact.bytes))
-        return Recommendation(fastest, LATENCY, device, all_timed=len(timed) == len(passing))
-    return Recommendation(min(passing, key=lambda item: item.artifact.bytes), SIZE, device)
+    ranked = sorted(timed or passing, key=_rank)
+    chosen = next((item for item in ranked if item.uncertain is None), ranked[0])
+    return Recommendation(
+        chosen,
+        LATENCY if timed else SIZE,
+        device,
+        all_timed=not timed or len(timed) == len(passing),
+        passed_over=tuple(ranked[: ranked.index(chosen)]),
+    )
+
+
+def _rank(candidate: Candidate) -> tuple[float, int]:
+    """Latency, if it was measured, then size."""
+    return candidate.p50_ms or 0.0, candidate.artifact.bytes
 
 
 def recommend_reported(
@@ -171,6 +210,7 @@ def recommend_reported(
                 report.runtime,
                 milliseconds,
                 threads,
+                uncertain_share(report.artifact, report.samples),
             )
         )
     return recommend(candidates, "this machine" if target == LOCAL else target)

@@ -7,14 +7,17 @@ from dataclasses import replace
 
 import pytest
 
-from edgeattn.bundle.manifest import Artifact
+from edgeattn.bundle.manifest import Artifact, Manifest
+from edgeattn.metrics.limits import Check
 from edgeattn.validation.recommendation import (
     LATENCY,
     SIZE,
     Candidate,
     lowest_latencies,
     recommend,
+    recommend_reported,
 )
+from edgeattn.validation.report import ArtifactReport
 
 
 def artifact(scheme, size, format="tflite"):
@@ -132,6 +135,64 @@ def test_only_a_pass_is_recommended_whatever_the_sizes_and_latencies():
             assert result.candidate.p50_ms == min(timed, default=None)
             if not timed:
                 assert result.artifact.bytes == min(item.artifact.bytes for item in passing)
+
+
+def test_integers_on_few_samples_are_passed_over():
+    """The ranges of their calibration may clip 21% of other samples."""
+    few = [replace(candidate("int8", 1000), uncertain=0.206)]
+    result = recommend([*few, candidate("float16", 2000), candidate("dynamic_int8", 1500)], "a")
+    assert result.line == (
+        "Recommended: m.dynamic_int8.tflite (tflite dynamic_int8), the smallest that passes, apart "
+        "from tflite int8: 1.5 kB. Compared with Keras on 9 samples (t.npz), in rt 1 on a. tflite "
+        "int8 is smaller, but up to 21% of other samples may have larger errors in integers than "
+        "any of these (97.5% confidence)."
+    )
+    larger = recommend([*few, candidate("dynamic_int8", 999)], "a")
+    assert larger.why == (
+        "the smallest that passes: 1.0 kB. Compared with Keras on 9 samples (t.npz), in rt 1 on a"
+    )
+    timed = [
+        replace(candidate("int8", 1000, milliseconds=0.5), uncertain=0.206),
+        replace(candidate("int16x8", 1000, milliseconds=0.6), uncertain=0.1),
+        candidate("float16", 2000, milliseconds=0.75),
+    ]
+    fastest = recommend(timed, "a")
+    assert fastest.artifact.scheme == "float16"
+    assert ", apart from tflite int8 and tflite int16x8: median 0.75 ms, 2.0 kB." in fastest.line
+    assert "tflite int8 and tflite int16x8 are faster, but up to 21% of other" in fastest.line
+
+
+def test_integers_on_few_samples_if_nothing_else_passes():
+    few = replace(candidate("int8", 1000), uncertain=0.206)
+    result = recommend([few, candidate("float16", 2000, "fail")], "a")
+    assert result.artifact.scheme == "int8"
+    assert result.line.endswith(
+        "in rt 1 on a; up to 21% of other samples may have larger errors in integers than any of "
+        "these (97.5% confidence)."
+    )
+
+
+@pytest.mark.parametrize(
+    ("samples", "scheme", "recommended"),
+    [
+        # 1 - 0.025 ** (1 / 35) = 0.1000; of 36, it is 0.0974
+        (35, "int8", "float16"),
+        (36, "int8", "int8"),
+        (16, "int16x8", "float16"),
+        # Their activations are not clipped, and synthetic samples prove little of any artifact.
+        (16, "dynamic_int8", "dynamic_int8"),
+        (None, "int8", "int8"),
+    ],
+)
+def test_the_number_of_samples_decides(samples, scheme, recommended):
+    checks = (Check("", "numbers", "snr_db", 60.0, 20.0, ">=", "y"),)
+    reports = [
+        ArtifactReport(artifact("float16", 2000), "rt 1", checks, samples=samples),
+        ArtifactReport(artifact(scheme, 1000), "rt 1", checks, samples=samples),
+    ]
+    reference = {"samples": samples or 16, "source": "t.npz", "edge_cases": 0}
+    manifest = Manifest(model={}, artifacts=(), reference=reference, made_with={})
+    assert recommend_reported(reports, manifest).artifact.scheme == recommended
 
 
 def test_lowest_latencies():
