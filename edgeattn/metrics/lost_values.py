@@ -11,8 +11,10 @@ which is a coefficient of determination (Nash and Sutcliffe 1970, "River flow fo
 conceptual models", for a model and its observations) of 0 or less: the mean of the reference,
 which ignores the input, has smaller errors. The same constant for every sample is lost.
 
-Not lost are values within the tolerance of float32. Lost, but negligible, are
+Lost, but negligible, are
 
+- values whose changes or errors are within the tolerance of float32, such as a sum that is 1 but
+  for rounding;
 - of class probabilities: a class that the reference predicts for all samples or for none;
 - of other values from 0 to 1: those that change by at most :data:`STEPS` of 256 in the reference,
   because the integers of a sigmoid or softmax have steps of 1/256 in every runtime.
@@ -124,7 +126,8 @@ class LostValues(Mergeable):
             constant = highest - lowest <= ROUNDING * largest  # (2, values)
             change = (highest - lowest)[0]
         lost = ~constant[0] & (constant[1] | self._is_noise)
-        counted = lost & (state["ratio"] > 1) & ~self._negligible(change)
+        tolerance = self._limits.atol + self._limits.rtol * largest[0]
+        counted = lost & (change > tolerance) & (state["ratio"] > 1) & ~self._negligible(change)
         return Lost(
             len(change),
             tuple(np.flatnonzero(counted).tolist()),
