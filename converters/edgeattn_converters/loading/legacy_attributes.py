@@ -6,13 +6,14 @@ from collections.abc import Callable
 from typing import Any
 
 from edgeattn_converters.loading.classes_of_keras_2 import accept_inputs_by_any_name
+from edgeattn_converters.loading.legacy_program import Program
 from edgeattn_converters.loading.own_classes import is_own_class
 
 # Arguments that Keras 2 passed to ``call`` itself, with what it passed at inference.
 _PASSED = {"training": False, "mask": None}
 
 
-def provide(replace: Callable[[Any, str, Any], None]) -> None:
+def provide(replace: Callable[[Any, str, Any], None], program: Program) -> None:
     """Add the attributes and methods; ``replace`` sets an attribute of a class."""
     import keras
     import tensorflow as tf
@@ -24,12 +25,33 @@ def provide(replace: Callable[[Any, str, Any], None]) -> None:
         replace(layer, f"get_{kind}_at", _method(at))
         replace(layer, f"get_{kind}_shape_at", _method(functools.partial(_shape_at, at)))
         replace(layer, f"{kind}_shape", _Attribute(functools.partial(_shape_at, at, place=0)))
+        replace(keras.Sequential, kind, property(_of_sequential(kind, program)))
     # A model may start at it: Model(model.get_layer("words").input, ...).
     replace(keras.layers.InputLayer, "input", property(lambda self: self.output))
     replace(keras.KerasTensor, "get_shape", lambda self: tf.TensorShape(self.shape))
     # Neither losses nor metrics have an effect on a model that is not trained.
     for cls, name in ((Functional, "add_loss"), (layer, "add_metric"), (layer, "add_update")):
         replace(cls, name, lambda *_, **__: None)
+
+
+def _of_sequential(kind: str, program: Program) -> Callable[[Any], Any]:
+    """The ``input`` or ``output`` of a Sequential: its own, and in Keras 3 that of its first call.
+
+    Without a call, Keras 3 has none.
+    """
+    import keras
+
+    of_call = getattr(keras.Sequential, kind).fget
+
+    def tensors(model: Any) -> Any:
+        if program.version >= (3,) and model._inbound_nodes:
+            return of_call(model)
+        own = getattr(model, f"{kind}s", None)
+        if not own:  # without the shape of its input
+            return of_call(model)
+        return own[0] if len(own) == 1 else own
+
+    return tensors
 
 
 class _Attribute:

@@ -94,7 +94,7 @@ def accepted(program: Program) -> Iterator[None]:
         replace(keras.Model, "compile", lambda *_, **__: None)
         replace(optimizer, "__init__", _with_rate(optimizer.__init__))
         _accept_models(replace, program)
-        legacy_attributes.provide(replace)
+        legacy_attributes.provide(replace, program)
         if program.version < (3,):
             replace(keras.layers.Layer, "__new__", legacy_attributes.with_arguments_of_methods())
             stack.enter_context(cell_states.of_any_shape())

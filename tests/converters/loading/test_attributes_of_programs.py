@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tensorflow as tf
 import tf_keras
 from long_parameters import only
 
@@ -33,6 +34,20 @@ PROGRAMS = {
         assert tuple(dense.input_shape) == tuple(dense.output_shape) == (None, 5, 4)
         y = layers.Reshape((y.get_shape().as_list()[1] * y.get_shape()[-1],))(y)
         model = keras.Model(x, y)
+    """,
+    "ends of a Sequential": """
+        base = keras.Sequential()
+        base.add(layers.LSTM(4, input_shape=(5, 3), return_sequences=True))
+        base.add(layers.LSTM(4))
+        base.add(layers.Dense(4))
+        outputs = [base.output, base.layers[0].output, layers.Dense(4)(base.layers[-2].output)]
+        model = keras.Model(inputs=base.input, outputs=outputs)
+    """,
+    "ends of a Sequential that is called": """
+        inner = keras.Sequential([layers.Dense(3, input_shape=(5, 3)), layers.LSTM(3)])
+        x = layers.Input((5, 3))
+        called = inner(layers.Activation("tanh")(x))
+        model = keras.Model(inner.input, layers.Dense(2)(layers.Dense(3)(inner.output)))
     """,
     "losses": """
         x = layers.Input((5, 3))
@@ -105,7 +120,7 @@ def program(kind: str) -> str:
     return f"def build():{PROGRAMS[kind].rstrip()}\n        return model\n"
 
 
-@pytest.mark.parametrize("kind", only(PROGRAMS, "own methods"))
+@pytest.mark.parametrize("kind", only(PROGRAMS, "own methods", "ends of a Sequential"))
 def test_programs_find_what_keras_2_has(kind: str, tmp_path: Path) -> None:
     names: dict[str, Any] = {
         "keras": tf_keras,
@@ -121,4 +136,6 @@ def test_programs_find_what_keras_2_has(kind: str, tmp_path: Path) -> None:
     imports = "from tensorflow import keras\nfrom tensorflow.keras import backend as K, layers\n"
     (tmp_path / "own.py").write_text(imports + program(kind))
     loaded = load_model(audit_file(tmp_path / "m.h5"), architecture=f"{tmp_path / 'own.py'}:build")
-    np.testing.assert_allclose(loaded.model(X), model(X), rtol=1e-4, atol=1e-5)
+    outputs = map(tf.nest.flatten, (loaded.model(X), model(X)))
+    for one, other in zip(*outputs, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
