@@ -15,6 +15,7 @@ from edgeattn_converters.loading import (
     legacy_attributes,
     legacy_calls,
     legacy_classes,
+    legacy_identifiers,
     legacy_merge,
     legacy_modules,
     masks_of_classes,
@@ -60,7 +61,7 @@ def accepted(program: Program) -> Iterator[None]:
     optimizer = next(
         cls for cls in keras.optimizers.Optimizer.__mro__ if cls.__name__ == "BaseOptimizer"
     )
-    with contextlib.ExitStack() as stack:
+    with legacy_identifiers.accepted(), contextlib.ExitStack() as stack:
 
         def replace(place: Any, name: str, value: Any) -> None:
             stack.enter_context(mock.patch.object(place, name, value, create=True))

@@ -20,6 +20,7 @@ from edgeattn_converters.loading import (
     classes_of_keras_2,
     custom_objects,
     implicit_masks,
+    legacy_identifiers,
     legacy_layers,
     masks_of_classes,
 )
@@ -73,6 +74,7 @@ def created_as_stored(objects: Mapping[str, Any], ctx: Context) -> Iterator[None
                 if ctx.of_tensorflow:
                     classes_of_keras_2.infer_outputs_by_call(cls)
             stack.enter_context(weights_of_keras_2())
+            stack.enter_context(legacy_identifiers.accepted())
             stack.enter_context(cell_states.of_any_shape())
             stack.enter_context(legacy_layers.places_accepted(program))
             if ctx.of_tensorflow:

@@ -65,7 +65,8 @@ PARTS = _names(
     Int4DTypePolicy QuantizationConfig Int8QuantizationConfig Int4QuantizationConfig
     Float8QuantizationConfig GPTQConfig AWQConfig AbsMaxQuantizer LossScaleOptimizer
     SeedGenerator TensorShape TypeSpec TensorSpec RaggedTensorSpec SparseTensorSpec
-    __keras_tensor__ __tensor__ __numpy__ __ellipsis__ __slice__ __tuple__ __typespec__ slice
+    RadialConstraint radial_constraint __keras_tensor__ __tensor__ __numpy__ __ellipsis__ __slice__
+    __tuple__ __typespec__ slice
     """
 )
 
