@@ -40,6 +40,23 @@ def in_top_k(predictions: Any, targets: Any, k: Any) -> Any:
     return tf.logical_and(above < tf.cast(k, tf.int32), counts)
 
 
+def add_bias(values: Any, bias: Any, *, attributes: _Attributes) -> Any:
+    """``values + bias`` with a bias for each channel, of integers and in data formats ``NC...``.
+
+    ``keras.ops.add`` is this operation if a constant has the shape of a bias. The channels are the
+    last axis, or the second one. None for floats whose bias the converter adds.
+    """
+    import tensorflow as tf
+
+    rank = values.shape.rank
+    is_second = attributes["data_format"].s.startswith(b"NC")
+    if rank is None or (values.dtype.is_floating and (not is_second or rank == 4)):
+        return None
+    if is_second and rank > 2:
+        bias = tf.reshape(bias, [-1, *[1] * (rank - 2)])
+    return tf.add(values, bias)
+
+
 def one_hot(indices: Any, depth: Any, on: Any, off: Any, *, attributes: _Attributes) -> Any:
     """OneHot, whose rows of indices outside 0 to ``depth`` have no code.
 

@@ -197,9 +197,9 @@ _ROUNDINGS: Mapping[str, _Replacement] = {
 }
 _WITH_ATTRIBUTES = frozenset(
     {*_SEARCHES, *_INTERPOLATIONS, *_VOLUMES, *_SOLUTIONS, *_ROUNDINGS, "Any",
-     "BatchMatMulV2", "Cast", "CropAndResize", "Cumprod", "CumulativeLogsumexp", "DenseBincount",
-     "Einsum", "ExtractImagePatches", "ImageProjectiveTransformV3", "MatMul", "Mean", "OneHot",
-     "Prod", "StridedSlice", "Sum"}
+     "BatchMatMulV2", "BiasAdd", "Cast", "CropAndResize", "Cumprod", "CumulativeLogsumexp",
+     "DenseBincount", "Einsum", "ExtractImagePatches", "ImageProjectiveTransformV3", "MatMul",
+     "Mean", "OneHot", "Prod", "StridedSlice", "Sum"}
 )  # fmt: skip
 Replacements = Mapping[str, _Replacement]
 _BOTH: Replacements = {
@@ -244,6 +244,7 @@ TFLITE: Replacements = {
     "Atan2": angles.atan2_for_tflite,
     "Atanh": _atanh,
     "BatchMatMulV2": vectors.product_of_row,
+    "BiasAdd": composed.add_bias,
     "BitwiseAnd": composed.bitwise_and,
     "BitwiseOr": composed.bitwise_or,
     "ClipByValue": composed.clip,
