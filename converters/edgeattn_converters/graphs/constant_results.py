@@ -1,7 +1,8 @@
-"""Results of constant operands whose shape depends on their values, as constants.
+"""Results whose shape depends on the values of constants.
 
 ``tf.boolean_mask`` and ``keras.ops.repeat`` select with the positions of a mask (``tf.where``).
-TensorFlow infers no shape for them, although it is known if the mask is a constant.
+TensorFlow infers no shape for them, although it is known if the mask is a constant; nor for the
+number of segments of ``tf.math.segment_mean``, which follows from the largest of constants.
 """
 
 import contextlib
@@ -13,6 +14,7 @@ from edgeattn_converters.graphs.operation_creation import Creation, created_by, 
 
 _OF_SHAPES = frozenset({"Shape", "Size", "Rank"})
 _PLACEHOLDERS = frozenset({"Placeholder", "PlaceholderWithDefault"})
+_SEGMENTS = frozenset({f"Segment{kind}" for kind in ("Sum", "Mean", "Prod", "Max", "Min")})
 # It stands for nodes of ONNX (:mod:`~edgeattn_converters.lowering.placeholders`), which TensorFlow
 # cannot compute. It accepts any inputs and has a text attribute.
 FOR_NODES = "PyFuncStateless"
@@ -20,7 +22,10 @@ FOR_NODES = "PyFuncStateless"
 
 @contextlib.contextmanager
 def constant_results() -> Iterator[None]:
-    """Within the context, operations of constants with results of unknown shapes are constants."""
+    """Within the context, operations of constants with results of unknown shapes are constants.
+
+    Results for segments get their shape.
+    """
     import tensorflow as tf
 
     of_data: set[Any] = set()
@@ -29,6 +34,8 @@ def constant_results() -> Iterator[None]:
         create: Creation, graph: Any, kind: str, inputs: Any, *args: Any, **kwargs: Any
     ) -> Any:
         operation = create(graph, kind, inputs, *args, **kwargs)
+        if operation.type in _SEGMENTS:
+            _set_number_of_segments(operation)
         if _is_of_data(operation, of_data):
             of_data.add(operation)
             return operation
@@ -43,6 +50,27 @@ def constant_results() -> Iterator[None]:
 
     with created_by(creation):
         yield
+
+
+def constant_value(tensor: Any) -> Array | None:
+    """The value of a tensor that no input of the model is behind; None for other tensors."""
+    import tensorflow as tf
+
+    value: Array | None = tf.get_static_value(tensor)
+    if value is not None or not hasattr(tensor, "op"):
+        return value
+    if tensor.op.type in _PLACEHOLDERS:
+        outside = _captured(tensor)
+        return None if outside is None or outside.dtype == tf.resource else outside.numpy()
+    values = _values(tensor.op)
+    return None if values is None else values[tensor.value_index]
+
+
+def _set_number_of_segments(operation: Any) -> None:
+    rows, segments = operation.inputs
+    result, numbers = operation.outputs[0], constant_value(segments)
+    if numbers is not None and numbers.size and rows.shape.rank:
+        result.set_shape([int(numbers.max()) + 1, *rows.shape[1:]])
 
 
 def _is_of_data(operation: Any, of_data: set[Any]) -> bool:

@@ -16,6 +16,7 @@ from edgeattn_converters.graphs.operation_creation import replaced_by
 from edgeattn_converters.lowering import (
     angles,
     colors,
+    constant_segments,
     crops,
     diagonals,
     einsums,
@@ -227,6 +228,7 @@ _BOTH: Replacements = {
     "Log1p": _log1p,
     "RGBToHSV": colors.rgb_to_hsv,
     "TruncateMod": composed.truncate_mod,
+    **constant_segments.REPLACEMENTS,
     **_FACTORS,
     **_ROUNDINGS,
     **_SOLUTIONS,
