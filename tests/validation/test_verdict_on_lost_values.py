@@ -10,6 +10,8 @@ from function_runner import FunctionRunner
 from edgeattn.bundle.bundle import Bundle
 from edgeattn.bundle.manifest import SAMPLES, SYNTHETIC
 from edgeattn.cli.artifact_lines import failure_lines
+from edgeattn.deployment.on_device import update_module
+from edgeattn.deployment.results import DeploymentResult
 from edgeattn.evaluation.file_dataset import open_dataset
 from edgeattn.metrics.limits import Limit
 from edgeattn.metrics.verdict import (
@@ -23,6 +25,7 @@ from edgeattn.metrics.verdict import (
 )
 from edgeattn.tensors import TensorSpec
 from edgeattn.validation.recommendation import recommend_reported
+from edgeattn.validation.report import Report
 from edgeattn.validation.validate import ValidationOptions, validate
 
 SCORE = TensorSpec("score", (None, 3), "float32")
@@ -98,6 +101,15 @@ def test_an_artifact_without_a_value_does_not_pass_and_is_not_recommended(tmp_pa
         "a constant, but changing in the reference. Make them an output of their own, choose a "
         "more precise scheme, or accept them with --limit score:lost_values=1"
     ]
+
+
+def test_other_commands_name_the_reason(tmp_path):
+    """`tune` of a candidate, and a device that refuses an update."""
+    _, report = validated(bundle_of(tmp_path / "b.edge")).artifacts
+    evaluation = pytest.importorskip("edgeattn_converters.tuning.evaluation")
+    assert evaluation.shortfall(report) == "lost_values of score is 1 (limit <= 0)"
+    result = DeploymentResult("pi", "refused", report=Report((report,)))
+    assert update_module._reason(result) == "onnx int8: lost_values is 1."
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from edgeattn.bundle.bundle import Bundle
 from edgeattn.bundle.manifest import MALFORMED, Artifact, Manifest, sha256
 from edgeattn.errors import EdgeattnError, UnsupportedModelError, UsageError
+from edgeattn.metrics.lost_values import METRIC as LOST_VALUES
 from edgeattn.metrics.verdict import FAIL, INCONCLUSIVE, PASS
 from edgeattn_converters.options import ConversionOptions, ModelSource, QuantizationOptions
 from edgeattn_converters.tuning.search import NOT_CONVERTED, Candidate, Result
@@ -224,6 +225,9 @@ def _ratio(check: Check) -> float:
     value, limit = check.value, float(check.limit or 0.0)
     if math.isnan(value):
         return math.inf
+    if check.metric == LOST_VALUES:
+        # A count, whose limit is usually 0.
+        return 1.0 + value - limit if value > limit else 0.0
     if check.relation == "<=":
         return value / limit if limit > 0 else (0.0 if value <= limit else math.inf)
     if check.metric == "snr_db":

@@ -197,6 +197,8 @@ def test_results_of_changed_files_are_ignored(tmp_path):
         ("top1_agreement", 0.97, 0.99, ">=", 3.0),
         ("top1_agreement", 1.0, 1.0, ">=", 0.0),
         ("max_abs_error", np.nan, 0.03, "<=", np.inf),
+        ("lost_values", 7.0, 0.0, "<=", 8.0),
+        ("lost_values", 0.0, 0.0, "<=", 0.0),
     ],
 )
 def test_excess_is_a_multiple_of_the_limit(metric, value, limit, relation, expected):
