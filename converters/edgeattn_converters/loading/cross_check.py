@@ -161,9 +161,16 @@ def compare_with_signature(
         )
     found = difference(actual, expected)
     if found.error <= WRONG:
-        if not found.unknown:
-            return ()
-        return (f"{_BY_ORDER}. {unknown_note(model, found.unknown, 'the graph in the folder')}",)
+        notes = []
+        if found.error > TOLERANCE:
+            notes.append(
+                f"{_BY_ORDER}. The graph in the folder computes different outputs (max error "
+                f"{found.error:.1e} of the largest value on seeded samples)."
+            )
+        if found.unknown:
+            unknown = unknown_note(model, found.unknown, "the graph in the folder")
+            notes.append(f"{_BY_ORDER}. {unknown}")
+        return tuple(notes)
     raise UnsupportedModelError(
         "The layers of the folder compute other outputs than its graph (max error "
         f"{found.error:.1e} of the largest value on seeded samples).",

@@ -61,11 +61,14 @@ class Softmax:
     def keys_last(self) -> Any:
         """The weights in the shape of a map: (batch, ..., keys), or (batch, keys) for one query.
 
-        Keys along several axes, as those of an image, are one axis of the map.
+        Keys along several axes, as those of an image, are one axis of the map. Weights inside a loop,
+        which cannot leave it, are unchanged.
         """
         import tensorflow as tf
 
         weights, rank = self.weights, len(self.weights.shape)
+        if weights.graph is not _graph():
+            return weights
         others = [k for k in range(rank) if k not in self.axes]
         if (order := [*others, *self.axes]) != list(range(rank)):
             weights = tf.transpose(weights, order)

@@ -77,6 +77,26 @@ def attention_in_a_step(keys: Any, queries: Any) -> Any:
     return _rnn(lambda query: _context(keys, _weights(keys, query)), queries, keys[:, 0])
 
 
+def column_in_a_step(keys: Any, queries: Any) -> Any:
+    """Weights with an axis of one query behind that of the keys."""
+
+    def step(query: Any) -> Any:
+        weights = ops.softmax(ops.sum(keys * query[:, None], -1, keepdims=True), 1)
+        return ops.sum(keys * weights, 1)
+
+    return _rnn(step, queries, keys[:, 0])
+
+
+def heads_in_a_step(keys: Any, queries: Any) -> Any:
+    """Weights of two heads, the axis behind that of the keys."""
+
+    def step(query: Any) -> Any:
+        weights = ops.softmax(keys * query[:, None], 1)
+        return ops.sum(keys * weights, 1)
+
+    return _rnn(step, queries, keys[:, 0])
+
+
 def classes_of_steps(keys: Any, queries: Any) -> Any:
     return _rnn(lambda query: ops.softmax(query, -1), queries, keys[:, 0])
 
@@ -135,7 +155,15 @@ def test_weights_that_a_loop_returns_have_one_map(
     np.testing.assert_allclose(actual["y"], model.predict(x, verbose=0), atol=1e-5)
 
 
-@pytest.mark.parametrize("call", [attention_in_a_step, KerasAttention])
+@pytest.mark.parametrize(
+    "call",
+    [
+        attention_in_a_step,
+        column_in_a_step,
+        heads_in_a_step,
+        KerasAttention,
+    ],
+)
 def test_the_first_step_of_a_loop_is_no_map(call: Any) -> None:
     """Keras computes it once more outside the loop, for the shapes of the results."""
     interface = interface_of(model_of(call() if isinstance(call, type) else call))
