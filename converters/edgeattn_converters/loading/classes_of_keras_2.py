@@ -90,6 +90,39 @@ def seeds_in_graphs() -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def assignable_kernels() -> Iterator[None]:
+    """Let ``call`` assign a tensor to the kernel of a layer of Keras, as weight normalization does.
+
+    In Keras 3, a kernel is a property. The layer has its variable again behind the context.
+    """
+    import keras
+    from keras.src.layers.convolutional.base_conv import BaseConv
+
+    assigned: dict[tuple[int, str], Any] = {}
+
+    def assignable(name: str, get: Callable[[Any], Any]) -> property:
+        def value(layer: Any) -> Any:
+            key = id(layer), name
+            return assigned[key] if key in assigned else get(layer)
+
+        def assign(layer: Any, value: Any) -> None:
+            assigned[id(layer), name] = value
+
+        return property(value, assign)
+
+    with contextlib.ExitStack() as stack:
+        for cls, name in (
+            (keras.layers.Dense, "kernel"),
+            (keras.layers.EinsumDense, "kernel"),
+            (BaseConv, "kernel"),
+            (keras.layers.Embedding, "embeddings"),
+        ):
+            changed = assignable(name, vars(cls)[name].fget)
+            stack.enter_context(mock.patch.object(cls, name, changed))
+        yield
+
+
 def accept_inputs_by_any_name(cls: Any) -> None:
     """Let a class call its inputs otherwise than the layer of Keras from which it is derived.
 

@@ -200,6 +200,7 @@ def _creating(method: Callable[..., Any], program: Program) -> Callable[..., Any
                 stack.enter_context(classes_of_keras_2.seeds_in_graphs())
                 if program.version < (3,):
                     stack.enter_context(places_accepted(program))
+                    stack.enter_context(classes_of_keras_2.assignable_kernels())
                 return method(*args, **kwargs)
         finally:
             _creating_calls.pop()

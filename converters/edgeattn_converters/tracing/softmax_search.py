@@ -61,8 +61,8 @@ class Softmax:
     def keys_last(self) -> Any:
         """The weights in the shape of a map: (batch, ..., keys), or (batch, keys) for one query.
 
-        Keys along several axes, as those of an image, are one axis of the map. Weights inside a loop,
-        which cannot leave it, are unchanged.
+        Keys along several axes, as those of an image, are one axis of the map. Weights inside a
+        loop, which cannot leave it, are unchanged.
         """
         import tensorflow as tf
 
