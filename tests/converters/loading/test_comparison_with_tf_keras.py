@@ -236,6 +236,23 @@ def build():
 """
 
 
+SMALL = """
+def build():
+    x = Input((5,))
+    y = keras.layers.Rescaling(0.02)(Dense(4)(x))
+    return Model(x, keras.layers.Activation("hard_sigmoid")(y))
+"""
+
+
+@pytest.mark.compared
+def test_a_small_difference_of_a_file_without_a_version_is_refused(tmp_path: Path) -> None:
+    """By 0.2 x + 0.5 in place of x / 6 + 0.5 for x near zero."""
+    path = tmp_path / "m.weights.h5"
+    program = write(IMPORTS + SMALL, tmp_path, lambda model: model.save_weights(path))
+    with pytest.raises(UnsupportedModelError, match=r"max error [2-9]\.\de-03 of the largest"):
+        load_model(audit_file(path), architecture=f"{program}:build")
+
+
 @pytest.mark.long
 def test_the_version_of_the_weights_explains_a_difference(tmp_path: Path) -> None:
     """LSTM had other gates before Keras 2.3."""
