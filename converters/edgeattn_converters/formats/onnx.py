@@ -12,7 +12,7 @@ from edgeattn.errors import ConversionError, first_line
 from edgeattn.file_structure.onnx import read_onnx
 from edgeattn.tensors import Specs, Tensors
 from edgeattn_converters.formats import ConvertedFile
-from edgeattn_converters.formats.missing_operators import advice, with_layers
+from edgeattn_converters.formats.missing_operators import found_in
 from edgeattn_converters.graphs.onnx_constants import fold_constants
 from edgeattn_converters.graphs.onnx_file import all_nodes, bodies, convert_opset, free_dimensions
 from edgeattn_converters.lowering import (
@@ -193,11 +193,9 @@ def _check_operators(proto: Any, traced: Traced, model: Any) -> None:
     import onnx
 
     # tf2onnx leaves operations of TensorFlow that it has no handler for.
-    if missing := {name for name in _kinds(proto.graph) if not onnx.defs.has(name)}:
-        raise ConversionError(
-            f"ONNX has no operator for {with_layers(missing, traced.function.graph, model)}.",
-            hint=advice(missing),
-        )
+    if names := {name for name in _kinds(proto.graph) if not onnx.defs.has(name)}:
+        missing = found_in(names, traced.function.graph, model)
+        raise ConversionError(f"ONNX has no operator for {missing}.", hint=missing.advice)
 
 
 def _check(proto: Any) -> None:

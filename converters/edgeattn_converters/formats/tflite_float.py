@@ -3,14 +3,14 @@
 import contextlib
 import functools
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 from edgeattn.errors import ConversionError, first_line
 from edgeattn.file_structure.tflite import read_tflite
-from edgeattn_converters.formats.missing_operators import advice, with_layers
+from edgeattn_converters.formats.missing_operators import Missing, found_in
 from edgeattn_converters.graphs.negated_zeros import keep_negated_zeros
 from edgeattn_converters.graphs.scalar_biases import extend_scalar_biases
 from edgeattn_converters.graphs.tflite_file import TFLiteFile
@@ -187,12 +187,9 @@ def _lowered(
 class MissingOperatorsError(ConversionError):
     """The model needs operations of TensorFlow, ``names``, that TFLite does not have."""
 
-    def __init__(self, names: Sequence[str], with_layers: str) -> None:
-        super().__init__(
-            f"TFLite has no operator for {with_layers}.",
-            hint=advice(names),
-        )
-        self.names = names
+    def __init__(self, missing: Missing) -> None:
+        super().__init__(f"TFLite has no operator for {missing}.", hint=missing.advice)
+        self.names = list(missing.places)
 
 
 def _convert_traced(traced: Traced, model: Any, *, custom: bool = False) -> bytes:
@@ -210,8 +207,8 @@ def _convert_traced(traced: Traced, model: Any, *, custom: bool = False) -> byte
         return bytes(converter.convert())
     except Exception as error:  # MLIR errors arrive as many classes
         if missing := _missing(error):
-            layers = with_layers(missing, traced.function.graph, model)
-            raise MissingOperatorsError(missing, layers) from error
+            places = found_in(missing, traced.function.graph, model)
+            raise MissingOperatorsError(places) from error
         raise ConversionError(f"The TFLite converter failed: {_reason(error)}") from error
 
 

@@ -18,6 +18,7 @@ from edgeattn_converters.lowering import (
     colors,
     constant_segments,
     crops,
+    ctc,
     diagonals,
     einsums,
     exact_integers,
@@ -198,9 +199,9 @@ _ROUNDINGS: Mapping[str, _Replacement] = {
 }
 _WITH_ATTRIBUTES = frozenset(
     {*_SEARCHES, *_INTERPOLATIONS, *_VOLUMES, *_SOLUTIONS, *_ROUNDINGS, "Any",
-     "BatchMatMulV2", "BiasAdd", "Cast", "CropAndResize", "Cumprod", "CumulativeLogsumexp",
-     "DenseBincount", "Einsum", "ExtractImagePatches", "ImageProjectiveTransformV3", "MatMul",
-     "Mean", "OneHot", "Prod", "StridedSlice", "Sum"}
+     "BatchMatMulV2", "BiasAdd", "CTCGreedyDecoder", "Cast", "CropAndResize", "Cumprod",
+     "CumulativeLogsumexp", "DenseBincount", "Einsum", "ExtractImagePatches",
+     "ImageProjectiveTransformV3", "MatMul", "Mean", "OneHot", "Prod", "StridedSlice", "Sum"}
 )  # fmt: skip
 Replacements = Mapping[str, _Replacement]
 _BOTH: Replacements = {
@@ -208,6 +209,7 @@ _BOTH: Replacements = {
     "AdjustHue": colors.adjust_hue,
     "AdjustSaturation": colors.adjust_saturation,
     "BesselI0": special.bessel_i0,
+    "CTCGreedyDecoder": ctc.greedy_decoded,
     "Cast": float8.cast_back,
     "Cross": composed.cross,
     "Cumprod": scans.cumulative_product,

@@ -59,6 +59,58 @@ def test_errors_name_layers(format: str, scheme: str, tmp_path: Path) -> None:
         )
     layers = "'first', 'steps', 'inner', 'cell'"
     assert f"for Digamma (layers {layers}), Ndtri (layer 'other')." in str(caught.value)
+    assert caught.value.hint == "Express Digamma and Ndtri with other operations."
+
+
+def decoded(labels: int = 4) -> tuple[Any, Any, Any]:
+    x, lengths = keras.Input((9, 3)), keras.Input((), dtype="int32")
+    scores = keras.layers.Dense(labels, name="scores")(x)
+    text, total = keras.ops.ctc_decode(scores, lengths, strategy="beam_search")
+    return [x, lengths], text[0], total
+
+
+@pytest.mark.parametrize("format", CONVERTERS)
+def test_an_operation_at_the_end_is_named(format: str, tmp_path: Path) -> None:
+    inputs, text, total = decoded()
+    model = keras.Model(inputs, [text, total])
+    with pytest.raises(ConversionError) as caught:
+        CONVERTERS[format].convert(
+            model, interface_of(model), recipe_for("float32"), tmp_path / "model"
+        )
+    name = next(item.name for item in model.operations if item.name.startswith("ctc_decode"))
+    kind = f"CTCBeamSearchDecoder (operation {name!r})"
+    assert f"has no operator for {kind}." in caught.value.message
+    assert caught.value.hint == (
+        f"Convert the model that ends before the operation {name!r}, and compute the rest from "
+        "its outputs. Or express CTCBeamSearchDecoder with other operations."
+    )
+
+
+def of_layers_behind() -> Any:
+    inputs, text, total = decoded()
+    return keras.Model(inputs, [text, keras.layers.Dense(2)(total)])
+
+
+def without_layers_before() -> Any:
+    x = keras.Input((3, 4))
+    return keras.Model(x, Digamma(name="first")(x))
+
+
+@pytest.mark.parametrize("model_of", [of_layers_behind, without_layers_before])
+def test_an_operation_that_is_not_the_end_of_other_layers(model_of: Any, tmp_path: Path) -> None:
+    model = model_of()
+    with pytest.raises(ConversionError) as caught:
+        tflite.convert(model, interface_of(model), recipe_for("float32"), tmp_path / "model")
+    assert str(caught.value.hint).startswith("Express ")
+
+
+def test_the_last_layers(tmp_path: Path) -> None:
+    model = keras.Sequential(
+        [keras.Input((3, 4)), keras.layers.Dense(2), Digamma(name="last"), keras.layers.ReLU()]
+    )
+    with pytest.raises(ConversionError) as caught:
+        tflite.convert(model, interface_of(model), recipe_for("float32"), tmp_path / "model")
+    assert str(caught.value.hint).startswith("Convert the model that ends before the layer 'last',")
 
 
 REASONS = {"onnx float32": "ONNX has no operator for Svd (layer 'svd')."}

@@ -12,7 +12,7 @@ from edgeattn_converters.loading import legacy_modules
 _TABLE = """
 arange batch_normalization bias_add binary_crossentropy binary_focal_crossentropy
 categorical_crossentropy categorical_focal_crossentropy constant conv1d conv2d
-conv2d_transpose conv3d conv3d_transpose cumprod depthwise_conv2d dtype elu epsilon eye
+conv2d_transpose conv3d conv3d_transpose ctc_decode cumprod depthwise_conv2d dtype elu epsilon eye
 image_data_format in_test_phase in_top_k in_train_phase is_sparse learning_phase local_conv
 local_conv1d local_conv2d ndim normalize_batch_in_training ones pool2d pool3d relu resize_images
 resize_volumes separable_conv2d slice softmax_3d
