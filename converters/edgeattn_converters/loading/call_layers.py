@@ -20,6 +20,7 @@ from edgeattn_converters.loading.migrate.context import safe_name
 # The prefix of functions of the backend of Keras 2, which those of TensorFlow do not have.
 BACKEND = "K."
 _SHAPES = ("shape", "compat.v1.shape")
+_RANKS = ("rank", "compat.v1.rank")
 # The attribute of Keras tensors of sizes. Their values are unknown while a model is built, so they
 # become part of the expressions that use them. It is a function that returns the expression.
 _SIZE = "_edgeattn_size"
@@ -57,6 +58,8 @@ def result_of(
     args, kwargs = _with_lists((args, {key: kwargs[key] for key in kwargs if key != "name"}))
     if path in _SHAPES:
         return _sizes(*args, **kwargs)
+    if path in _RANKS:
+        return _rank(*args, **kwargs)
     make = functools.partial(_call, path, args, kwargs)
     tensors: list[Any] = []
     try:
@@ -94,6 +97,11 @@ def _sizes(x: Any, *_: Any, **__: Any) -> Sizes:
         return result
 
     return Sizes(size(axis) if known is None else known for axis, known in enumerate(x.shape))
+
+
+def _rank(x: Any = None, *, input: Any = None, **_: Any) -> int:
+    """The number of axes of a Keras tensor, which is always known."""
+    return len((x if input is None else input).shape)
 
 
 def _call(

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from edgeattn_converters.lowering.constant_operands import is_constant
+from edgeattn_converters.lowering.resampling import constant_value
 
 _Attributes = Mapping[str, Any]
 # Larger results may be outside the range of int32.
@@ -32,8 +33,10 @@ def exact_mean(x: Any, axes: Any, *, attributes: _Attributes) -> Any:
     import tensorflow as tf
 
     total = exact_sum(x, axes, attributes=attributes)
-    sizes = [x.shape[int(axis)] for axis in np.ravel(tf.get_static_value(axes))]
-    if total is None or None in sizes:
+    if total is None:
+        return None
+    sizes = [x.shape[int(axis)] for axis in np.ravel(constant_value(axes))]
+    if None in sizes:
         return None
     return tf.truncatediv(total, tf.constant(np.prod(sizes), x.dtype))
 
@@ -47,7 +50,7 @@ def _reduced(
 ) -> Any:
     import tensorflow as tf
 
-    positions = tf.get_static_value(axes)
+    positions = constant_value(axes)
     if not x.dtype.is_integer or x.shape.rank is None or positions is None:
         return None
     reduced = sorted({int(axis) % x.shape.rank for axis in np.ravel(positions)})

@@ -19,10 +19,12 @@ _OPTIONS: Mapping[str, Callable[[Any], Any]] = {
 }
 # How the scale of an interpolation is computed from sizes.
 _ARITHMETIC: Mapping[str, Callable[..., Any]] = {
+    "AddV2": np.add,
     "Cast": np.float32,
     "Mul": np.multiply,
     "RealDiv": np.divide,
     "Reshape": np.reshape,
+    "Sub": np.subtract,
 }
 
 

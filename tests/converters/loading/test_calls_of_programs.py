@@ -54,6 +54,13 @@ PROGRAMS = {
     steps = tf.cast(tf.tile(tf.range(tf.shape(h)[1])[None, :, None], [count, 1, 3]), tf.float32)
     return Model(x, [Dense(2)(heads), Dense(3)(pairs), steps])
 """,
+    "ranks": """
+    last = tf.rank(h) - 1
+    same = tf.concat(h, last)
+    parts = tf.concat([same, tf.gather(h, [1, 0], axis=last)], tf.rank(same) - 1)
+    total = tf.reduce_sum(tf.expand_dims(parts, tf.rank(h)), axis=tf.rank(h))
+    return Model(x, Dense(2)(tf.reshape(total, tf.shape(total)) / tf.cast(last, tf.float32)))
+""",
     "backend": """
     scores = K.sum(K.square(h), axis=-1, keepdims=True)
     weights = K.softmax(scores, axis=1)

@@ -186,6 +186,15 @@ def _tensors(values: Any) -> Any:
     return [_tensor(value, dtype) for value in values]
 
 
+def _concat(values: Any, axis: Any) -> Any:
+    """Compute ``tf.concat``, which returns a tensor that is not in a list, whatever the axis is."""
+    return (
+        ops.concatenate(_tensors(values), axis=axis)
+        if isinstance(values, list | tuple)
+        else (values)
+    )
+
+
 def _tensor(value: Any, dtype: Any) -> Any:
     if hasattr(value, "dtype"):
         return value
@@ -254,6 +263,7 @@ _OPERATIONS: Mapping[str, Callable[..., Any]] = {
     "first_argmin": lambda x, axis: ops.argmin(x, axis=axis or 0),
     "stack": lambda values, axis: ops.stack(_tensors(values), axis=axis),
     "concatenate": lambda values, axis: ops.concatenate(_tensors(values), axis=axis),
+    "concat": _concat,
     "batch_flatten": lambda x: ops.reshape(x, (ops.shape(x)[0], -1)),
     "flatten": lambda x: ops.reshape(x, (-1,)),
     "split": _split,

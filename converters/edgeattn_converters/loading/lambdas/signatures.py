@@ -61,7 +61,7 @@ first_argmax=argmax first_argmin=argmin: input axis=0
 expand_dims: input axis
 squeeze: input axis=None
 stack: values axis=0
-concatenate=concat: values axis
+concat: values axis
 reshape: tensor shape
 transpose: a perm=None
 matmul: a b transpose_a=False transpose_b=False

@@ -85,8 +85,15 @@ def without_losses(
     ]
 
 
-_SHAPES = frozenset({"shape", "compat.v1.shape", "shape_v2", "compat.v1.size", "size"})
+_SHAPES = frozenset(
+    {"shape", "compat.v1.shape", "shape_v2", "compat.v1.size", "size", "compat.v1.rank", "rank"}
+)
 _LISTS = frozenset({"unstack", "split"})
+# Operations of which no shape is known without the axis.
+_WITH_CONSTANT_AXES = frozenset(
+    {"mean", "sum", "max", "min", "prod", "std", "var", "any", "all", "logsumexp", "first_argmax",
+     "first_argmin", "expand_dims", "flip", "gather"}
+)  # fmt: skip
 # The calls that compute with shapes, by the name of their layer, each with its config.
 ShapeCalls = Mapping[str, _Call]
 
@@ -212,7 +219,12 @@ def _call_expression(
     with_tensors = of_shapes or any(map(_calls_tensorflow, (*arguments, *named.values())))
     if with_tensors and path not in _SHAPES and tensorflow_functions.is_known(path):
         return expressions.tensorflow_call(path, arguments, named)
-    return call_of(path, arguments, named)
+    result = call_of(path, arguments, named)
+    if result.get("op") in _WITH_CONSTANT_AXES and any(
+        name not in shapes for name in _layers_of(call["kwargs"].get("axis"))
+    ):
+        raise NotRecognizedError("its axis is computed from the data, and it must be a constant")
+    return result
 
 
 def _calls_tensorflow(expression: Any) -> bool:
