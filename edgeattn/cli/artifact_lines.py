@@ -57,7 +57,10 @@ def not_converted_line(failure: Mapping[str, Any]) -> str:
 
 
 def cost_lines(report: ArtifactReport) -> Iterator[str]:
-    """A line for each limit that the artifact misses only because of rounding."""
+    """A line for each limit that the artifact misses only because of rounding.
+
+    The value of a failed check, and its limits, are in the line on its failure.
+    """
     from edgeattn.validation.rounding import WEIGHTS, limit_name
 
     coarse = {check.key for reason, check in report.open_limits if reason == PRECISION}
@@ -67,16 +70,19 @@ def cost_lines(report: ArtifactReport) -> Iterator[str]:
         weights = WEIGHTS.get(report.artifact.scheme)
         rounding = f"rounding the weights to {weights}" if weights else "rounding in float32"
         right = "converted right; " if report.conversion == RIGHT else ""
+        if check.key in failed:
+            if cost is not None:
+                gives = f"{rounding} alone gives {cost:.3g} for {check.name}"
+                yield f"{report.artifact.label}: {right}{gives}"
+            continue
         line = (
             f"{report.artifact.label}: {right}{check.name} is {check.value:.3g} "
             f"(usual limit {check.relation} {check.limit:.3g})"
         )
-        # That of a failed check is in the line on its failure.
-        detail = check.detail if check.key not in failed else None
-        if detail:
-            line += f": {detail}"
+        if check.detail:
+            line += f": {check.detail}"
         if cost is not None:
-            rounding = f". {rounding.capitalize()}" if detail else f", and {rounding}"
+            rounding = f". {rounding.capitalize()}" if check.detail else f", and {rounding}"
             line += f"{rounding} alone gives {cost:.3g}"
         if check.key in coarse:
             line += (
@@ -90,7 +96,8 @@ def failure_lines(report: ArtifactReport) -> list[str]:
     """A line for each reason why an artifact does not pass or does not run."""
     label = report.artifact.label
     lines = [f"{label}: {report.reason}"] if report.reason else []
-    lines += [f"{label}: {check.comparison}" for check in report.failed]
+    usual = {check.key: check.limit for check in report.explained}
+    lines += [f"{label}: {check.compared(usual.get(check.key))}" for check in report.failed]
     # A line on the cost of the precision says more about the others.
     open_limits = [(reason, check) for reason, check in report.open_limits if reason != PRECISION]
     lines += [

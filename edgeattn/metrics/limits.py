@@ -184,11 +184,21 @@ class Check:
     @property
     def comparison(self) -> str:
         """The value beside its limit, such as ``snr_db of score is 7.5 (limit >= 20)``."""
+        return self.compared()
+
+    def compared(self, usual: float | None = None) -> str:
+        """:attr:`comparison`, such as ``... (limit <= 10; usual limit <= 1)``.
+
+        ``usual`` is the limit of the scheme, if rounding extends it; None if it does not.
+        """
         detail = f": {self.detail}" if self.detail else ""
         if self.limit is None:
             return f"{self.name} is {self.value:.3g}{detail}"
         value, limit = self._distinct(self.limit)
-        return f"{self.name} is {value} (limit {self.relation} {limit}){detail}"
+        limits = f"limit {self.relation} {limit}"
+        if usual is not None and usual != self.limit:
+            limits += f"; usual limit {self.relation} {usual:.3g}"
+        return f"{self.name} is {value} ({limits}){detail}"
 
     def _distinct(self, limit: float) -> tuple[str, str]:
         """Value and limit with three significant digits, or as many as show a missed limit."""

@@ -22,7 +22,8 @@ from edgeattn_converters.reference.keras_outputs import (
 from edgeattn_converters.reference.rounded_weights import rounded_weights
 from edgeattn_converters.reference.saturation import computes_hues, orders_bounded, shifted_function
 from edgeattn_converters.reference.shifted_means import shifted_means
-from edgeattn_converters.reference.usable_rows import Changes, usable_rows
+from edgeattn_converters.reference.unmoved_rows import Changes
+from edgeattn_converters.reference.usable_rows import usable_rows
 from edgeattn_converters.tracing.tokens import TokenLimits
 from edgeattn_converters.tracing.trace import interface_of
 

@@ -8,7 +8,7 @@ import pytest
 from artifacts import Y, dense, samples
 from function_runner import FunctionRunner
 
-from edgeattn.cli.artifact_lines import conversion_summary, cost_lines
+from edgeattn.cli.artifact_lines import conversion_summary, cost_lines, failure_lines
 from edgeattn.metrics.limits import Check, Limit
 from edgeattn.metrics.verdict import FAIL, INCONCLUSIVE, PASS, PRECISION, RIGHT, UNKNOWN, WRONG
 from edgeattn.tensors import TensorSpec
@@ -123,6 +123,19 @@ def test_right_is_not_good_enough_below_the_widest_limit(tmp_path):
     for db, verdict in ((10.6, INCONCLUSIVE), (10.3, FAIL)):
         assert validated(bundle, db).verdict == verdict
     assert validated(write(tmp_path, "float16", costs(21.0)), 21.0).verdict == PASS
+
+
+def test_a_failure_beyond_the_widest_limit_names_both_limits_once(tmp_path):
+    """One line had "limit >= 20" and the next one "usual limit >= 50" for the same value."""
+    report = validated(write(tmp_path, "float16", costs(10.0)), 9.0)
+    assert (report.verdict, report.conversion) == (FAIL, RIGHT)
+    assert failure_lines(report) == [
+        "onnx float16: snr_db of score is 9 (limit >= 20; usual limit >= 50)"
+    ]
+    assert list(cost_lines(report)) == [
+        "onnx float16: converted right; rounding the weights to float16 alone gives 10 for snr_db "
+        "of score"
+    ]
 
 
 def test_maps_are_explained_by_rounding_too(tmp_path):

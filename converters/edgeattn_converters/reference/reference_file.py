@@ -35,13 +35,15 @@ from edgeattn_converters.reference.saturation import (
     shifted_function,
 )
 from edgeattn_converters.reference.shifted_means import shifted_means
+from edgeattn_converters.reference.singular_matrices import changed_matrices, uses_matrices
 from edgeattn_converters.reference.size_limit import (
     bytes_of_row,
     rows_to_compute,
     within_limit,
 )
 from edgeattn_converters.reference.traced_values import changes_by_neighbors
-from edgeattn_converters.reference.usable_rows import Changes, UsableRows, usable_rows
+from edgeattn_converters.reference.unmoved_rows import Changes
+from edgeattn_converters.reference.usable_rows import UsableRows, usable_rows
 from edgeattn_converters.rounding import rounding_costs
 from edgeattn_converters.tracing.free_time import FreeModel
 from edgeattn_converters.tracing.trace import Interface
@@ -182,9 +184,13 @@ def _changes(run: KerasFunction) -> Changes:
     Averages are traced only if there are rows of zeros to compute.
     """
     model, interface, alone = run.model, run.interface, run.alone
+    attention = bool(run.traced.attention)
     averages = functools.cache(
-        lambda: shifted_means(model, interface, attention=bool(run.traced.attention), alone=alone)
+        lambda: shifted_means(model, interface, attention=attention, alone=alone)
     )
+    matrices = None
+    if uses_matrices(run.traced.function):
+        matrices = changed_matrices(model, interface, attention=attention, alone=alone)
     hues, ordered = computes_hues(run.traced.function), orders_bounded(run.traced.function)
     shifted = [
         shifted_function(model, interface, alone=alone, hues=hues, ordered=ordered, last=last)
@@ -194,6 +200,7 @@ def _changes(run: KerasFunction) -> Changes:
         activations=[changed for changed in shifted if changed is not None],
         weights=lambda precisions, seed: rounded_weights(model, precisions, seed),
         averages=lambda rows, share: averages()(rows, share),
+        matrices=matrices,
     )
 
 
@@ -233,6 +240,11 @@ def _row_notes(source: Source, computed: int, rows: UsableRows) -> list[str]:
         notes.append(
             f"Keras' own outputs for {counted(rows.unstable_zeros, 'edge case')} with zeros change "
             "when an average changes in its last digit; these are not compared"
+        )
+    if rows.unstable_matrices:
+        notes.append(
+            f"Keras' own outputs for {counted(rows.unstable_matrices, 'edge case')} change when a "
+            "matrix that is inverted or factored changes in its last digit; these are not compared"
         )
     return notes
 

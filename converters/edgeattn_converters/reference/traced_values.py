@@ -50,7 +50,7 @@ def changed_function(
     *,
     attention: bool,
     alone: bool,
-) -> Callable[[Tensors, float], Tensors]:
+) -> Callable[[Tensors, Any], Tensors]:
     """Outputs and maps of a model from inputs and a value of the variable ``change``.
 
     Within the context ``changed(change, later)``, changes of operations that depend on the variable
@@ -74,7 +74,7 @@ def changed_function(
         change=later.apply,
     )
 
-    def run(inputs: Tensors, value: float) -> Tensors:
+    def run(inputs: Tensors, value: Any) -> Tensors:
         change.assign(value)
         return traced_values(traced, inputs, 1 if alone else None)
 

@@ -6,56 +6,33 @@ in the last digit of an input changes the outputs of Keras itself by more than t
 returning attention maps, for which Keras computes in another order. Tokens have no last digit: of a
 model that takes them, the weights are changed as well. Neither have zeros: if tiny values in place
 of them move the outputs, averages are changed instead, because ``log(x + 1e-7)`` of zeros is
-accurate, but not a normalization of these equal numbers.
+accurate, but not a normalization of these equal numbers. Matrices are changed where they are
+inverted or factored, because those of an extreme can be singular whatever its last digits are.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from edgeattn.errors import UnsupportedModelError
-from edgeattn.metrics.limits import LIMITS
 from edgeattn.tensors import Array, Tensors
-from edgeattn_converters.reference.edge_cases import SEED, InputProperties
+from edgeattn_converters.reference.edge_cases import InputProperties
 from edgeattn_converters.reference.keras_outputs import KerasOutputs
-
-# How often inputs are changed in their last digit, and how far the outputs may move: half of the
-# tolerance of a float32 artifact.
-PERTURBATIONS = 4
-# Weights are more than the values of a row, so that fewer changes of them are needed.
-WEIGHT_PERTURBATIONS = 2
-# Outputs of perturbed inputs are computed together if they have at most this many bytes.
-TOGETHER_BYTES = 64 * 2**20
-# Extremes are changed by this many times the precision of their type: an artifact rounds after
-# every operation, which adds up to more than the rounding of its inputs.
-EXTREME_PRECISIONS = 4
-ATOL, RTOL = 0.5e-5, 0.5e-4
-# The largest relative rounding error of a float16 number, as a change of float32 inputs.
-FLOAT16_ROUNDING = 2.0**-11
+from edgeattn_converters.reference.unmoved_rows import (
+    EXTREME_PRECISIONS,
+    NO_CHANGES,
+    Changes,
+    Step,
+    scale,
+    unmoved_by_inputs,
+    unmoved_by_matrices,
+    unmoved_by_weights,
+    unmoved_zeros,
+)
 
 _Run = Callable[[Tensors], KerasOutputs]
-_Rounded = Callable[[int, int], AbstractContextManager[None]]
-_Averaged = Callable[[Tensors, float], Tensors]
-
-
-@dataclass(frozen=True)
-class Changes:
-    """Functions that compute what Keras does after a slight change; None if they are not needed.
-
-    Attributes:
-        activations: Each computes the outputs with slightly different activations; extremes on
-            which these differ are left out.
-        weights: A context with other weights, given how many times their precision they differ,
-            and a seed.
-        averages: Computes outputs and maps with averages that are larger by a share of themselves.
-    """
-
-    activations: Sequence[_Run] = ()
-    weights: _Rounded | None = None
-    averages: _Averaged | None = None
 
 
 @dataclass(frozen=True)
@@ -72,6 +49,8 @@ class UsableRows:
         stable: False if no synthetic sample is stable; then all that are finite are used.
         unstable_ordinary: The number of ordinary edge cases among ``unstable``.
         unstable_zeros: The number of extremes among ``unstable`` because of their zeros.
+        unstable_matrices: The number of edge cases among ``unstable`` because of the rounding of
+            matrices.
     """
 
     samples: Array
@@ -83,6 +62,7 @@ class UsableRows:
     stable: bool = True
     unstable_ordinary: int = 0
     unstable_zeros: int = 0
+    unstable_matrices: int = 0
 
     @property
     def all(self) -> Array:
@@ -109,7 +89,7 @@ def usable_rows(
     properties: InputProperties,
     *,
     real: bool,
-    changes: Changes = Changes(),
+    changes: Changes = NO_CHANGES,
 ) -> UsableRows:
     """Select rows of ``inputs``, for which Keras computes ``values``.
 
@@ -135,37 +115,41 @@ def usable_rows(
         finite & (position >= (count if real else 0)) & (position < ordinary)
     )
     extremes = np.flatnonzero(finite & (position >= ordinary))
-    scales = {name: _scale(array[:count]) for name, array in inputs.items()}
-    unstable_zeros = 0
+    scales = {name: scale(array[:count]) for name, array in inputs.items()}
+    unstable_zeros = unstable_matrices = 0
     for rows, step in (
-        (synthetic, _Step(exact)),
-        (extremes, _Step(exact, precisions=EXTREME_PRECISIONS)),
+        (synthetic, Step(exact)),
+        (extremes, Step(exact, precisions=EXTREME_PRECISIONS)),
     ):
-        usable[rows] = _unmoved(run, inputs, values, rows, step)
+        usable[rows] = unmoved_by_inputs(run, inputs, values, rows, step)
         if changes.weights is not None and any(array.all() for array in exact.values()):
-            usable[rows] &= _unmoved_by_weights(run, changes.weights, inputs, values, rows, step)
+            usable[rows] &= unmoved_by_weights(run, changes.weights, inputs, values, rows, step)
         if changes.averages is not None:
             others = rows[usable[rows]]
             tiny = replace(step, scales=scales)
-            usable[others] = _unmoved_zeros(run, changes.averages, inputs, values, others, tiny)
+            usable[others] = unmoved_zeros(run, changes.averages, inputs, values, others, tiny)
             unstable_zeros += int((~usable[others] & (others >= ordinary)).sum())
+        if changes.matrices is not None:
+            others = rows[usable[rows]]
+            usable[others] = unmoved_by_matrices(changes.matrices, inputs, values, others, step)
+            unstable_matrices += int((~usable[others] & (others >= count)).sum())
     for changed in changes.activations if len(extremes) else ():
         after = changed({name: array[extremes] for name, array in inputs.items()})
         usable[extremes[list(after.failed)]] = False
         for name, value in after.outputs.items():
             before = values.outputs[name][extremes]
-            usable[extremes] &= _Step(exact).within(before, value, is_map=False)
+            usable[extremes] &= Step(exact).within(before, value, is_map=False)
     made_up = position >= (count if real else 0)
     # If results have no defined order, more than rounding differs: check_unchanged reports it.
     with_maps_only = {} if values.unsorted else values.with_maps
     for name, with_maps in with_maps_only.items():
-        same = _Step(exact).within(values.outputs[name], with_maps, is_map=False)
+        same = Step(exact).within(values.outputs[name], with_maps, is_map=False)
         usable &= same | ~made_up
     extremes = extremes[usable[extremes]]
     stable = bool(usable[:count].any())
     if not stable:
         usable[:count] = finite[:count]
-    robust = _unmoved(run, inputs, values, extremes, _Step(exact, float16=True))
+    robust = unmoved_by_inputs(run, inputs, values, extremes, Step(exact, float16=True))
     rows = np.flatnonzero(usable)
     return UsableRows(
         rows[rows < count],
@@ -177,6 +161,7 @@ def usable_rows(
         stable,
         int((finite & ~usable)[count:ordinary].sum()),
         unstable_zeros,
+        unstable_matrices,
     )
 
 
@@ -192,130 +177,3 @@ def _check_any_finite(values: KerasOutputs, finite: Array, *, real: bool) -> Non
         f"Output {name!r} of the Keras model is NaN or infinite for every {kind}sample.",
         hint=f"Check the weights for values that are not finite{pass_samples}.",
     )
-
-
-@dataclass(frozen=True)
-class _Step:
-    """A relative change of inputs, and how far outputs may move: half of the limit of a scheme.
-
-    ``exact`` says which values of each input do not change; ``precisions`` is the change of the
-    others in float32, as a multiple of its precision. With ``scales`` of inputs, only zeros change,
-    by that multiple of the scale.
-    """
-
-    exact: Tensors
-    precisions: int = 1
-    float16: bool = False
-    scales: Mapping[str, float] | None = None
-
-    def changed(
-        self, name: str, values: Array, rows: Array, generator: np.random.Generator
-    ) -> Array:
-        """Other values of ``rows`` of the input ``name``, whose values are ``values``."""
-        values = values[rows]
-        if values.dtype.kind != "f":
-            return values
-        step = FLOAT16_ROUNDING if self.float16 else self.precisions * np.finfo(values.dtype).eps
-        signs = generator.choice((-1, 1), values.shape)
-        if self.scales is not None:
-            other = (step * self.scales[name] * signs).astype(values.dtype)
-            return np.where((values == 0) & ~self.exact[name][rows], other, values)
-        steps = 1 + step * signs
-        return np.where(self.exact[name][rows], values, (values * steps).astype(values.dtype))
-
-    def within(self, before: Array, after: Array, *, is_map: bool) -> Array:
-        """Which rows hardly move."""
-        before, after = before.astype(np.float64), after.astype(np.float64)
-        with np.errstate(invalid="ignore"):
-            same = (before == after) | (np.isnan(before) & np.isnan(after))
-            moved = np.where(same, 0.0, np.abs(after - before)).reshape(len(before), -1)
-        size = np.abs(before).reshape(moved.shape)
-        limits = LIMITS["float16"]
-        # Maps have an absolute limit only.
-        allowed = ATOL + (0.0 if is_map else RTOL) * size
-        if self.float16 and is_map:
-            allowed = np.full(moved.shape, limits.attention_max_abs / 2)
-        close = np.asarray((moved <= allowed).all(axis=1))
-        if self.float16 and not is_map:
-            share = 10 ** (-limits.snr_db / 20) / 2
-            close |= np.linalg.norm(moved, axis=1) <= share * np.linalg.norm(size, axis=1)
-        return close
-
-
-def _unmoved(run: _Run, inputs: Tensors, values: KerasOutputs, rows: Array, step: _Step) -> Array:
-    """Which of ``rows`` have outputs and maps that hardly move when inputs change by ``step``."""
-    unmoved = np.ones(len(rows), bool)
-    if not len(rows) or all(array.all() for array in step.exact.values()):
-        return unmoved
-    generator = np.random.default_rng(SEED)
-    before = values.all
-    size = sum(value[rows].nbytes for value in before.values())
-    # A call of Keras' predict takes longer than a small model.
-    together = PERTURBATIONS if PERTURBATIONS * size <= TOGETHER_BYTES else 1
-    for _ in range(PERTURBATIONS // together):
-        changed = [
-            {name: step.changed(name, value, rows, generator) for name, value in inputs.items()}
-            for _ in range(together)
-        ]
-        after = run({name: np.concatenate([part[name] for part in changed]) for name in inputs})
-        unmoved &= _close(values, after, rows, step, together)
-    return unmoved
-
-
-def _unmoved_by_weights(
-    run: _Run, rounded: _Rounded, inputs: Tensors, values: KerasOutputs, rows: Array, step: _Step
-) -> Array:
-    """Which of ``rows`` have outputs and maps that hardly move if weights change."""
-    unmoved = np.ones(len(rows), bool)
-    if not len(rows):
-        return unmoved
-    selected = {name: array[rows] for name, array in inputs.items()}
-    for seed in range(WEIGHT_PERTURBATIONS):
-        with rounded(step.precisions, seed):
-            unmoved &= _close(values, run(selected), rows, step)
-    return unmoved
-
-
-def _unmoved_zeros(
-    run: _Run, averaged: _Averaged, inputs: Tensors, values: KerasOutputs, rows: Array, step: _Step
-) -> Array:
-    """Which of ``rows`` have outputs and maps that hardly move if averages change.
-
-    Only rows with zeros are computed, and only if tiny values in place of these move the outputs.
-    Tiny values alone are no reason to leave a row out: they are larger than the rounding of zeros.
-    """
-    has_zeros = np.zeros(len(rows), bool)
-    for name, array in inputs.items():
-        found = (array[rows] == 0) & (array.dtype.kind == "f") & ~step.exact[name][rows]
-        has_zeros |= found.any(axis=tuple(range(1, found.ndim)))
-    unmoved = np.ones(len(rows), bool)
-    zeros = np.flatnonzero(has_zeros)
-    zeros = zeros[~_unmoved(run, inputs, values, rows[zeros], step)]
-    if len(zeros):
-        selected = {name: array[rows[zeros]] for name, array in inputs.items()}
-        share = step.precisions * float(np.finfo(np.float32).eps)
-        for sign in (-1, 1):
-            after = averaged(selected, sign * share)
-            outputs = {name: after[name] for name in values.outputs}
-            maps = {name: after[name] for name in values.maps}
-            unmoved[zeros] &= _close(values, KerasOutputs(outputs, maps, {}), rows[zeros], step)
-    return unmoved
-
-
-def _scale(samples: Array) -> float:
-    """The largest absolute value; 1 if all are 0."""
-    return float(np.abs(samples.astype(np.float64)).max(initial=0.0)) or 1.0
-
-
-def _close(
-    values: KerasOutputs, after: KerasOutputs, rows: Array, step: _Step, copies: int = 1
-) -> Array:
-    """Which of ``rows`` of ``values`` hardly differ from all ``copies`` of them in ``after``."""
-    close = np.ones(len(rows), bool)
-    close[[row % len(rows) for row in after.failed]] = False
-    for name, value in after.all.items():
-        if value.dtype.kind != "f":
-            continue
-        for part in np.split(value, copies):
-            close &= step.within(values.all[name][rows], part, is_map=name in values.maps)
-    return close
