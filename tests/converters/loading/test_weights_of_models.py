@@ -6,6 +6,7 @@ Keras 2 stores the former beside those of the layers, and sorts layers in a dict
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 import tf_keras
@@ -156,3 +157,25 @@ def test_generated_names_that_are_those_of_inner_layers(before: int, tmp_path: P
         samples=tmp_path / "x.npz",
     )
     np.testing.assert_allclose(loaded.model(x), model(x), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["model", "weights", "program"])
+def test_a_file_that_lacks_a_weight_that_it_lists(kind: str, tmp_path: Path) -> None:
+    """Keras 2 stops while it saves if two weights of a layer have the same name."""
+    path = tmp_path / "m.h5"
+    model = tf_keras.Sequential([tf_keras.layers.Dense(2, input_shape=(3,), name="a")])
+    (model.save if kind == "model" else model.save_weights)(path)
+    with h5py.File(path, "a") as file:
+        del file.get("model_weights", file)["a"]["a/bias:0"]
+    options: dict[str, Any] = {}
+    if kind == "weights":
+        (tmp_path / "m.json").write_text(model.to_json())
+        options = {"architecture": str(tmp_path / "m.json")}
+    elif kind == "program":
+        (tmp_path / "m.py").write_text(
+            "from tensorflow import keras\n\ndef build():\n    return keras.Sequential([\n"
+            "        keras.layers.Dense(2, input_shape=(3,), name='a')])\n"
+        )
+        options = {"architecture": f"{tmp_path / 'm.py'}:build"}
+    with pytest.raises(UnsupportedModelError, match="lists the weight 'a/bias:0' of the layer 'a'"):
+        load_model(audit_file(path), **options)

@@ -178,6 +178,25 @@ def texts(group: Any, name: str) -> Iterator[str]:
             yield _text(item) or ""
 
 
+def listed_weights(group: Any) -> list[tuple[str, Any]]:
+    """Return path and dataset of each weight that the group of a layer lists.
+
+    Raises :class:`UnsupportedModelError` if it lacks one.
+    """
+    weights = []
+    for path in texts(group, "weight_names"):
+        if path not in group:
+            layer = str(group.name).rsplit("/", 1)[-1]
+            raise UnsupportedModelError(
+                f"The file lists the weight {path!r} of the layer {layer!r}, but does not contain "
+                "it: it was not saved completely.",
+                hint="Save the model again. Keras 2 stops while it saves an .h5 file if a layer "
+                "has two weights of the same name: give each add_weight a name of its own.",
+            )
+        weights.append((path, group[path]))
+    return weights
+
+
 def datasets(group: Any) -> Iterator[tuple[str, Any]]:
     """Yield path and array of every dataset below a group, depth first in order of names."""
     import h5py

@@ -48,7 +48,7 @@ def stored_shapes(
     """
     return {
         names.get(name, name): [
-            (path, tuple(group[path].shape)) for path in hdf5.texts(group, "weight_names")
+            (path, tuple(array.shape)) for path, array in hdf5.listed_weights(group)
         ]
         for name, group in _groups(file)
     }
@@ -114,7 +114,7 @@ def _own_arrays(file: Any) -> list[Array]:
     group = file.get("model_weights", file).get("top_level_model_weights")
     if group is None:
         return []
-    return [hdf5.array(group[path]) for path in hdf5.texts(group, "weight_names")]
+    return [hdf5.array(array) for _, array in hdf5.listed_weights(group)]
 
 
 def _in_order_of_names(layer: Any, arrays: NamedArrays) -> NamedArrays:
@@ -132,7 +132,7 @@ def _layers_with_arrays(
     """Yield config, layer and arrays of each layer with weights; the arrays are not read yet."""
     layers = {layer_name(item): (item, find_layer(model, item)) for item in stored_layers(stored)}
     for name, group in _groups(file):
-        arrays = [(path, group[path]) for path in hdf5.texts(group, "weight_names")]
+        arrays = hdf5.listed_weights(group)
         if not arrays:
             continue
         name = names.get(name, name)
@@ -183,7 +183,7 @@ def moved_inside(
         item, layer = layers.get(names.get(name, name)) or (None, None)
         if item is None or layer is None or not is_model(item):
             continue
-        arrays = [(path, group[path]) for path in hdf5.texts(group, "weight_names")]
+        arrays = hdf5.listed_weights(group)
         parts = split_by_name(list(leaves_of(item, layer)), arrays)
         places = {path: place for place, (path, _) in enumerate(arrays)}
         first = [places[part[0][0]] for part in parts or ()]
