@@ -21,6 +21,7 @@ from edgeattn_converters.loading import (
     masks_of_classes,
     own_functions,
     places_of_arguments,
+    training_names,
 )
 from edgeattn_converters.loading.legacy_program import OF_TF_KERAS, Program
 from edgeattn_converters.loading.migrate import keras1
@@ -75,6 +76,8 @@ def accepted(program: Program) -> Iterator[None]:
             for module in (root, root.layers):
                 replace(module, "Input", created)
         for module in (keras.layers, tf.keras.layers):
+            for cls in (keras.Model, keras.Sequential):
+                replace(module, cls.__name__, cls)
             for name, function in _layers(program).items():
                 replace(module, name, function)
         for module_name, names in _OF_TRAINING.items():
@@ -94,6 +97,7 @@ def accepted(program: Program) -> Iterator[None]:
         # Neither optimizers nor losses have an effect on a model that is not trained.
         replace(keras.Model, "compile", lambda *_, **__: None)
         replace(optimizer, "__init__", _with_rate(optimizer.__init__))
+        training_names.provide(replace)
         _accept_models(replace, program)
         legacy_attributes.provide(replace, program)
         if program.version < (3,):

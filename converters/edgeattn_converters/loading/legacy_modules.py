@@ -16,6 +16,7 @@ from types import FunctionType, ModuleType
 from typing import Any
 from unittest import mock
 
+from edgeattn_converters.loading import training_names
 from edgeattn_converters.loading.migrate.keras1 import DATA_FORMATS
 
 # Names under which programs import Keras.
@@ -38,6 +39,7 @@ _OF_KERAS_2 = (
 # Modules that were attributes of others, without an import.
 _ATTRIBUTES = frozenset(
     {"keras.engine", "keras.objectives", "keras.initializations",
+     "keras.mixed_precision.experimental",
      "keras.backend.tensorflow_backend", "keras.utils.np_utils", "keras.utils.generic_utils",
      "keras.utils.data_utils", "keras.utils.layer_utils", "keras.utils.vis_utils",
      *(f"keras.layers.{name}" for name in
@@ -95,7 +97,10 @@ def _places() -> list[ModuleType]:
     import keras
     import tensorflow as tf
 
-    return [keras, keras.layers, keras.utils, keras.backend, tf.keras.layers, tf.keras.utils]
+    return [
+        *(keras, keras.layers, keras.utils, keras.backend, keras.mixed_precision),
+        *(tf.keras.layers, tf.keras.utils, tf.keras.mixed_precision),
+    ]
 
 
 def _attribute(module: ModuleType) -> Callable[[str], Any]:
@@ -118,6 +123,8 @@ class _Module(ModuleType):
 
     def __getattr__(self, name: str) -> Any:
         full = f"{self.__name__}.{name}"
+        if not name.startswith("_") and _parts(full)[0] in training_names.PACKAGES:
+            return training_names.Unused(full)
         if name.startswith("_") or not _is_of_keras(full):
             raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
         return importlib.import_module(full)
@@ -190,15 +197,22 @@ def _target(name: str) -> dict[str, Any] | None:
     """What a module of Keras 1 or 2 contains in Keras 3, None if there is nothing of it."""
     import keras
 
-    parts = name[_ROOTS.match(name).end() :].split(".")  # type: ignore[union-attr]
+    parts = _parts(name)
     if parts == [""]:
         return vars(keras)
+    if parts[0] in training_names.PACKAGES:
+        return {}
+    if parts == ["mixed_precision", "experimental"]:
+        now = keras.mixed_precision
+        renamed = {"set_policy": now.set_global_policy, "global_policy": now.global_policy}
+        return {**vars(now), **renamed}
     # "from keras.layers import CuDNNLSTM" looks for a module of that name, too.
     if any(part != part.lower() for part in parts):
         return None
     if parts[0] in _OF_LAYERS:
         models = {key: getattr(keras, key) for key in ("Input", "InputSpec", "Model", "Sequential")}
-        return {**vars(keras.layers), **models}
+        bases = {"Container": keras.Model, "_Merge": keras.layers.Add.__base__}
+        return {**vars(keras.layers), **models, **bases}
     if parts[0] == "utils" and all(part.endswith(("_utils", "_util")) for part in parts[1:]):
         # It converted shapes to tuples, which they are in Keras 3.
         own = {
@@ -213,6 +227,11 @@ def _target(name: str) -> dict[str, Any] | None:
         return _of_preprocessing(parts[1:])
     found = getattr(keras, _RENAMED.get(parts[0], parts[0]), None)
     return vars(found) if isinstance(found, ModuleType) and len(parts) == 1 else None
+
+
+def _parts(name: str) -> list[str]:
+    """The parts of the name of a module behind that of Keras."""
+    return name[_ROOTS.match(name).end() :].split(".")  # type: ignore[union-attr]
 
 
 def _of_preprocessing(parts: Sequence[str]) -> dict[str, Any] | None:
