@@ -1,12 +1,13 @@
 """Build the Keras 3 model of a migrated configuration, with zeros as weights."""
 
+import contextlib
 import copy
 import functools
 import inspect
 import math
 import re
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from edgeattn.errors import EdgeattnError, UnsafeModelError, UnsupportedModelError
@@ -40,7 +41,6 @@ def build_model(
     Keras' own reason, if Keras cannot build the model.
     """
     import keras
-    from keras.src.saving.serialization_lib import ObjectSharingScope
 
     import edgeattn.layers  # noqa: F401  registers Attention
     from edgeattn_converters.loading.migrate import (  # noqa: F401
@@ -59,9 +59,8 @@ def build_model(
         # Keras warns about masks that end, which is intended here.
         with registered_objects.allocating_at_most(budget), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            # Layers that share another one share it in the loaded model, too.
             with (
-                ObjectSharingScope(),
+                _shared_as_stored(),
                 own_functions.found_by_name(custom_objects),
                 shapes_of_both_directions(),
                 lora.alpha_of_config(),
@@ -90,6 +89,22 @@ def build_model(
         raise UnsupportedModelError(
             f"Keras cannot build the model in {file.path.name}: {root_cause(error)}", hint=hint
         ) from error
+
+
+@contextlib.contextmanager
+def _shared_as_stored() -> Iterator[None]:
+    """Let layers that share another one in the file share it in the model, and no others.
+
+    Keras also lets copies share their parts that the constructor of a class makes of its layer:
+    ``Bidirectional.from_config(layer.get_config())``.
+    """
+    from keras.src.backend.common import global_state
+    from keras.src.saving.serialization_lib import ObjectSharingScope
+
+    with ObjectSharingScope():
+        # Of objects that are serialized.
+        global_state.set_global_attribute("shared_objects/id_to_config_map", None)
+        yield
 
 
 def build_sublayers(model: Any) -> None:

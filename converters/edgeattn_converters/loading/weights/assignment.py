@@ -1,7 +1,7 @@
 """Assignment of arrays to the variables of a model, with checks of shape and completeness."""
 
 import contextlib
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from typing import Any
 from unittest import mock
 
@@ -52,7 +52,9 @@ class Assignment:
                 f"{tuple(value.shape)}.",
                 hint=MISMATCH,
             )
+        before = self._assigned_values([variable])
         variable.assign(value)
+        _require_same(before, layer)
         self._assigned.add(id(variable))
 
     def assign_all(self, layer: Any, variables: Sequence[Any], values: Sequence[Array]) -> None:
@@ -66,9 +68,15 @@ class Assignment:
         for variable, value in zip(variables, values, strict=True):
             self.assign(variable, value, layer.name)
 
-    def mark(self, variables: Sequence[Any]) -> None:
-        """Record variables that a layer has loaded itself."""
-        self._assigned.update(id(variable) for variable in variables)
+    def load(self, layer: Any, variables: Sequence[Any], load: Callable[[], list[Any]]) -> None:
+        """Let a layer load its variables itself, and record those that it returns."""
+        before = self._assigned_values(variables)
+        self._assigned.update(id(variable) for variable in load())
+        _require_same(before, layer.name)
+
+    def _assigned_values(self, variables: Sequence[Any]) -> list[tuple[Any, Array]]:
+        """Return the variables that have a value, with a copy of it."""
+        return [(item, np.asarray(item).copy()) for item in variables if id(item) in self._assigned]
 
     def lacks(self, variables: Sequence[Any]) -> bool:
         """Return whether a variable has no value yet."""
@@ -78,6 +86,19 @@ class Assignment:
         """Raise :class:`UnsupportedModelError` if a variable of the model has no value."""
         require_values(self._model, self._assigned)
         finalize_normalization(self._model)
+
+
+def _require_same(before: Sequence[tuple[Any, Array]], layer: str) -> None:
+    """Raise :class:`UnsupportedModelError` if variables of a layer have other values than before.
+
+    The file then has several layers in place of one of the model.
+    """
+    if any(value.tobytes() != np.asarray(variable).tobytes() for variable, value in before):
+        raise UnsupportedModelError(
+            f"Layer {layer!r} is one layer in the model that was built from the file, in which it "
+            "is stored several times, with different weights.",
+            hint="Let your class create as many layers as it had when the model was saved.",
+        )
 
 
 def require_values(model: Any, from_file: Container[int]) -> None:

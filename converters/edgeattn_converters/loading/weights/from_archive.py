@@ -220,7 +220,7 @@ def _assign_layer(group: Any, layer: Any, assignment: _Walk) -> None:
         variables = _own_variables(layer)
         check_complete(layer, len(values), len(variables))
         if _has_own_order(layer, len(values)):
-            assignment.mark(_load_own(layer, values))
+            assignment.load(layer, variables, lambda: _load_own(layer, values))
         else:
             ordered = [values[key] for key in sorted(values, key=int)]
             assignment.assign_all(layer, variables, ordered)
