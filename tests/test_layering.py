@@ -170,6 +170,7 @@ LEVELS = {
     ),
     "edgeattn_converters": (
         *(
+            "keras_classes",
             "recipes",
             "options",
             "lengths",

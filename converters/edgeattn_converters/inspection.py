@@ -15,6 +15,7 @@ from edgeattn.file_structure.tflite import read_tflite
 from edgeattn.printable import Text, printable
 from edgeattn.runners.accelerators import NOT_COMPARED, missing_operators
 from edgeattn.schemes import FORMATS
+from edgeattn_converters.keras_classes import creates_mask, derives_from, is_stateful
 from edgeattn_converters.loading.audit import audit_file
 from edgeattn_converters.loading.fixed_time_axis import options_for
 from edgeattn_converters.loading.load import load_with_free_time
@@ -114,9 +115,9 @@ def _properties(layers: list[Any], sizes: str) -> Iterator[str]:
     if sizes:
         kind = "sequence length" if "--time-steps" in sizes else "shape"
         yield f"a free {kind}: pass {sizes} or --samples"
-    if any(_masks(layer) for layer in layers):
+    if any(map(creates_mask, layers)):
         yield "masks: padded steps are skipped, as in Keras"
-    stateful = [layer.name for layer in layers if getattr(layer, "stateful", False)]
+    stateful = [layer.name for layer in layers if is_stateful(layer)]
     if stateful:
         yield f"stateful layers: {', '.join(stateful)}"
     dtypes = {str(layer.compute_dtype) for layer in layers} - {"float32", "None"}
@@ -233,13 +234,8 @@ def _outline(model: Any, prefix: str = "") -> Iterator[dict[str, Any]]:
         name = f"{prefix}{layer.name}"
         parameters = int(layer.count_params()) if layer.built else 0
         yield {"name": name, "class": type(layer).__name__, "parameters": parameters}
-        if hasattr(layer, "layers") and hasattr(layer, "predict"):
+        if derives_from(layer, "Model"):
             yield from _outline(layer, f"{name}/")
-
-
-def _masks(layer: Any) -> bool:
-    kind = type(layer).__name__
-    return kind == "Masking" or bool(kind == "Embedding" and layer.mask_zero)
 
 
 def _is_custom(layer: Any) -> bool:

@@ -6,7 +6,9 @@ A file stores the name of an activation only, which may be that of a function of
 from collections.abc import Iterator
 from typing import Any
 
+from edgeattn_converters.keras_classes import is_keras_class
 from edgeattn_converters.loading import own_functions
+from edgeattn_converters.loading.own_classes import is_own_class
 
 _OWN_SOFTMAX = (
     "If your program has its own softmax, pass its file with a line "
@@ -60,11 +62,11 @@ def _summed_along(layer: Any) -> Iterator[tuple[str, int]]:
 
     Each with the axis. An axis of one value is another note.
     """
-    if type(layer).__name__ != "Activation":
+    if not is_keras_class(layer, "Activation"):
         return
     for node in getattr(layer, "_outbound_nodes", ()):
         dot: Any = getattr(node, "operation", None)
-        if type(dot).__name__ != "Dot":
+        if not is_keras_class(dot, "Dot"):
             continue
         axes = dot.axes if isinstance(dot.axes, list | tuple) else [dot.axes] * 2
         for tensor, axis in zip(node.arguments.keras_tensors, axes, strict=False):
@@ -85,7 +87,8 @@ def _has_softmax_of_keras(layer: Any) -> bool:
 def _last_axis(layer: Any) -> int | None:
     """The size of the last axis of what the layer computes, None if it is unknown."""
     for name in ("units", "filters"):
-        if hasattr(layer, name):
+        # In a layer of the user, the attribute may be something else.
+        if not is_own_class(type(layer)) and hasattr(layer, name):
             return int(getattr(layer, name))
     try:
         shape = layer.output.shape

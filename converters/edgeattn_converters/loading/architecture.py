@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import Any
 
 from edgeattn.errors import EdgeattnError, UnsupportedModelError, UsageError
+from edgeattn_converters.keras_classes import derives_from
 from edgeattn_converters.loading import (
     legacy_classes,
     legacy_layers,
@@ -144,7 +145,7 @@ def built_in_config(model: Any) -> Config | None:
             return None
         if own_functions.has_own_activation(layer):
             return None
-    if not hasattr(model, "operations") and not isinstance(model, keras.Sequential):
+    if not derives_from(model, "Functional", "Sequential"):
         return None
     if legacy_merge.has_function(model):
         return None

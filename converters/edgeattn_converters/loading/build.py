@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from edgeattn.errors import EdgeattnError, UnsafeModelError, UnsupportedModelError
+from edgeattn_converters.keras_classes import operations_of
 from edgeattn_converters.loading import implicit_masks, lora, own_files, own_functions, subclassed
 from edgeattn_converters.loading.audit import ModelFile
 from edgeattn_converters.loading.custom_objects import for_keras
@@ -223,7 +224,7 @@ def _check_sizes(model: Any, file: ModelFile) -> None:
     ]
     limit = max_values(max(inputs, default=0))
     for part in model._flatten_layers():
-        for operation in (part, *getattr(part, "operations", ())):
+        for operation in (part, *operations_of(part)):
             for node in getattr(operation, "_inbound_nodes", ()):
                 for tensor in node.output_tensors:
                     if math.prod(axis or 1 for axis in tensor.shape[1:]) > limit:

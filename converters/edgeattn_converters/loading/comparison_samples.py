@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from edgeattn.tensors import Array
+from edgeattn_converters.keras_classes import derives_from
 from edgeattn_converters.loading.config_inspection import Config, is_model, stored_layers
 from edgeattn_converters.loading.own_classes import is_of_library, is_own_class
 
@@ -52,7 +53,7 @@ def paddings_of(layers: Sequence[Any]) -> list[float]:
     """Return the values that layers mask, or classes of the user that compute masks may mask."""
     masked: dict[float, None] = {}
     for layer in layers:
-        if type(layer).__name__ == "Masking":
+        if derives_from(layer, "Masking"):
             masked[float(layer.mask_value)] = None
     others: dict[float, None] = {}
     for layer in layers:

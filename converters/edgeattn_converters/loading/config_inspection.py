@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 Config = Mapping[str, Any]
+# Of the names under which Keras gets the classes of the user.
+PACKAGE = "edgeattn_user"
 
 
 def is_sequential(stored: Config) -> bool:
@@ -65,6 +67,11 @@ def all_names(stored: Config) -> Iterator[str]:
 def unqualified(class_name: str) -> str:
     """Return a class name without its package: ``"Package>Name"`` -> ``"Name"``."""
     return class_name.rsplit(">", 1)[-1]
+
+
+def registered_name(class_name: str) -> str:
+    """Return the name under which Keras gets a class of the user; it cannot clash with others."""
+    return f"{PACKAGE}>{unqualified(class_name)}"
 
 
 def has_masks(stored: Config) -> bool:

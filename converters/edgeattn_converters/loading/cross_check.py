@@ -15,6 +15,7 @@ import numpy as np
 
 from edgeattn.errors import UnsupportedModelError, first_line
 from edgeattn.printable import counted
+from edgeattn_converters.keras_classes import derives_from
 from edgeattn_converters.loading import (
     config_inspection,
     configs_for_tf_keras,
@@ -313,7 +314,7 @@ def _several_axes(stored: Any) -> Iterator[tuple[str, list[int]]]:
 
 
 def _predict(model: Any, samples: Sequence[Any]) -> list[Any]:
-    if not any(type(layer).__name__ == "MelSpectrogram" for layer in model._flatten_layers()):
+    if not any(derives_from(layer, "MelSpectrogram") for layer in model._flatten_layers()):
         return _outputs(model, samples)
     # Keras' results depend on the other samples of a batch.
     rows = [_outputs(model, [array[k : k + 1] for array in samples]) for k in range(SAMPLES)]

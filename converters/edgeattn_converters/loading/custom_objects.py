@@ -14,13 +14,11 @@ from unittest import mock
 
 from edgeattn.errors import UsageError
 from edgeattn_converters.loading import legacy_layers, own_files, own_functions
-from edgeattn_converters.loading.config_inspection import unqualified
+from edgeattn_converters.loading.config_inspection import PACKAGE, registered_name, unqualified
 from edgeattn_converters.loading.legacy_program import Program
 from edgeattn_converters.loading.own_classes import is_of_library, own_objects
 from edgeattn_converters.loading.safety.allowed_classes import is_keras_module
 from edgeattn_converters.loading.safety.size_limits import MAX_SOURCE_BYTES
-
-PACKAGE = "edgeattn_user"
 
 
 def load_module(path: Path, *, option: str, program: Program | None = None) -> Any:
@@ -155,11 +153,6 @@ def in_attribute(value: Any) -> Iterator[Any]:
             yield from in_attribute(item)
     else:
         yield value
-
-
-def registered_name(class_name: str) -> str:
-    """Return the name under which Keras gets a class of the user; it cannot clash with others."""
-    return f"{PACKAGE}>{unqualified(class_name)}"
 
 
 def for_keras(objects: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 from unittest import mock
 
+from edgeattn_converters.keras_classes import is_stateful
 from edgeattn_converters.loading import (
     cell_states,
     classes_of_keras_2,
@@ -149,7 +150,7 @@ def _constructor(cls: Any, program: Program) -> Callable[..., None]:
                 if program.version < (3,):
                     stack.enter_context(classes_of_keras_2.found_in_wrappers(wrapped))
             create(layer, *args, **kwargs)
-        if (program.version < (3,) or program.may_be_older) and getattr(layer, "stateful", False):
+        if (program.version < (3,) or program.may_be_older) and is_stateful(layer):
             # The number of samples is not kept, without which Keras 3 does not keep a state.
             layer.stateful = False
             program.stateful.append(layer.name)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from edgeattn_converters.keras_classes import is_signature
 from edgeattn_converters.loading.audit import ModelFile
 from edgeattn_converters.loading.fixed_time_axis import TimeSteps
 from edgeattn_converters.loading.removed_layers import RemovedLayers
@@ -54,4 +55,4 @@ class LoadedModel:
 
 def calls_signature(model: Any) -> bool:
     """Whether a model is the graph of a SavedModel, see :mod:`.signature_layer`."""
-    return any(hasattr(layer, "signature_function") for layer in getattr(model, "layers", ()))
+    return any(map(is_signature, getattr(model, "layers", ())))

@@ -12,6 +12,7 @@ from typing import Any
 from unittest import mock
 
 from edgeattn.printable import enumerated
+from edgeattn_converters.keras_classes import derives_from
 
 _CLASSES = ("Dense", "EinsumDense", "Embedding", "Conv1D")
 
@@ -45,7 +46,9 @@ def notes(model: Any) -> tuple[str, ...]:
     names = [
         layer.name
         for layer in model._flatten_layers()
-        if getattr(layer, "lora_enabled", False) and layer.lora_alpha != layer.lora_rank
+        if derives_from(layer, *_CLASSES)
+        and getattr(layer, "lora_enabled", False)
+        and layer.lora_alpha != layer.lora_rank
     ]
     if not names:
         return ()

@@ -13,6 +13,7 @@ from typing import Any
 from unittest import mock
 
 from edgeattn.errors import UnsupportedModelError
+from edgeattn_converters.keras_classes import creates_mask
 from edgeattn_converters.loading import implicit_masks
 from edgeattn_converters.loading.masks_of_classes import may_create_masks
 from edgeattn_converters.loading.subclassed import as_functional
@@ -25,10 +26,7 @@ _Masks = dict[str, list[tuple[bool, ...]]]
 def has_masks(model: Any) -> bool:
     """Return whether a layer of a model may create a mask."""
     return any(
-        getattr(layer, "mask_zero", False)
-        or type(layer).__name__ == "Masking"
-        or may_create_masks(type(layer))
-        for layer in model._flatten_layers()
+        creates_mask(layer) or may_create_masks(type(layer)) for layer in model._flatten_layers()
     )
 
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from edgeattn.bundle.dequantized import DEQUANTIZED
 from edgeattn.errors import UnsupportedModelError
+from edgeattn_converters.keras_classes import derives_from
 from edgeattn_converters.loading import subclassed
 from edgeattn_converters.loading.migrate.context import Shape
 
@@ -74,6 +75,8 @@ def quantize_as_stored(layer: Any, arrays: Sequence[Any]) -> None:
     weights = next((getattr(layer, name) for name in _WEIGHTS if hasattr(layer, name)), None)
     if getattr(layer, "quantization_mode", None) is not None or weights is None:
         return
+    if type(layer).quantize is keras.layers.Layer.quantize:
+        return  # a class of the user may have integers as weights itself
     bias = getattr(layer, "bias", None) is not None
     kernel, *others = arrays
     if kernel.dtype == np.float32 and len(others) == bias + FLOAT8_SCALES:
@@ -293,7 +296,7 @@ def _as_functional(model: Any) -> Any:
 def _samples(model: Any) -> list[Any]:
     generator = np.random.default_rng(SEED)
     vocabulary = [
-        layer.input_dim for layer in model._flatten_layers() if hasattr(layer, "input_dim")
+        layer.input_dim for layer in model._flatten_layers() if derives_from(layer, "Embedding")
     ]
     samples = []
     for tensor in model.inputs:

@@ -34,6 +34,7 @@ from edgeattn_converters.loading.loaded_model import LoadedModel, LoadRequest
 from edgeattn_converters.loading.masks_of_classes import may_create_masks
 from edgeattn_converters.loading.migrate import (
     built_layers,
+    custom_layers,
     lookup_removal,
     mixed_precision,
     model_config,
@@ -50,6 +51,7 @@ def load_stored(file: ModelFile, stored: Config, request: LoadRequest) -> Loaded
     """Migrate the stored config, build the model, assign its weights and cross-check it."""
     with as_damaged(file.path):
         model_config.require_layers(stored)
+        stored = custom_layers.with_own_names(stored, request.objects)
         stored = model_config.with_connections(stored)
     with open_weights(file) as weights:
         with as_damaged(file.path):

@@ -14,6 +14,7 @@ import numpy as np
 
 from edgeattn.errors import UnsupportedModelError, UsageError
 from edgeattn.samples.npz import read_npz
+from edgeattn_converters.keras_classes import derives_from
 from edgeattn_converters.loading.config_inspection import Config, is_model, stored_layers
 from edgeattn_converters.loading.fixed_time_axis import TimeSteps
 from edgeattn_converters.loading.nested_inputs import (
@@ -108,11 +109,7 @@ def is_subclassed(model: Any) -> bool:
     """Return whether the model is of a subclass of keras.Model and does not list its inputs."""
     import keras
 
-    return (
-        isinstance(model, keras.Model)
-        and not isinstance(model, keras.Sequential)
-        and not hasattr(model, "operations")
-    )
+    return isinstance(model, keras.Model) and not derives_from(model, "Functional", "Sequential")
 
 
 def require_listed_layers(file_name: str, stored: Config) -> None:

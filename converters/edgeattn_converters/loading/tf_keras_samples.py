@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from edgeattn_converters.keras_classes import derives_from, is_stateful
 from edgeattn_converters.loading.comparison_samples import (
     SAMPLES,
     Kind,
@@ -26,7 +27,7 @@ def sample_groups(
     """Return groups of samples for which a model computes outputs, with these."""
     layers = list(model._flatten_layers())
     tensors = [_Sized.of(tensor, time_steps) for tensor in model.inputs]
-    words = [int(layer.input_dim) for layer in layers if _is_a(layer, "Embedding")]
+    words = [int(layer.input_dim) for layer in layers if derives_from(layer, "Embedding")]
     # A class of the user may look up words.
     vocabularies = (min(words),) if words else (0, _FEW_WORDS)
     of_steps, paddings = any(map(_looks_up_words_of_steps, layers)), paddings_of(layers)
@@ -66,13 +67,9 @@ class _Sized:
         return cls((1, *(axis or FREE_AXIS for axis in shape[1:])), tensor.dtype)
 
 
-def _is_a(layer: Any, name: str) -> bool:
-    return type(layer).__name__ == name
-
-
 def _looks_up_words_of_steps(layer: Any) -> bool:
-    inner = layer.layer._flatten_layers() if _is_a(layer, "TimeDistributed") else ()
-    return any(_is_a(item, "Embedding") for item in inner)
+    inner = layer.layer._flatten_layers() if derives_from(layer, "TimeDistributed") else ()
+    return any(derives_from(item, "Embedding") for item in inner)
 
 
 def _own_samples(model: Any, samples: Mapping[str, Any]) -> list[list[Any]]:
@@ -93,7 +90,7 @@ def predict(model: Any, inputs: Sequence[Any]) -> list[Any]:
     import keras
 
     for layer in model._flatten_layers():
-        if getattr(layer, "stateful", False) and hasattr(layer, "reset_state"):
+        if is_stateful(layer) and hasattr(layer, "reset_state"):
             layer.reset_state()
     packed = keras.tree.pack_sequence_as(structure_of(model), list(inputs))
     return [np.asarray(x, "float64") for x in keras.tree.flatten(model(packed, training=False))]

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from edgeattn.errors import UnsupportedModelError
+from edgeattn_converters.keras_classes import derives_from, is_keras_class
 from edgeattn_converters.loading.output_differences import unknown_outputs
 from edgeattn_converters.loading.own_classes import is_own_class
 from edgeattn_converters.loading.own_functions import has_own_activation
@@ -49,7 +50,7 @@ def training_notes(model: Any) -> tuple[str, ...]:
                 f"{layer.name}: called with training=True, so the model's own outputs are random "
                 f"(Keras' model(x), and predict of Keras 2). {_COMPARED}"
             )
-        elif any(type(item).__name__ == "BatchNormalization" for item in inner):
+        elif any(derives_from(item, "BatchNormalization") for item in inner):
             notes.append(
                 f"{layer.name}: called with training=True, so the model's own outputs depend on "
                 f"the other samples of a batch (Keras' model(x), and predict of Keras 2). "
@@ -69,9 +70,7 @@ def check_repeatable(model: Any) -> None:
     own = [
         layer.name
         for layer in model._flatten_layers(include_self=False)
-        if is_own_class(type(layer))
-        or type(layer).__name__ == "Lambda"
-        or has_own_activation(layer)
+        if is_own_class(type(layer)) or is_keras_class(layer, "Lambda") or has_own_activation(layer)
     ]
     if own and getattr(model, "inputs", None) and _is_random_in_inference(model):
         raise UnsupportedModelError(
@@ -153,6 +152,8 @@ def _is_random(layer: Any) -> bool:
     """Return whether a layer draws random numbers in training mode."""
     import keras
 
+    if is_own_class(type(layer)) and "training" not in inspect.signature(layer.call).parameters:
+        return False  # a rate of something else
     values = [getattr(layer, name, None) for name in _RATES]
     if any(isinstance(value, int | float) and value > 0 for value in values):
         return True

@@ -12,7 +12,8 @@ import numpy as np
 from edgeattn.errors import UnsupportedModelError
 from edgeattn.printable import enumerated
 from edgeattn_converters.loading import training_mode
-from edgeattn_converters.loading.custom_objects import PACKAGE, in_attribute
+from edgeattn_converters.loading.config_inspection import PACKAGE
+from edgeattn_converters.loading.custom_objects import in_attribute
 from edgeattn_converters.loading.own_classes import is_own_class
 
 

@@ -8,9 +8,9 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
+from edgeattn_converters.keras_classes import is_keras_class
 from edgeattn_converters.lowering.call_replacement import with_attributes
 from edgeattn_converters.lowering.masking import Select, causal_mask, combine_masks, mask_scores
-from edgeattn_converters.lowering.rnn.recurrence import is_keras_class
 
 
 def lower_attention(layer: Any, select: Select) -> Callable[..., Any] | None:

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from edgeattn_converters.keras_classes import is_keras_class
 from edgeattn_converters.lowering.call_replacement import with_attributes
 from edgeattn_converters.lowering.masking import (
     Select,
@@ -23,7 +24,6 @@ from edgeattn_converters.lowering.masking import (
     mask_arguments,
     mask_scores,
 )
-from edgeattn_converters.lowering.rnn.recurrence import is_keras_class
 
 CLASSES = ("MultiHeadAttention", "GroupedQueryAttention")
 

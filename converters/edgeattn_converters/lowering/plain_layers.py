@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from edgeattn_converters.graphs.static_shapes import replay
+from edgeattn_converters.keras_classes import is_keras_class, is_signature
 from edgeattn_converters.lowering.call_replacement import Lowering
 from edgeattn_converters.lowering.placeholders import NodeWriter, Placeholders
-from edgeattn_converters.lowering.rnn.recurrence import as_float32, is_keras_class
+from edgeattn_converters.lowering.rnn.recurrence import as_float32
 
 
 def lower_dense(layer: Any) -> Callable[..., Any] | None:
@@ -148,5 +149,5 @@ def _is_plain(layer: Any) -> bool:
 def lower_signature(layer: Any) -> Callable[..., Any] | None:
     """A lowering of the layer that calls the signature of a SavedModel, see
     :mod:`edgeattn_converters.loading.signature`: its loops get the shapes of the model."""
-    function = getattr(layer, "signature_function", None)
+    function = layer.signature_function if is_signature(layer) else None
     return None if function is None else lambda inputs: replay(function, inputs)

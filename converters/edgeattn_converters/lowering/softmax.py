@@ -9,8 +9,8 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+from edgeattn_converters.keras_classes import is_keras_class
 from edgeattn_converters.lowering.masking import Select, mask_scores
-from edgeattn_converters.lowering.rnn.recurrence import is_keras_class
 
 
 def lower_softmax(layer: Any, select: Select) -> Callable[..., Any] | None:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from edgeattn.tensors import Array
+from edgeattn_converters.keras_classes import derives_from
 from edgeattn_converters.lowering.call_replacement import all_layers
 from edgeattn_converters.lowering.rnn.recurrence import as_float32, is_recurrent
 from edgeattn_converters.quantization.arithmetic import MIN_ELEMENTS
@@ -64,7 +65,7 @@ def _is_recurrence(layer: Any) -> bool:
 def _outermost(model: Any) -> Iterator[Any]:
     for layer in model.layers:
         # A nested model has layers of its own; a wrapper has one, but is not a model.
-        if hasattr(layer, "layers") and hasattr(layer, "predict"):
+        if derives_from(layer, "Model"):
             yield from _outermost(layer)
         else:
             yield layer

@@ -9,12 +9,13 @@ import functools
 from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
+from edgeattn_converters.keras_classes import derives_from, is_keras_class
 from edgeattn_converters.lowering.call_replacement import (
     all_layers,
     replaced_calls,
     with_attributes,
 )
-from edgeattn_converters.lowering.rnn.recurrence import CELLS, is_keras_class
+from edgeattn_converters.lowering.rnn.recurrence import CELLS
 from edgeattn_converters.quantization_aware.activations import (
     SIGMOID_RANGE,
     SOFTMAX_RANGE,
@@ -58,7 +59,9 @@ def simulated(
     with contextlib.ExitStack() as stack:
         stack.enter_context(replaced_calls(model, replacement))
         for layer in all_layers(model):
-            if hasattr(layer, "use_cudnn"):  # the kernels of cuDNN call no cell
+            if derives_from(layer, "RNN") and hasattr(
+                layer, "use_cudnn"
+            ):  # the kernels of cuDNN call no cell
                 stack.enter_context(with_attributes(layer, {"use_cudnn": False}))
         if options.attention_precision == "int8" and activations.static:
             stack.enter_context(_int8_softmax(activations))

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from edgeattn.tensors import Array, Tensors
+from edgeattn_converters.keras_classes import is_keras_class
 from edgeattn_converters.lowering.call_replacement import all_layers
-from edgeattn_converters.lowering.rnn.recurrence import is_keras_class
 from edgeattn_converters.quantization_aware.activations import Activations
 from edgeattn_converters.quantization_aware.layers import simulated
 from edgeattn_converters.quantization_aware.options import FineTuningOptions

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from edgeattn.tensors import Array
+from edgeattn_converters.keras_classes import is_keras_class
 from edgeattn_converters.lowering.call_replacement import all_layers
-from edgeattn_converters.lowering.rnn.recurrence import CELLS, is_keras_class
+from edgeattn_converters.lowering.rnn.recurrence import CELLS
 from edgeattn_converters.quantization.arithmetic import MIN_ELEMENTS, quantize_symmetric
 
 LARGEST = 127

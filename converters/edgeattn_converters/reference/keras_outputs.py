@@ -11,6 +11,7 @@ import numpy as np
 from edgeattn.errors import EdgeattnError, UnsupportedModelError
 from edgeattn.metrics.limits import LIMITS
 from edgeattn.tensors import Array, Tensors
+from edgeattn_converters.keras_classes import is_signature
 from edgeattn_converters.loading.build import root_cause
 from edgeattn_converters.loading.loaded_model import calls_signature
 from edgeattn_converters.reference.traced_values import BATCH_SIZE, traced_values
@@ -137,7 +138,8 @@ def _samples_of_signature(model: Any) -> int | None:
     The function of one sample that files compute is compared with the signature itself.
     """
     layers = getattr(model, "layers", ())
-    return next((layer.count for layer in layers if getattr(layer, "count", 1) > 1), None)
+    counts = (layer.count for layer in layers if is_signature(layer))
+    return next((count for count in counts if count > 1), None)
 
 
 @dataclass(frozen=True)

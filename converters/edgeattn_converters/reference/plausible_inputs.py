@@ -13,6 +13,7 @@ import numpy as np
 
 from edgeattn.samples.states import sample_inputs
 from edgeattn.tensors import Array, TensorSpec
+from edgeattn_converters.keras_classes import derives_from, is_keras_class, looks_up_padding
 from edgeattn_converters.lowering.call_replacement import all_layers
 from edgeattn_converters.tracing.trace import Interface
 
@@ -90,10 +91,9 @@ def padding_values(model: Any, interface: Interface) -> dict[str, float]:
     first = {name: np.unique(item.first[item.known]) for name, item in interface.vocabulary.items()}
     first_rows = {name: float(tokens[0]) for name, tokens in first.items() if len(tokens) == 1}
     for layer in all_layers(model):
-        kind = type(layer).__name__
-        if kind == "Masking":
+        if derives_from(layer, "Masking"):
             value, others = float(layer.mask_value), {}
-        elif kind == "Embedding" and layer.mask_zero:
+        elif looks_up_padding(layer):
             value, others = 0.0, first_rows
         else:
             continue
@@ -122,8 +122,9 @@ def _users(tensor: Any, *, integers: bool = False) -> Iterator[Any]:
         arguments = list(node.arguments.keras_tensors)
         positions = [k for k, argument in enumerate(arguments) if argument is tensor]
         user = node.operation
-        inner = getattr(getattr(user, "model", user), "inputs", None)
-        if positions and type(user).__name__ in _TRANSPARENT:
+        model = getattr(user, "model", user)
+        inner = model.inputs if isinstance(model, keras.Model) else None
+        if positions and is_keras_class(user, *_TRANSPARENT):
             yield from _users(node.outputs[0], integers=integers)
         elif integers and positions == [0] and (factor := _factor(node)):
             yield keras.layers.Rescaling(factor, _offset(node.outputs[0]))
@@ -137,12 +138,12 @@ def _users(tensor: Any, *, integers: bool = False) -> Iterator[Any]:
 
 def _factor(node: Any) -> float | None:
     """The number by which an operation multiplies a tensor, or divides it."""
-    kind, number = type(node.operation).__name__, _second_number(node)
+    number = _second_number(node)
     if not number:
         return None
-    if kind in ("Divide", "TrueDivide"):
+    if is_keras_class(node.operation, "Divide", "TrueDivide"):
         return 1 / number
-    return number if kind == "Multiply" else None
+    return number if is_keras_class(node.operation, "Multiply") else None
 
 
 def _offset(tensor: Any) -> float:
@@ -150,7 +151,11 @@ def _offset(tensor: Any) -> float:
     nodes = tensor._keras_history.operation._outbound_nodes
     added = {"Add": -1.0, "Subtract": 1.0}
     is_shifted = [
-        _second_number(node) == added.get(type(node.operation).__name__, 0.0) for node in nodes
+        any(
+            is_keras_class(node.operation, name) and _second_number(node) == number
+            for name, number in added.items()
+        )
+        for node in nodes
     ]
     return -1.0 if is_shifted and all(is_shifted) else 0.0
 
@@ -186,23 +191,24 @@ def _values(
 
 def _classes(layer: Any) -> int | None:
     """The number of classes of a layer that encodes integers as one-hot vectors."""
-    number = getattr(layer, "num_tokens", None) or getattr(layer, "num_classes", None)
-    return int(number) if number else None
+    # An attribute of the user's layers with such a name may be anything.
+    numbers = [getattr(layer, name, None) for name in ("num_tokens", "num_classes")]
+    return next((int(n) for n in numbers if isinstance(n, int | np.integer) and n > 0), None)
 
 
 def _range_of(layer: Any, rank: int) -> ValueRange | None:
     """The values that a layer was trained on, as far as its configuration or weights show it."""
-    kind = type(layer).__name__
-    if kind == "Normalization" and not layer.invert and getattr(layer, "mean", None) is not None:
+    if _has(layer, "Normalization", "mean", "variance") and not layer.invert:
         return ValueRange(np.asarray(layer.mean), np.sqrt(np.asarray(layer.variance)))
-    if kind == "BatchNormalization":
+    if _has(layer, "BatchNormalization", "moving_mean", "moving_variance"):
         mean, variance = np.asarray(layer.moving_mean), np.asarray(layer.moving_variance)
         if not mean.any() and (variance == 1).all():
             return None  # never updated
         shape = [1] * rank
         shape[layer.axis] = -1
         return ValueRange(mean.reshape(shape), np.sqrt(variance).reshape(shape))
-    if kind == "Rescaling" and np.min(layer.scale) > 0 and np.max(layer.scale) < 1:
+    is_scaled = derives_from(layer, "Rescaling")
+    if is_scaled and np.min(layer.scale) > 0 and np.max(layer.scale) < 1:
         # Images are scaled to [0, 1] or to [-1, 1].
         scale, offset = np.asarray(layer.scale), np.asarray(layer.offset)
         low = np.where(offset == 0, 0.0, -(1 + offset) / scale)
@@ -210,11 +216,22 @@ def _range_of(layer: Any, rank: int) -> ValueRange | None:
     return _scale_of_kernel(layer)
 
 
+def _has(layer: Any, name: str, *attributes: str) -> bool:
+    """Whether a layer is of this class of Keras, and has the arrays."""
+    return derives_from(layer, name) and all(
+        getattr(layer, attribute, None) is not None for attribute in attributes
+    )
+
+
 def _scale_of_kernel(layer: Any) -> ValueRange | None:
     """Values that give the outputs of the first layer a deviation of 1, if it is far from that."""
+    import keras
+
     layer = getattr(layer, "forward_layer", layer)
-    kernel = getattr(getattr(layer, "cell", layer), "kernel", None)
-    if kernel is None or len(kernel.shape) < 2:
+    kernel: Any = getattr(getattr(layer, "cell", layer), "kernel", None)
+    if not (isinstance(kernel, keras.Variable) or keras.ops.is_tensor(kernel)):
+        return None
+    if len(kernel.shape) < 2:
         return None
     values = np.asarray(kernel, np.float64)
     deviation = float(np.median(np.sqrt((values**2).sum(axis=tuple(range(values.ndim - 1))))))

@@ -13,13 +13,14 @@ from typing import Any
 
 from edgeattn.tensors import Tensors
 from edgeattn_converters.graphs.operation_creation import Creation, created_by, is_copy
+from edgeattn_converters.keras_classes import is_keras_class, operations_of
+from edgeattn_converters.loading.own_classes import is_own_class
 from edgeattn_converters.lowering.call_replacement import (
     all_layers,
     replaced_calls,
     with_attributes,
 )
 from edgeattn_converters.lowering.plain_layers import lower_signature
-from edgeattn_converters.lowering.rnn.recurrence import is_keras_class
 from edgeattn_converters.reference.keras_outputs import KerasOutputs, by_row_on_failure
 from edgeattn_converters.reference.traced_values import traced_values
 from edgeattn_converters.tracing.trace import Interface, trace
@@ -94,8 +95,12 @@ def shifted_function(
     None for models without hues, an operation that is steep near zero, positions or masks of
     scores. If ``alone``, no sample is in a batch with others.
     """
-    models = [item for item in model._flatten_layers() if hasattr(item, "operations")]
-    kinds = {type(operation).__name__ for item in models for operation in item.operations}
+    kinds = {
+        type(operation).__name__
+        for item in model._flatten_layers()
+        for operation in operations_of(item)
+        if not is_own_class(type(operation))
+    }
     change: Callable[[Any], Any] | None = None
     if ordered or kinds & _ORDERED:
         change = _rounded_rising if last else _rounded

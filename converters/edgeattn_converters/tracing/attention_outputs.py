@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 
 from edgeattn.errors import UsageError
 from edgeattn.tensors import Specs, TensorSpec
+from edgeattn_converters.keras_classes import is_keras_class
 from edgeattn_converters.lowering.call_replacement import all_layers, replaced_calls
 from edgeattn_converters.lowering.masking import mask_arguments
 from edgeattn_converters.lowering.plain_layers import lower_signature
-from edgeattn_converters.lowering.rnn.recurrence import is_keras_class
 from edgeattn_converters.tracing.dataflow import find_weighted_sums
 from edgeattn_converters.tracing.origins import needed_for
 from edgeattn_converters.tracing.softmax_search import (

@@ -4,8 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from edgeattn_converters.keras_classes import is_keras_class
 from edgeattn_converters.lowering.call_replacement import all_layers
-from edgeattn_converters.lowering.rnn.recurrence import is_keras_class
 from edgeattn_converters.tracing.keras_call import layer_name
 from edgeattn_converters.tracing.trace import Interface
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from edgeattn_converters.graphs.function_graphs import LOOPS, function_graph
+from edgeattn_converters.keras_classes import operations_of
 from edgeattn_converters.loading.masks_of_classes import MASK_SCOPE
 from edgeattn_converters.lowering.call_replacement import all_layers, with_attributes
 from edgeattn_converters.lowering.rnn.recurrence import is_recurrent
@@ -98,7 +99,7 @@ def _parts(model: Any) -> list[Any]:
     known = {id(layer) for layer in layers} | {id(model)}
     parts = list(layers)
     for holder in (model, *layers):
-        for operation in getattr(holder, "operations", None) or ():
+        for operation in operations_of(holder):
             if id(operation) not in known and hasattr(operation, "call"):
                 known.add(id(operation))
                 parts.append(operation)

@@ -21,6 +21,7 @@ import numpy as np
 from edgeattn.errors import UnsupportedModelError
 from edgeattn.samples.states import with_initial_states
 from edgeattn.tensors import Tensors
+from edgeattn_converters.keras_classes import derives_from, is_keras_class
 from edgeattn_converters.lowering.call_replacement import (
     all_layers,
     replaced_calls,
@@ -165,8 +166,9 @@ def _recurrent_layers(model: Any, stateful: Collection[str]) -> dict[str, Any]:
 
 def _with_directions(layer: Any) -> list[Any]:
     """The layer and, of Bidirectional, the layers of both directions."""
-    directions = [getattr(layer, name, None) for name in ("forward_layer", "backward_layer")]
-    return [item for item in (layer, *directions) if item is not None]
+    if derives_from(layer, "Bidirectional"):
+        return [layer, layer.forward_layer, layer.backward_layer]
+    return [layer]
 
 
 def _state_names(layer: Any, count: int) -> Sequence[str]:
@@ -179,7 +181,7 @@ def _state_names(layer: Any, count: int) -> Sequence[str]:
             for direction, item in directions
             for name in _state_names(item, count // 2)
         ]
-    known = _STATE_NAMES.get(type(layer).__name__, ())
+    known = next((names for key, names in _STATE_NAMES.items() if is_keras_class(layer, key)), ())
     return known if len(known) == count else [str(index) for index in range(count)]
 
 
@@ -227,7 +229,8 @@ def _exposed_states(
                 for item in _with_directions(layer):
                     stack.enter_context(with_attributes(item, {"return_state": True}))
                 result = original(sequences, initial_state=initial_state, **options)
-            outputs = 2 if getattr(layer, "merge_mode", "") is None else 1
+            two = derives_from(layer, "Bidirectional") and layer.merge_mode is None
+            outputs = 2 if two else 1
             states[name] = _flat(result[outputs:])
             if layer.return_state:
                 return result
@@ -249,7 +252,7 @@ def _packed(layer: Any, states: list[Any]) -> Any:
     """States in the structure that the layer takes: nested lists for stacked cells."""
     import keras
 
-    if hasattr(layer, "forward_layer"):
+    if derives_from(layer, "Bidirectional"):
         half = len(states) // 2
         return [
             *_packed(layer.forward_layer, states[:half]),

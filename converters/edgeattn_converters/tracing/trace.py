@@ -17,6 +17,7 @@ from edgeattn_converters.graphs.single_precision import (
     in_float32,
     with_live_variables,
 )
+from edgeattn_converters.keras_classes import is_signature
 from edgeattn_converters.loading.fixed_time_axis import TimeSteps
 from edgeattn_converters.tracing.attended import Attended, attended_inputs
 from edgeattn_converters.tracing.attention_outputs import (
@@ -203,7 +204,7 @@ def _only_batch(model: Any) -> int | None:
     ``tf.reshape(x, [1, -1])``, of which edgeattn has removed the size.
     """
     layers = getattr(model, "layers", ())
-    of_graph = (layer.batch for layer in layers if hasattr(layer, "signature_function"))
+    of_graph = (layer.batch for layer in layers if is_signature(layer))
     tensors = getattr(model, "outputs", None) or ()
     of_one = any(len(tensor.shape) and tensor.shape[0] == 1 for tensor in tensors)
     return next(of_graph, 1 if of_one else None)

@@ -4,8 +4,14 @@ import re
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from edgeattn_converters.keras_classes import (
+    creates_mask,
+    derives_from,
+    is_keras_class,
+    operations_of,
+)
 from edgeattn_converters.loading import own_functions
-from edgeattn_converters.loading.config_inspection import Config
+from edgeattn_converters.loading.config_inspection import Config, registered_name
 from edgeattn_converters.loading.legacy_program import SIGMOID_BY_DEFAULT
 from edgeattn_converters.loading.masks_of_classes import may_create_masks
 from edgeattn_converters.loading.migrate.context import Context, era_of
@@ -82,7 +88,7 @@ def _with_sigmoid_gates(stored: Any) -> Iterator[tuple[Config, tuple[int, ...]]]
         return
     config = stored.get("config")
     changed = SIGMOID_BY_DEFAULT.get(str(stored.get("class_name")))
-    if isinstance(config, Mapping) and changed and config["recurrent_activation"] == "sigmoid":
+    if isinstance(config, Mapping) and changed and config.get("recurrent_activation") == "sigmoid":
         yield config, changed
     for value in stored.values():
         yield from _with_sigmoid_gates(value)
@@ -107,7 +113,10 @@ def _described_layer(layer: Any) -> dict[str, Any]:
         config = {"name": layer.name, "layer": _described_layer(layer.layer)}
     elif type(layer) is not keras.layers.RNN and not is_own_class(type(layer)):
         config = layer.get_config()
-    return {"class_name": type(layer).__name__, "name": layer.name, "config": config}
+    class_name = type(layer).__name__
+    if is_own_class(type(layer)) and not derives_from(layer, class_name):
+        class_name = registered_name(class_name)  # that of Keras would show the layout of weights
+    return {"class_name": class_name, "name": layer.name, "config": config}
 
 
 def adapt(
@@ -132,23 +141,23 @@ def adapt(
     if not has_own and any(map(own_functions.has_own_activation, layers)):
         reason = "activations of your own"
     notes = [f"The weights were saved by {saved_by}, and the model has {reason}."]
-    for layer in (*layers, *getattr(model, "operations", ())):
+    for layer in (*layers, *operations_of(model)):
         for name, value in list(vars(layer).items()):
             if value is keras.activations.hard_sigmoid and era_of(version) != 3:
                 setattr(layer, name, hard_sigmoid_keras2)
                 notes.append(HARD_SIGMOID_NOTE)
-        if type(layer).__name__ == "HardSigmoid" and era_of(version) != 3:
+        if is_keras_class(layer, "HardSigmoid") and era_of(version) != 3:
             layer.call = hard_sigmoid_keras2
             notes.append(HARD_SIGMOID_NOTE)
-    masked = any(getattr(layer, "mask_zero", False) for layer in layers) or any(
-        type(layer).__name__ == "Masking" or may_create_masks(type(layer)) for layer in layers
-    )
+    masked = any(creates_mask(layer) or may_create_masks(type(layer)) for layer in layers)
     ctx = Context(3, version, lambda _name: None, {}, lambda _name: [], masked)
     _let_softmaxes_be_former(layers, version)
     for layer in layers:
         class_name = type(layer).__name__
         if _has_former_masks(layer):
             _let_masks_be_former(layer, ctx)
+            continue
+        if not derives_from(layer, class_name) and is_own_class(type(layer)):
             continue
         replaced = replacement(class_name, {"name": layer.name}, ctx)
         if replaced is not None and replaced[0] != SOFTMAX:  # that of an attention

@@ -1,19 +1,21 @@
 """Layers of the user's own classes, and the error for classes that nobody defines."""
 
 import inspect
+from collections.abc import Mapping
 from typing import Any
 
 from edgeattn_converters.loading import own_functions
 from edgeattn_converters.loading.config_inspection import (
     Config,
     abbreviated,
+    is_model,
     layer_name,
+    registered_name,
     unqualified,
 )
 from edgeattn_converters.loading.custom_objects import (
     accepts_keywords,
     parameters,
-    registered_name,
 )
 from edgeattn_converters.loading.migrate import attention_package, keras2
 from edgeattn_converters.loading.migrate.context import (
@@ -75,18 +77,70 @@ def is_unknown(item: Config) -> bool:
 
 
 def is_custom(item: Config, ctx: Context) -> bool:
-    """Return whether the class of a layer is defined in the user's file.
+    """Return whether the class of a layer is defined in the user's file, see :func:`is_own`."""
+    return is_own(item, ctx.custom_objects)
+
+
+def is_own(item: Config, objects: Mapping[str, Any]) -> bool:
+    """Return whether the class of a layer is one of ``objects``, those in the user's file.
 
     If Keras has a class of that name too, the stored arguments decide: the layer is the user's if
     its constructor accepts all of them.
     """
     class_name = str(item.get("class_name"))
-    custom = ctx.custom_objects.get(unqualified(class_name))
+    custom = objects.get(unqualified(class_name))
     if not inspect.isclass(custom) or is_from_keras(item):
         return False
     if class_name not in LAYERS or ">" in class_name or item.get("module") is not None:
         return True
     return set(item.get("config") or {}) - LAYER_ARGUMENTS <= parameters(custom)
+
+
+def with_own_names(stored: Config, objects: Mapping[str, Any]) -> Config:
+    """Return a stored model in which a class of the user has no name of a class of Keras.
+
+    ``objects`` are those of the user. Each of their classes, also inside wrappers, gets the name
+    under which Keras finds it, ``"edgeattn_user>Embedding"``. A class that derives from the class
+    of Keras with its name keeps that name, because it is stored and migrated like it.
+    """
+    if not any(inspect.isclass(item) for item in objects.values()):
+        return stored
+    return _with_own_name(stored, objects)
+
+
+def _with_own_name(item: Config, objects: Mapping[str, Any]) -> Config:
+    config = item.get("config")
+    if isinstance(config, list):  # a Sequential of Keras 1
+        return {**item, "config": [_with_own_name(layer, objects) for layer in config]}
+    if not is_model(item) and is_own(item, objects):
+        return {**item, "class_name": own_name(item, objects)}
+    if not isinstance(config, Mapping):
+        return item
+    inner: dict[str, Any] = {
+        key: _with_own_name(config[key], objects)
+        for key in ("layer", "backward_layer", "forward_layer", "cell")
+        if is_layer(config.get(key))
+    }
+    for key in ("cells", "layers"):
+        items = config.get(key)
+        if isinstance(items, list) and all(map(is_layer, items)):
+            inner[key] = [_with_own_name(layer, objects) for layer in items]
+    return {**item, "config": {**config, **inner}} if inner else item
+
+
+def is_layer(value: Any) -> bool:
+    """Return whether a value in a config is that of a layer."""
+    return isinstance(value, Mapping) and "class_name" in value
+
+
+def own_name(item: Config, objects: Mapping[str, Any]) -> str:
+    """Return the name of a class of the user in a config, see :func:`with_own_names`."""
+    class_name = str(item.get("class_name"))
+    name = unqualified(class_name)
+    parents = inspect.getmro(objects[name])
+    if any(cls.__name__ == name and is_keras_module(cls.__module__) for cls in parents):
+        return class_name
+    return registered_name(class_name)
 
 
 def may_be_custom(item: Config, ctx: Context) -> bool:
@@ -95,7 +149,8 @@ def may_be_custom(item: Config, ctx: Context) -> bool:
     A ``.keras`` file stores the module of an operation. An ``.h5`` file does not; the arguments
     decide unless the item is trainable, as layers are.
     """
-    custom, module = ctx.custom_objects.get(str(item.get("class_name"))), item.get("module")
+    name = unqualified(str(item.get("class_name")))
+    custom, module = ctx.custom_objects.get(name), item.get("module")
     if custom is None or isinstance(module, str):
         return custom is not None and not is_operation_module(str(module))
     config = item.get("config") or {}
@@ -128,7 +183,12 @@ def migrate(item: Config, ctx: Context) -> dict[str, Any]:
     if ctx.major < 3 and inspect.isclass(custom):
         config = _with_arguments_of_keras_3(custom, config, ctx)
     build = {"build_config": item["build_config"]} if item.get("build_config") else {}
-    return {**registered_layer(registered_name(class_name), config), **build}
+    layer = registered_layer(registered_name(class_name), config)
+    if inspect.isclass(custom):
+        own = own_name(item, ctx.custom_objects)
+        # Not the name of a class of Keras, unless it derives from that.
+        layer["class_name"] = own if own == registered_name(class_name) else unqualified(own)
+    return {**layer, **build}
 
 
 def _with_arguments_of_keras_3(cls: type, config: dict[str, Any], ctx: Context) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgeattn.errors import UnsupportedModelError
-from edgeattn_converters.loading.config_inspection import Config, unqualified
+from edgeattn_converters.loading.config_inspection import Config, registered_name, unqualified
 from edgeattn_converters.loading.migrate.context import registered_layer
 from edgeattn_converters.loading.safety.allowed_classes import LAYERS, is_operation_module
 
@@ -241,7 +241,8 @@ def keras3_call(class_name: str, config: Config, call: Mapping[str, Any]) -> dic
     args, kwargs = list(call["args"]), dict(call["kwargs"])
     if class_name == "Lambda":
         return {"args": args, "kwargs": {}}
-    name = unqualified(class_name)
+    # That of a class of the user is not one of Keras.
+    name = "" if class_name == registered_name(class_name) else unqualified(class_name)
     count = (name in _WITH_STATES and config.get("num_constants")) or 0
     # Constants that are no tensors of the model are arguments of their own.
     takes_constants = name in ("RNN", "Bidirectional")

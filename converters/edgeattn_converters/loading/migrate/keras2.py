@@ -14,10 +14,10 @@ from edgeattn_converters.loading import own_functions
 from edgeattn_converters.loading.config_inspection import (
     Config,
     abbreviated,
+    registered_name,
     stored_number,
     unqualified,
 )
-from edgeattn_converters.loading.custom_objects import registered_name
 from edgeattn_converters.loading.migrate.context import Context, keras_layer, safe_name
 
 HARD_SIGMOID = "edgeattn>hard_sigmoid_keras2"

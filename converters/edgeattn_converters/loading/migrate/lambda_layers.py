@@ -3,8 +3,7 @@
 from typing import Any
 
 from edgeattn.errors import UnsupportedModelError
-from edgeattn_converters.loading.config_inspection import Config
-from edgeattn_converters.loading.custom_objects import registered_name
+from edgeattn_converters.loading.config_inspection import Config, registered_name
 from edgeattn_converters.loading.lambdas import expressions, recognition
 from edgeattn_converters.loading.lambdas.expressions import Expression, NotRecognizedError
 from edgeattn_converters.loading.migrate.context import (

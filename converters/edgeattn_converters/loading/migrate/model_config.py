@@ -234,17 +234,13 @@ def _with_inner_layers(config: Config, ctx: Context) -> dict[str, Any]:
     inner: dict[str, Any] = {
         key: migrate_layer(config[key], inside)
         for key in ("layer", "backward_layer", "forward_layer", "cell")
-        if isinstance(config.get(key), dict) and "class_name" in config[key]
+        if custom_layers.is_layer(config.get(key))
     }
     for key in ("cells", "layers"):
         items = config.get(key)
-        if isinstance(items, list) and all(map(_is_layer, items)):
+        if isinstance(items, list) and all(map(custom_layers.is_layer, items)):
             inner[key] = [migrate_layer(item, inside) for item in items]
     return {**config, **inner}
-
-
-def _is_layer(item: Any) -> bool:
-    return isinstance(item, dict) and "class_name" in item
 
 
 def _inside(ctx: Context, name: str) -> Context:

@@ -10,6 +10,7 @@ from typing import Any
 
 from edgeattn.errors import UnsupportedModelError
 from edgeattn.printable import enumerated
+from edgeattn_converters.keras_classes import derives_from
 from edgeattn_converters.loading.config_inspection import Config, is_model, stored_layers
 
 # In the note about a layer that was removed.
@@ -156,14 +157,14 @@ def require_removed(model: Any, original_names: Mapping[str, str] | None = None)
     the inputs ahead of removed layers.
     """
     names = original_names or {}
-    left = [x for x in model._flatten_layers() if type(x).__name__ in _NOT_IN_ARTIFACTS]
+    left = [x for x in model._flatten_layers() if derives_from(x, *_NOT_IN_ARTIFACTS)]
     if not left:
         return
     layer = left[0]
     behind, computed = _remainder(model, layer, left, names)
     without = f"save the model without it: {behind}. The program on the device then"
     hint = f"Call it on an Input of its own, or {without} looks up the values."
-    if type(layer).__name__ == "HashedCrossing":
+    if derives_from(layer, "HashedCrossing"):
         hint = f"{without[0].upper()}{without[1:]} computes {computed}."
     if getattr(layer, "invert", False):
         hint = (

@@ -146,4 +146,5 @@ def is_input(layer: Any) -> bool:
 
 def own_layer(layer: Any) -> Any:
     """Return the layer that a file stores, for a layer that wraps its channels-last counterpart."""
-    return getattr(layer, "channels_last", layer)
+    of_edgeattn = type(layer).__module__.startswith("edgeattn_converters.")
+    return getattr(layer, "channels_last", layer) if of_edgeattn else layer

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from edgeattn_converters.keras_classes import derives_from
 from edgeattn_converters.loading.config_inspection import (
     Config,
     is_model,
@@ -34,9 +35,7 @@ def record(layer: Any, tensors: Sequence[Any]) -> None:
 
 def is_functional(model: Any) -> bool:
     """Whether a model has inputs, outputs and the calls between them."""
-    import keras
-
-    return isinstance(model, keras.Model) and hasattr(model, "operations")
+    return derives_from(model, "Functional")
 
 
 def operations(model: Any) -> list[Any]:

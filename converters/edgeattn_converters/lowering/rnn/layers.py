@@ -7,13 +7,13 @@ adds what the layers promise: their results, states, order and merge modes.
 from collections.abc import Callable
 from typing import Any
 
+from edgeattn_converters.keras_classes import is_keras_class
 from edgeattn_converters.lowering.rnn.recurrence import (
     BidirectionalResult,
     Cell,
     Recurrence,
     RecurrenceLowering,
     cell_of,
-    is_keras_class,
     is_recurrent,
 )
 

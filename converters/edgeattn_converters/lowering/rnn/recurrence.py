@@ -8,6 +8,7 @@ import numpy as np
 
 from edgeattn.errors import UnsupportedModelError
 from edgeattn.tensors import Array
+from edgeattn_converters.keras_classes import is_keras_class
 
 KINDS = {"LSTM": "lstm", "GRU": "gru", "SimpleRNN": "simple_rnn"}
 CELLS = {f"{layer}Cell": kind for layer, kind in KINDS.items()}
@@ -37,15 +38,6 @@ class Cell:
     def states(self) -> int:
         """Number of states: h and c for LSTM, otherwise h."""
         return 2 if self.kind == "lstm" else 1
-
-
-def is_keras_class(layer: Any, *names: str) -> bool:
-    """Whether ``layer`` is exactly one of these classes of Keras 3 or tf_keras.
-
-    A user's subclass is not, because it may compute something else.
-    """
-    kind = type(layer)
-    return kind.__name__ in names and kind.__module__.split(".")[0] in ("keras", "tf_keras")
 
 
 def is_recurrent(layer: Any) -> bool:
