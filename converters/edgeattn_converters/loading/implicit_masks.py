@@ -31,7 +31,7 @@ _own_calls: list[None] = []
 @contextlib.contextmanager
 def passed(*, of_program: bool = False) -> Iterator[None]:
     """Call layers with the masks and the arguments in place, and recurrent ones with the constants,
-    of Keras 2.
+    of Keras 2. Layers of Keras use masks as in Keras 2, also those that a call creates.
 
     The calls may be those ``of_program``. Others are repeated: Keras 3 stores ``mask=None`` for
     inputs that have no mask until their model is part of another one.
@@ -40,6 +40,7 @@ def passed(*, of_program: bool = False) -> Iterator[None]:
     from keras.src.models import functional
 
     from edgeattn_converters.loading import arguments_in_place, masks_over_time, recurrent_constants
+    from edgeattn_converters.loading.migrate import legacy_mask_layers
 
     of_keras = keras.layers.Layer.__call__
     if hasattr(of_keras, _MARK):
@@ -63,6 +64,7 @@ def passed(*, of_program: bool = False) -> Iterator[None]:
     setattr(call, _MARK, True)
     attention = keras.layers.MultiHeadAttention
     with (
+        legacy_mask_layers.of_keras_2(),
         mock.patch.object(keras.layers.Layer, "__call__", call),
         mock.patch.object(attention, "call", arguments_in_place.attention_call(attention.call)),
         mock.patch.object(functional, "operation_fn", _repeated(functional.operation_fn)),

@@ -150,8 +150,6 @@ def _report_masks(built: Built, architecture: str, samples: Mapping[str, Any]) -
 
 
 def _run(file: ModelFile, architecture: str, samples: Mapping[str, Any], program: Program) -> Built:
-    from edgeattn_converters.loading.migrate import legacy_mask_layers
-
     version = config_inspection.version_numbers(file.keras_version)
 
     def build() -> Any:
@@ -164,7 +162,6 @@ def _run(file: ModelFile, architecture: str, samples: Mapping[str, Any], program
                 stack.enter_context(tracking_order.recorded())
             if program.version < (3,):
                 stack.enter_context(implicit_masks.passed(of_program=True))
-                stack.enter_context(legacy_mask_layers.masks_of_merges())
                 stack.enter_context(own_layers.weights_of_keras_2())
                 # Also in methods that run after the function.
                 stack.enter_context(legacy_layers.places_accepted(program))

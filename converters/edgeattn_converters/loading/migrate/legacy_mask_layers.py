@@ -5,6 +5,7 @@ that ignores masks. These layers are only used in models with masks.
 """
 
 import contextlib
+import functools
 from collections.abc import Iterator, Mapping
 from typing import Any
 from unittest import mock
@@ -12,7 +13,7 @@ from unittest import mock
 import keras
 from keras import ops
 
-from edgeattn_converters.loading.keras_tensors import kept_masks
+from edgeattn_converters.loading.keras_tensors import kept_masks, without_mask
 from edgeattn_converters.loading.migrate.replaced_layers import IGNORE_MASKS, KEEP_MASKS
 from edgeattn_converters.loading.own_classes import is_of_library
 
@@ -178,18 +179,40 @@ def _concatenated_mask(layer: Any, inputs: Any, mask: Any = None) -> Any:
 
 
 @contextlib.contextmanager
-def masks_of_merges() -> Iterator[None]:
-    """Within the context, the layers of Keras that merge inputs have results with the masks of
-    Keras 2. Keras 3 stores these in the calls of the layers behind them."""
+def of_keras_2() -> Iterator[None]:
+    """Within the context, layers of Keras use masks as in Keras 2, and their results have those.
+
+    For layers that cannot be replaced, because a ``call`` of the user creates them. Keras 3 stores
+    the masks of results in the calls of the layers behind them.
+    """
+    changed: list[tuple[Any, str, Any]] = [
+        (keras.layers.Concatenate, "compute_mask", _concatenated_mask),
+        (keras.layers.Softmax, "call", LegacySoftmax.call),
+    ]
+    for name in _OPERATIONS:
+        changed.append((getattr(keras.layers, name), "compute_mask", LegacyMerge.compute_mask))
+    for name in ("Multiply", "Maximum", "Minimum"):
+        merged = functools.partialmethod(_merged, _OPERATIONS[name])
+        changed.append((getattr(keras.layers, name), "_merge_function", merged))
+    changed.append((keras.layers.Identity, "call", _copied))
+    for name in ("Identity", "Rescaling"):
+        changed.append((getattr(keras.layers, name), "compute_mask", _no_mask))
     with contextlib.ExitStack() as stack:
-        for name in _OPERATIONS:
-            cls = getattr(keras.layers, name)
-            changed = mock.patch.object(cls, "compute_mask", LegacyMerge.compute_mask)
-            stack.enter_context(changed)
-        stack.enter_context(
-            mock.patch.object(keras.layers.Concatenate, "compute_mask", _concatenated_mask)
-        )
+        for cls, name, value in changed:
+            stack.enter_context(mock.patch.object(cls, name, value))
         yield
+
+
+def _merged(_layer: Any, operation: Any, inputs: Any) -> Any:
+    return functools.reduce(operation, inputs)
+
+
+def _copied(_layer: Any, inputs: Any) -> Any:
+    return keras.tree.map_structure(without_mask, inputs)
+
+
+def _no_mask(_layer: Any, *_args: Any, **_kwargs: Any) -> None:
+    """The mask of a result of a layer at which masks end."""
 
 
 def join_masks(cls: Any) -> None:
