@@ -6,6 +6,7 @@ each branch, then those behind the Merge, and a layer of several branches once.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ import tf_keras
 from test_programs_for_keras_1 import HEADER, load, random, write
 
 from edgeattn.errors import UnsupportedModelError, UsageError
+from edgeattn_converters.loading.audit import audit_file
+from edgeattn_converters.loading.load import load_model
 
 GENERATOR = np.random.default_rng(7)
 BRANCHES = """
@@ -256,3 +259,35 @@ def test_programs_that_are_refused(
 ) -> None:
     with pytest.raises(kind, match=message):
         load(build(lines), write(tmp_path / "m.h5", [random((3, 4), (4,))], "1.2.2"))
+
+
+def stored_dense(name: str, units: int, inputs: int | None = None) -> dict[str, Any]:
+    """A layer as Keras 1 stores it in an architecture."""
+    config = {
+        "name": name, "output_dim": units, "input_dim": inputs, "activation": "linear",
+        "init": "glorot_uniform", "bias": True, "trainable": True, "W_regularizer": None,
+    }  # fmt: skip
+    if inputs is not None:
+        config.update(batch_input_shape=[None, inputs], input_dtype="float32")
+    return {"class_name": "Dense", "config": config}
+
+
+def stored_merge(name: str, mode: str, *branches: list[Any]) -> dict[str, Any]:
+    layers = [{"class_name": "Sequential", "config": branch} for branch in branches]
+    config = {"name": name, "mode": mode, "mode_type": "raw", "concat_axis": -1, "dot_axes": -1}
+    return {"class_name": "Merge", "config": {**config, "layers": layers}}
+
+
+def test_architecture_of_keras_1_in_a_file_of_its_own(tmp_path: Path) -> None:
+    x, y = ([stored_dense(f"dense_{number}", 4, 3)] for number in (1, 2))
+    inner = [stored_merge("merge_1", "sum", x, y)]
+    outer = [stored_merge("merge_2", "concat", inner, x), stored_dense("dense_3", 2)]
+    stored = {"class_name": "Sequential", "config": outer, "keras_version": "1.2.2"}
+    (tmp_path / "m.json").write_text(json.dumps(stored))
+    layers = [random((3, 4), (4,)) for _ in range(2)] + [random((8, 2), (2,))]
+    path = write(tmp_path / "m.h5", layers, "1.2.2")
+    loaded = load_model(audit_file(path), architecture=str(tmp_path / "m.json"))
+    inputs = vectors(2)
+    first, second = (dense(value, layer) for value, layer in zip(inputs, layers, strict=False))
+    expected = dense(np.concatenate([first + second, first], 1), layers[2])
+    np.testing.assert_allclose(loaded.model(inputs), expected, atol=1e-5)

@@ -60,10 +60,14 @@ def require_layers(stored: Config) -> None:
 def with_connections(stored: Config) -> Config:
     """Return a Sequential that is really a graph as a functional model; others unchanged."""
     if merge_layer.starts_sequential(stored):
-        return merge_layer.as_functional(stored)
-    if attention_package.is_expanded_in_sequential(stored):
-        return attention_package.as_functional(stored)
-    return stored
+        found: Config = merge_layer.as_functional(stored)
+    elif attention_package.is_expanded_in_sequential(stored):
+        found = attention_package.as_functional(stored)
+    else:
+        return stored
+    # Of an architecture in a file of its own.
+    kept = {"keras_version": stored["keras_version"]} if "keras_version" in stored else {}
+    return {**found, **kept}
 
 
 def migrate_model(stored: Config, ctx: Context) -> dict[str, Any]:
