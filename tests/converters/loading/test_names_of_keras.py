@@ -272,3 +272,83 @@ class LSTM(layers.LSTM):
     model.save(tmp_path / "l.keras")
     loaded = load_model(audit_file(tmp_path / "l.keras"), custom_objects=tmp_path / "own.py")
     assert list(loaded.preprocessing) == [lookup.name]
+
+
+# Layers whose weights, calls or functions differ between Keras 2 and 3.
+FORMER = ["HardSigmoid", "LSTM", "GRU", "Bidirectional", "TimeDistributed", "Conv2D", "Softmax"]
+
+
+@pytest.mark.parametrize("suffix", [".weights.h5", ".h5"])
+def test_program_with_weights_of_keras_2(suffix: str, tmp_path: Path) -> None:
+    tf_keras = pytest.importorskip("tf_keras")
+    text = f"""{classes(FORMER)}
+
+def network():
+    end = start = keras.Input(({STEPS}, {FEATURES}), name="x")
+    for cls in ({", ".join(FORMER)}):
+        end = cls(name="own_" + cls.__name__.lower())(end)
+    return keras.Model(start, end)
+"""
+    defined = own_names(tmp_path / "own.py", text, tf_keras)
+    model = seeded(defined["network"]())
+    model.save_weights(tmp_path / f"m{suffix}")
+    loaded = load_model(
+        audit_file(tmp_path / f"m{suffix}"), architecture=f"{tmp_path / 'own.py'}:network"
+    )
+    np.testing.assert_allclose(loaded.model(inputs()), model(inputs()), rtol=1e-4, atol=1e-5)
+    # Nothing is said about masks or gates of Keras' layers, of which the model has none.
+    assert not [note for note in loaded.notes if note.startswith("own_")]
+
+
+@pytest.mark.parametrize("name", only(["GRU", "RNN", "Attention", "Add", "Bidirectional"], "GRU"))
+def test_list_of_inputs_in_a_file_of_keras_2(name: str, tmp_path: Path) -> None:
+    """Recurrent layers of Keras 2 take a sequence and states as a list; this class takes none."""
+    tf_keras = pytest.importorskip("tf_keras")
+    text = f"""
+class {name}(layers.Layer):
+    def call(self, inputs):
+        first, second = inputs
+        return first * 2 - second
+"""
+    defined = own_names(tmp_path / "own.py", text, tf_keras)
+    start = tf_keras.Input((STEPS, FEATURES), name="x")
+    model = tf_keras.Model(start, defined[name](name="own")([start, start * start]))
+    model.save(tmp_path / "m.h5")
+    loaded = load_model(audit_file(tmp_path / "m.h5"), custom_objects=tmp_path / "own.py")
+    x = inputs()
+    np.testing.assert_allclose(loaded.model(x), x * 2 - x * x, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+def test_integers_of_a_class_of_the_user_are_no_quantized_layer(
+    suffix: str, tmp_path: Path
+) -> None:
+    text = """
+class Rounded(layers.Layer):
+    def build(self, shape):
+        self.kernel = self.add_weight(
+            name="kernel", shape=(shape[-1], 2), dtype="int8", initializer="ones", trainable=False
+        )
+        self.built = True
+
+    def call(self, x):
+        return ops.matmul(x, ops.cast(self.kernel, "float32")) * 0.5
+
+
+class Outer(layers.Layer):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.inner = Rounded(name="inner")
+
+    def call(self, x):
+        return self.inner(x) + 1
+"""
+    defined = own_names(tmp_path / "own.py", text)
+    start = keras.Input((STEPS, FEATURES), name="x")
+    model = keras.Model(start, defined["Outer"]()(start))
+    kernel = np.array([[3, -4], [5, 6], [-7, 8]], "int8")
+    model.set_weights([kernel])
+    model.save(tmp_path / f"m{suffix}")
+    loaded = load_model(audit_file(tmp_path / f"m{suffix}"), custom_objects=tmp_path / "own.py")
+    x = inputs()
+    np.testing.assert_allclose(loaded.model(x), x @ kernel * 0.5 + 1, rtol=1e-5, atol=1e-5)
