@@ -20,6 +20,7 @@ from edgeattn_converters.reference.keras_outputs import (
     keras_function,
 )
 from edgeattn_converters.reference.rounded_weights import rounded_weights
+from edgeattn_converters.reference.saturated_comparisons import changed_ends, compares_bounded
 from edgeattn_converters.reference.saturation import computes_hues, orders_bounded, shifted_function
 from edgeattn_converters.reference.shifted_means import shifted_means
 from edgeattn_converters.reference.unmoved_rows import Changes
@@ -146,6 +147,75 @@ def test_extremes_with_positions_among_saturated_values_are_left_out(kind: str) 
     values = run(inputs)
     usable = rows_besides_moved(run, inputs, values, shifted)
     np.testing.assert_array_equal(np.sort(usable.all), [0, 1, 2])
+
+
+ops = keras.ops
+COMPARISONS: dict[str, tuple[Callable[[Any], Any], list[float], list[float]]] = {
+    # Behind each function of the input, values of it that are left out, and others.
+    "above zero": (
+        lambda x: ops.where(ops.sigmoid(x) > 0, 1.0, 2.0),
+        [-16, -17.5, -50, -86],
+        [-200, -120, -104, -90, -3, 0, 9, 15, 30],
+    ),
+    "below one": (
+        lambda x: ops.where(ops.sigmoid(x) < 1, 1.0, 2.0),
+        [16, 17, 19],
+        [20, 90, 14, 0, -90],
+    ),
+    "at a threshold": (lambda x: ops.where(ops.sigmoid(x) >= 0.5, 1.0, 2.0), [], [0, 1, -1, 30]),
+    "of a product": (
+        lambda x: ops.where(ops.sigmoid(x) * ops.tanh(x - 1) < 0, 1.0, 2.0),
+        [-18.5, -50],
+        [-200, -90, -3, 0.5, 2, 9, 30],
+    ),
+    "of a tanh": (lambda x: ops.where(ops.tanh(x) < 1, 1.0, 2.0), [8.2, 9.5], [-9, 0, 7, 12, 90]),
+    "of a share": (
+        lambda x: ops.where(ops.softmax(x * np.float32([1, 0]))[..., 1:] > 0, 1.0, 2.0),
+        [90, 100],
+        [0, 50, 80, 110, 200, -9, -200],
+    ),
+    "of the larger share": (
+        lambda x: ops.where(ops.softmax(x * np.float32([1, 0]))[..., :1] < 1, 1.0, 2.0),
+        [16, 17.5],
+        [0, 9, 13, -90],
+    ),
+    "ceil": (lambda x: ops.ceil(ops.sigmoid(x)), [-50, -18], [-200, -3, 0, 9, 30]),
+    "integer": (lambda x: ops.cast(ops.sigmoid(x), "int32"), [17, 16.5], [20, 90, 9, 0, -90]),
+}
+
+
+@pytest.mark.parametrize("name", COMPARISONS)
+def test_extremes_in_which_a_comparison_decides_on_rounding_are_left_out(name: str) -> None:
+    """The sigmoid of -50 is above zero in Keras and TFLite, and zero in onnxruntime."""
+    function, left_out, others = COMPARISONS[name]
+    signal = keras.Input((1,), name="signal")
+    model = keras.Model(signal, keras.layers.Identity(name="y")(function(signal)))
+    interface = interface_of(model)
+    run = keras_function(model, interface, attention=False)
+    assert compares_bounded(run.traced.function)
+    changes = [changed_ends(model, interface, outwards=outwards) for outwards in (True, False)]
+    rows = [0.3, 0.4, *others, *left_out]
+    inputs = {"signal": np.array(rows, np.float32)[:, None]}
+    values = run(inputs)
+    usable = rows_besides_moved(run, inputs, values, changes)
+    np.testing.assert_array_equal(np.sort(usable.all), np.arange(2 + len(others)))
+
+
+def test_which_models_compare_saturated_activations() -> None:
+    x = keras.Input((5, 3), name="x")
+    states = keras.layers.LSTM(4)(x)
+    gate = keras.layers.Dense(4, activation="sigmoid")(x)
+    outputs: dict[str, tuple[Any, bool]] = {
+        "states": (ops.where(states > 0, states, 0.0), True),
+        "gate": (ops.where(gate * 2.0 > 0.1, gate, 0.0), True),
+        "inputs": (ops.where(x > 0, gate[..., :3], 0.0), False),
+        "no comparison": (gate * 2.0, False),
+        "behind weights": (ops.relu(keras.layers.Dense(2)(gate)), False),
+    }
+    for name, (y, expected) in outputs.items():
+        model = keras.Model(x, y)
+        run = keras_function(model, interface_of(model), attention=False)
+        assert compares_bounded(run.traced.function) == expected, name
 
 
 class Experts(keras.layers.Layer):  # type: ignore[misc]

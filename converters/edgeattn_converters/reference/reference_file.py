@@ -29,6 +29,7 @@ from edgeattn_converters.reference.reference_samples import (
     reference_source,
 )
 from edgeattn_converters.reference.rounded_weights import rounded_weights
+from edgeattn_converters.reference.saturated_comparisons import changed_ends, compares_bounded
 from edgeattn_converters.reference.saturation import (
     computes_hues,
     orders_bounded,
@@ -196,6 +197,11 @@ def _changes(run: KerasFunction) -> Changes:
         shifted_function(model, interface, alone=alone, hues=hues, ordered=ordered, last=last)
         for last in ((False, True) if ordered else (False,))
     ]
+    if compares_bounded(run.traced.function):
+        shifted += [
+            changed_ends(model, interface, outwards=outwards, alone=alone)
+            for outwards in (True, False)
+        ]
     return Changes(
         activations=[changed for changed in shifted if changed is not None],
         weights=lambda precisions, seed: rounded_weights(model, precisions, seed),

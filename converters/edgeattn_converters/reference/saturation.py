@@ -25,13 +25,13 @@ from edgeattn_converters.reference.keras_outputs import KerasOutputs, by_row_on_
 from edgeattn_converters.reference.traced_values import traced_values
 from edgeattn_converters.tracing.trace import Interface, trace
 
-_BOUNDED = ("Sigmoid", "Tanh", "Softmax")
+BOUNDED = ("Sigmoid", "Tanh", "Softmax")
 _STEEP = frozenset({"Divide", "TrueDivide", "Reciprocal", "Power", "Log", "Rsqrt"})
 # Their results are positions, which change if several values are rounded to the same one.
 _ORDERED = frozenset({"Argmax", "Argmin", "Argsort", "TopK"})
 _ORDERED_IN_GRAPH = frozenset({"ArgMax", "ArgMin", "TopKV2"})
 # Operations behind which bounded activations still are what they were, or parts of a share.
-_KEEPING = (
+KEEPING = (
     *("Identity", "StopGradient", "Cast", "Reshape", "Transpose", "Squeeze", "ExpandDims", "Neg"),
     *("StridedSlice", "Slice", "GatherV2", "Pack", "Unpack", "Split", "SplitV", "ConcatV2", "Abs"),
     *("Select", "SelectV2", "Maximum", "Minimum", "Max", "AddV2", "Add", "Sub", "Mul", "RealDiv"),
@@ -70,9 +70,9 @@ def _orders_bounded(nodes: Iterable[Any]) -> bool:
             if source is None or source.name in visited:
                 continue
             visited.add(source.name)
-            if source.op in _BOUNDED:
+            if source.op in BOUNDED:
                 return True
-            if source.op in _KEEPING:
+            if source.op in KEEPING:
                 waiting.append(source)
     return False
 
@@ -189,7 +189,7 @@ def _rounded_rising(activation: Any) -> Any:
 def _changed_activations(change: Callable[[Any], Any]) -> Iterator[None]:
     def creation(create: Creation, graph: Any, kind: str, *args: Any, **kwargs: Any) -> Any:
         operation = create(graph, kind, *args, **kwargs)
-        return change(operation.outputs[0]).op if kind in _BOUNDED else operation
+        return change(operation.outputs[0]).op if kind in BOUNDED else operation
 
     with created_by(creation):
         yield
