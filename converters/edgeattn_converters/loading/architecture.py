@@ -14,6 +14,7 @@ from edgeattn_converters.loading import (
     legacy_classes,
     legacy_layers,
     legacy_merge,
+    local_packages,
     own_files,
     own_functions,
     subclassed,
@@ -225,7 +226,7 @@ def _call(function: Any, path: str, name: str, program: Program) -> Any:
     import keras
 
     try:
-        with legacy_layers.usable(program):
+        with legacy_layers.usable(program), local_packages.importable(Path(path)):
             return function()
     except EdgeattnError:
         raise

@@ -13,8 +13,8 @@ from typing import Any
 from unittest import mock
 
 from edgeattn.errors import UsageError
-from edgeattn_converters.loading import legacy_layers, own_files, own_functions
-from edgeattn_converters.loading.config_inspection import PACKAGE, registered_name, unqualified
+from edgeattn_converters.loading import legacy_layers, local_packages, own_files, own_functions
+from edgeattn_converters.loading.config_inspection import registered_name, unqualified
 from edgeattn_converters.loading.legacy_program import Program
 from edgeattn_converters.loading.own_classes import is_of_library, own_objects
 from edgeattn_converters.loading.safety.allowed_classes import is_keras_module
@@ -32,7 +32,7 @@ def load_module(path: Path, *, option: str, program: Program | None = None) -> A
     if not path.is_file():
         raise UsageError(f"{option}: no such file: {path}.", hint="Pass the path of a Python file.")
     check_size(path, option=option)
-    name = f"{PACKAGE}_{path.stem}"
+    name = local_packages.module_name(path)
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise UsageError(
@@ -40,10 +40,9 @@ def load_module(path: Path, *, option: str, program: Program | None = None) -> A
         )
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
-    sys.path.insert(0, str(path.parent))
     floats = keras.config.floatx()
     try:
-        with legacy_layers.usable(program):
+        with legacy_layers.usable(program), local_packages.importable(path):
             spec.loader.exec_module(module)
     except Exception as error:
         raise UsageError(
@@ -52,15 +51,14 @@ def load_module(path: Path, *, option: str, program: Program | None = None) -> A
             hint=_hint(error, path),
         ) from error
     finally:
-        sys.path.remove(str(path.parent))
         keras.config.set_floatx(floats)
     return module
 
 
 @contextlib.contextmanager
 def run_again(path: Path) -> Iterator[None]:
-    """Let the files of the user beside ``path`` run again if they are imported."""
-    folder = path.resolve().parent
+    """Let the files of the user beside ``path``, and of its package, run again if imported."""
+    folder = local_packages.folders(path.resolve())[-1]
     with mock.patch.dict(sys.modules):
         for name, module in list(sys.modules.items()):
             file = getattr(module, "__file__", None)
@@ -102,6 +100,8 @@ def _hint(error: Exception, path: Path) -> str:
             "Remove the import: edgeattn reads layers of the package 'attention' itself. "
             "To build a model: edgeattn.layers.Attention(..., use_mask=False)"
         )
+    if (package_hint := local_packages.hint(str(error.name), path)) is not None:
+        return package_hint
     return f"Install the package, or remove the import from {importing}: {needed}"
 
 

@@ -18,12 +18,19 @@ from unittest import mock
 
 import numpy as np
 
-from edgeattn_converters.loading import configs_for_tf_keras, own_files, tf_keras_modules
+from edgeattn_converters.loading import (
+    configs_for_tf_keras,
+    local_packages,
+    own_files,
+    tf_keras_modules,
+)
 from edgeattn_converters.loading.own_classes import own_objects
 from edgeattn_converters.loading.safety.allowed_classes import is_keras_module
 
 # Characters of the message of an error.
 _LONGEST = 160
+# What the user's files may import, as long as the worker runs.
+_imports = contextlib.ExitStack()
 
 
 class _NotLoaded(Exception):
@@ -107,13 +114,13 @@ def _stored(config: str | None, path: Path, objects: dict[str, Any]) -> Any:
 
 
 def _script(path: Path) -> Any:
-    name = f"edgeattn_user_{path.stem}"
+    name = local_packages.module_name(path)
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise _NotLoaded(f"{path.name} is not a Python file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
-    sys.path.insert(0, str(path.parent))
+    _imports.enter_context(local_packages.importable(path))
     spec.loader.exec_module(module)
     return module
 
