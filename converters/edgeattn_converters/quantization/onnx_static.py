@@ -63,7 +63,6 @@ def quantize_activations(
                 extra_options={
                     "ActivationSymmetric": is_int16,
                     "UseQDQContribOps": is_int16,
-                    "CalibMaxIntermediateOutputs": 64,
                 },
             )
         )
