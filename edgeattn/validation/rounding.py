@@ -126,7 +126,7 @@ def conversion_result(
             return RIGHT
         return UNKNOWN if unexplained <= unstable else WRONG
     if not costs:
-        return UNKNOWN
+        return RIGHT if not missed and _are_exact(checks) else UNKNOWN
     if explained_outputs(checks, costs) >= {check.output for check in checks if check.output}:
         return RIGHT
     # Only a file that computes in float32 has no other rounding.
@@ -152,6 +152,14 @@ def explained_outputs(checks: Sequence[Check], costs: Costs) -> frozenset[str]:
     by_output = {name: [check for check in checks if check.output == name] for name in outputs}
     return frozenset(
         name for name in outputs if _is_explained(by_output[name], costs.get(name, {}))
+    )
+
+
+def _are_exact(checks: Sequence[Check]) -> bool:
+    """Whether outputs were compared, and all are equal integers or within float32's tolerance."""
+    names = {check.output for check in checks if check.output is not None}
+    return bool(names) and all(
+        _is_explained([check for check in checks if check.output == name], {}) for name in names
     )
 
 

@@ -319,6 +319,15 @@ def half_square_sum(x: Any) -> Any:
     return tf.reduce_sum(x * x) / 2
 
 
+def euclidean_norm(x: Any, axes: Any, *, attributes: Mapping[str, Any]) -> Any:
+    """EuclideanNorm; None for integers, whose root TensorFlow rounds, and complex numbers."""
+    import tensorflow as tf
+
+    if not x.dtype.is_floating:
+        return None
+    return tf.sqrt(tf.reduce_sum(x * x, axes, keepdims=bool(attributes["keep_dims"].b)))
+
+
 def clip(x: Any, low: Any, high: Any) -> Any:
     """ClipByValue."""
     import tensorflow as tf

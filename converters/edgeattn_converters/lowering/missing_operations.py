@@ -200,7 +200,7 @@ _ROUNDINGS: Mapping[str, _Replacement] = {
 _WITH_ATTRIBUTES = frozenset(
     {*_SEARCHES, *_INTERPOLATIONS, *_VOLUMES, *_SOLUTIONS, *_ROUNDINGS, "Any",
      "BatchMatMulV2", "BiasAdd", "CTCGreedyDecoder", "Cast", "CropAndResize", "Cumprod",
-     "CumulativeLogsumexp", "DenseBincount", "Einsum", "ExtractImagePatches",
+     "CumulativeLogsumexp", "DenseBincount", "Einsum", "EuclideanNorm", "ExtractImagePatches",
      "ImageProjectiveTransformV3", "MatMul", "Mean", "OneHot", "Prod", "StridedSlice", "Sum"}
 )  # fmt: skip
 Replacements = Mapping[str, _Replacement]
@@ -224,6 +224,7 @@ _BOTH: Replacements = {
     "MatrixSetDiagV3": diagonals.replaced,
     "DenseBincount": composed.bincount,
     "Erfinv": special.erfinv,
+    "EuclideanNorm": composed.euclidean_norm,
     "HSVToRGB": colors.hsv_to_rgb,
     "InTopKV2": composed.in_top_k,
     "Invert": _invert,

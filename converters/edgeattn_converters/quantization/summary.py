@@ -44,8 +44,9 @@ class SchemeSummary:
     by type; ``weights`` counts weight values by dtype. ``large_weights`` leaves out the weights
     that are too small to be quantized. ``scheme`` is that of
     :attr:`~edgeattn.file_structure.contents.FileContents.scheme`, empty if unknown. ``notes`` say
-    why something stayed float. ``recurrent`` counts operators with steps of recurrent layers, and
-    ``exact`` the weights that stay float32 in every scheme.
+    why something stayed float. ``recurrent`` counts operators with steps of recurrent layers,
+    ``exact`` the weights that stay float32 in every scheme, and ``without_reals`` the operators
+    that compute with integers and booleans only.
     """
 
     operators: Mapping[str, Mapping[str, int]]
@@ -55,6 +56,7 @@ class SchemeSummary:
     scheme: str = ""
     recurrent: Mapping[str, int] = field(default_factory=dict)
     exact: int = 0
+    without_reals: Mapping[str, int] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -70,12 +72,16 @@ class SchemeSummary:
 
 def summary_of(contents: FileContents) -> SchemeSummary:
     """The summary of a file, without notes."""
+    without_reals = Counter(contents.operators)
+    for kinds in contents.computes_in.values():
+        without_reals.subtract(kinds)
     return SchemeSummary(
         contents.computes_in,
         contents.weights,
         contents.large_weights,
         scheme=contents.scheme,
         recurrent={k: n for k, n in contents.operators.items() if k in RECURRENT},
+        without_reals=dict(+without_reals),
     )
 
 
@@ -165,6 +171,9 @@ def _why_float(summary: SchemeSummary) -> str:
     if not floats and wide:
         listed = _listed(Counter(wide))
         return f"All operators compute in int16 ({listed}): use the scheme int16x8."
+    if not floats and summary.without_reals:
+        listed = _listed(Counter(summary.without_reals))
+        return f"The model computes with integers only ({listed}), which no scheme changes."
     if not floats:
         return "It has no operators, because its outputs do not depend on its inputs."
     if MOVING.issuperset(floats):

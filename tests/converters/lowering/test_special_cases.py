@@ -128,6 +128,10 @@ GROUPS: Mapping[str, tuple[list[np.ndarray], Functions]] = {
             "tensorflow": lambda x: tf.math.l2_normalize(x, axis=-1, epsilon=1e-4),
             "default": lambda x: tf.math.l2_normalize(x, axis=-1),
             "of_matrix": lambda x: tf.math.l2_normalize(x, axis=(-1, -2)),
+            "euclidean": lambda x: tf.math.reduce_euclidean_norm(x, axis=-1),
+            "euclidean_of_matrix": lambda x: tf.math.reduce_euclidean_norm(
+                tf.reshape(x, (-1, 2, 3, 5)), axis=(1, -1), keepdims=True
+            ),
             "of_matrix_with_epsilon": lambda x: x / ops.sqrt(_squares(x, (2, 1)) + 1e-6),
         },
     ),

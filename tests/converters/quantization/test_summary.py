@@ -62,6 +62,16 @@ def test_a_file_without_operators() -> None:
         require_scheme(empty, recipe_for("int8"))
 
 
+def test_a_file_that_computes_with_integers_only() -> None:
+    """Its outputs depend on its inputs, such as ``max(i + 1)`` of int32."""
+    contents = FileContents((), (), {"ADD": 1, "REDUCE_MAX": 2}, {}, {}, {})
+    with pytest.raises(ConversionError) as error:
+        require_scheme(summary_of(contents), recipe_for("int8"))
+    assert "The model computes with integers only (REDUCE_MAX 2, ADD 1), which" in str(error.value)
+    partly = FileContents((), (), {"ADD": 3}, {"float32": {"ADD": 1}}, {}, {})
+    assert summary_of(partly).without_reals == {"ADD": 2}
+
+
 def test_float32_weights_do_not_achieve_int8() -> None:
     half = SchemeSummary({"int8": {"ADD": 1}}, {"float32": 9000}, {"float32": 6000, "int8": 3000})
     with pytest.raises(ConversionError, match="33% of the weights are int8"):
