@@ -141,6 +141,80 @@ def test_copies_in_files_of_keras_3(kind: str, suffix: str, tmp_path: Path) -> N
     np.testing.assert_allclose(loaded(TOKENS), model(TOKENS), rtol=1e-4, atol=1e-5)
 
 
+# As in keras-multi-head 0.29: a list of layers in the config, of which the attribute has the first.
+LISTS = """
+import tensorflow as tf
+from tensorflow import keras
+from tensorflow.keras import layers
+
+class MultiHead(layers.Wrapper):
+    def __init__(self, layer, layer_num=1, **kwargs):
+        self.layers = layer if type(layer) is list else []
+        self.layer_num = len(self.layers) or layer_num
+        self.layer = layer[0] if self.layers else layer
+        super().__init__(self.layer, **kwargs)
+
+    def build(self, input_shape):
+        if isinstance(input_shape, list):
+            raise ValueError("one input only")
+        if not self.layers:
+            self.layer.build(input_shape)
+            config = self.layer.get_config()
+            self.layers = [
+                type(self.layer).from_config({**config, "name": f"{config['name']}_{i + 1}"})
+                for i in range(self.layer_num)
+            ]
+        for i, layer in enumerate(self.layers):
+            with tf.name_scope(f"sub_{i}"):
+                layer.build(input_shape)
+        super().build(input_shape)
+
+    def call(self, x):
+        return tf.stack([layer.call(x) for layer in self.layers], axis=-1)
+
+    def compute_output_shape(self, shape):
+        return (*self.layers[0].compute_output_shape(shape), self.layer_num)
+
+    def get_config(self):
+        parts = [{"class_name": type(p).__name__, "config": p.get_config()} for p in self.layers]
+        config = {**super().get_config(), "layers": parts}
+        config.pop("layer")
+        return config
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        parts = config.pop("layers")
+        return cls([layers.deserialize(p, custom_objects=custom_objects) for p in parts], **config)
+"""
+BESIDE = ["dense.keras", "lstm.keras", "list.keras", "list.h5"]
+
+
+@pytest.mark.compared
+@pytest.mark.parametrize("name", only(BESIDE, "dense.keras"))
+def test_copies_beside_the_layer_that_was_copied(name: str, tmp_path: Path) -> None:
+    """The file of one layer has its weights, which no output depends on, and those of the copies.
+
+    Classes may also tell several inputs from one by a list, in place of a shape.
+    """
+    layers = tf_keras.layers
+    x = tf_keras.Input((5, 4))
+    given: dict[str, Any] = {
+        "dense": layers.Dense(3),
+        "lstm": layers.LSTM(3),
+        "list": [layers.Conv1D(3, 1, padding="same"), layers.Conv1D(3, 3, padding="same")],
+    }
+    model = tf_keras.Model(
+        x, run_in_tf_keras(LISTS)["MultiHead"](given[Path(name).stem], layer_num=2)(x)
+    )
+    _set_random(model)
+    model.save(tmp_path / name)
+    (tmp_path / "own.py").write_text(LISTS)
+    file = audit_file(tmp_path / name)
+    loaded = load_model(file, custom_objects=tmp_path / "own.py").model
+    samples = np.random.default_rng(4).normal(size=(3, 5, 4)).astype("float32")
+    np.testing.assert_allclose(loaded(samples), model(samples), rtol=1e-4, atol=1e-5)
+
+
 OWN = """
 import keras
 

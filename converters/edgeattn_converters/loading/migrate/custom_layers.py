@@ -182,13 +182,29 @@ def migrate(item: Config, ctx: Context) -> dict[str, Any]:
         config["name"] = safe_name(name)
     if ctx.major < 3 and inspect.isclass(custom):
         config = _with_arguments_of_keras_3(custom, config, ctx)
-    build = {"build_config": item["build_config"]} if item.get("build_config") else {}
     layer = registered_layer(registered_name(class_name), config)
     if inspect.isclass(custom):
         own = own_name(item, ctx.custom_objects)
         # Not the name of a class of Keras, unless it derives from that.
         layer["class_name"] = own if own == registered_name(class_name) else unqualified(own)
-    return {**layer, **build}
+    build = item.get("build_config")
+    if isinstance(build, dict) and "input_shape" in build and ctx.major < 3:
+        build = {**build, "input_shape": _as_in_keras_2(build["input_shape"])}
+    return {**layer, "build_config": build} if build else layer
+
+
+def _as_in_keras_2(shape: Any) -> Any:
+    """Return a stored shape, or several, as ``build`` gets it: only several are a list.
+
+    Follows ``Layer.build_from_config`` of Keras 2 with ``convert_shapes``.
+    """
+    if isinstance(shape, dict):
+        return {key: _as_in_keras_2(part) for key, part in shape.items()}
+    if not isinstance(shape, list | tuple):
+        return shape
+    if all(axis is None or isinstance(axis, int) for axis in shape):
+        return tuple(shape)
+    return [_as_in_keras_2(part) for part in shape]
 
 
 def _with_arguments_of_keras_3(cls: type, config: dict[str, Any], ctx: Context) -> dict[str, Any]:

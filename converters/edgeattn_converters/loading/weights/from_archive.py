@@ -99,6 +99,10 @@ class _Walk(Assignment):
         """Return whether a layer in a list counts for the names of the groups of the list."""
         return not self._skips_visited or id(layer) not in self._visited
 
+    def leaves_out(self, layer: Any) -> bool:
+        """Return whether a layer in an attribute has its weights from a list of its copies."""
+        return self._in_reverse and id(layer) in self._visited
+
 
 def _assign_model(
     group: Any, model: Any, stored: Config, assignment: _Walk, *, by_name: bool
@@ -278,7 +282,8 @@ def _assign_attribute(group: Any, key: str, layer: Any, assignment: _Walk) -> No
     values = (getattr(layer, name, None) for name in names if name)
     attribute = next((value for value in values if value is not None), None)
     if isinstance(attribute, keras.layers.Layer):
-        _assign_layer(group, attribute, assignment)
+        if not assignment.leaves_out(own_layer(attribute)):
+            _assign_layer(group, attribute, assignment)
     elif isinstance(attribute, list | tuple | dict):
         _assign_members(group, attribute, assignment)
     elif key != _OPTIMIZER and not _is_of_training(group, attribute):
