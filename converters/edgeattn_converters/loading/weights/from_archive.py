@@ -30,6 +30,7 @@ from edgeattn_converters.loading.weights.assignment import (
     own_layer,
     recorded_assignments,
 )
+from edgeattn_converters.loading.weights.dropped_variables import dropped_error
 
 _LAYER_GROUPS = ("layers", "_layer_checkpoint_dependencies")
 # The attribute of a compiled model, which Keras 2 saves without its learning rate.
@@ -257,14 +258,15 @@ def _load_own(layer: Any, values: dict[str, Any]) -> list[Any]:
     """
     import keras
 
-    shapes = [tuple(variable.shape) for variable in _own_variables(layer)]
+    variables = _own_variables(layer)
+    shapes = [tuple(variable.shape) for variable in variables]
+    stored = [values[key].shape for key in sorted(values)]
     try:
         with recorded_assignments() as assigned:
             layer.load_own_variables(values)
     except ValueError as error:
-        raise UnsupportedModelError(
-            f"Layer {layer.name!r} has weights of the shapes {shapes}, the file contains "
-            f"{[values[key].shape for key in sorted(values)]}.",
+        raise dropped_error(layer, variables, stored) or UnsupportedModelError(
+            f"Layer {layer.name!r} has weights of the shapes {shapes}, the file contains {stored}.",
             hint=MISMATCH,
         ) from error
     others = [item for item in _own_variables(layer) if not isinstance(item, keras.Variable)]
