@@ -9,6 +9,7 @@ from unittest import mock
 
 from edgeattn_converters.keras_classes import is_stateful
 from edgeattn_converters.loading import (
+    autograph,
     cell_states,
     classes_of_keras_2,
     implicit_masks,
@@ -274,6 +275,7 @@ def _by_name(
 
 def _adapt(cls: Any, program: Program) -> None:
     """Let a class of the user compute as in the Keras that saved the weights."""
+    autograph.convert_loops(cls)
     masks_of_classes.trace_masks(cls)
     create_in_calls(cls, program)
     if program.version < (3,):

@@ -16,6 +16,7 @@ from unittest import mock
 from edgeattn.errors import UnsupportedModelError
 from edgeattn.printable import enumerated
 from edgeattn_converters.loading import (
+    autograph,
     cell_states,
     classes_of_keras_2,
     custom_objects,
@@ -54,6 +55,7 @@ def created_as_stored(objects: Mapping[str, Any], ctx: Context) -> Iterator[None
     }
     with contextlib.ExitStack() as stack:
         for cls in classes:
+            autograph.convert_loops(cls)
             classes_of_keras_2.accept_inputs_by_any_name(cls)
         # Before a method of a parent is replaced.
         creators = {cls: functools.partial(_creator(cls), cls, cls.from_config) for cls in classes}
