@@ -11,6 +11,7 @@ from typing import Any
 from edgeattn.errors import EdgeattnError, UnsupportedModelError, UsageError
 from edgeattn_converters.keras_classes import derives_from
 from edgeattn_converters.loading import (
+    error_text,
     legacy_classes,
     legacy_layers,
     legacy_merge,
@@ -97,7 +98,7 @@ def load_weights(file: ModelFile, model: Any, version: tuple[int, ...] = ()) -> 
     except Exception as error:
         raise UnsupportedModelError(
             f"The weights in {file.path.name} do not fit the model of --architecture: "
-            f"{_reason(error)[:400]}",
+            f"{error_text.shortened(_reason(error), 400)}",
             hint="Pass the function that builds the model these weights were saved from.",
         ) from error
 

@@ -5,14 +5,20 @@ import copy
 import functools
 import inspect
 import math
-import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from edgeattn.errors import EdgeattnError, UnsafeModelError, UnsupportedModelError
 from edgeattn_converters.keras_classes import operations_of
-from edgeattn_converters.loading import implicit_masks, lora, own_files, own_functions, subclassed
+from edgeattn_converters.loading import (
+    error_text,
+    implicit_masks,
+    lora,
+    own_files,
+    own_functions,
+    subclassed,
+)
 from edgeattn_converters.loading.audit import ModelFile
 from edgeattn_converters.loading.custom_objects import for_keras
 from edgeattn_converters.loading.directions import shapes_of_both_directions
@@ -20,7 +26,6 @@ from edgeattn_converters.loading.own_classes import is_own_class
 from edgeattn_converters.loading.safety.size_limits import max_values
 
 # Keras formats parts of its messages as bold.
-_FORMATTING = re.compile(r"\x1b\[\d*m")
 
 _KERAS_3 = "Keras 3: https://keras.io/guides/migrating_to_keras_3"
 
@@ -190,10 +195,7 @@ def _accepted_by(layer: Any, kwargs: Mapping[str, Any]) -> dict[str, Any]:
 
 def root_cause(error: BaseException) -> str:
     """Return the first error in one line; Keras nests errors and appends configs."""
-    # A KeyError has its message as a key, and would escape the formatting in it.
-    message = error.args[0] if isinstance(error, KeyError) and error.args else error
-    text = _FORMATTING.sub("", str(message)).split("Exception encountered: ")[-1].strip()
-    return f"{type(error).__name__}: {' '.join(text.split())[:400]}"
+    return f"{type(error).__name__}: {error_text.reason(error)}"
 
 
 def _require_built(model: Any, file: ModelFile) -> None:

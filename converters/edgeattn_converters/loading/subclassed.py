@@ -15,6 +15,7 @@ import numpy as np
 from edgeattn.errors import UnsupportedModelError, UsageError
 from edgeattn.samples.npz import read_npz
 from edgeattn_converters.keras_classes import derives_from
+from edgeattn_converters.loading import error_text, own_files
 from edgeattn_converters.loading.config_inspection import Config, is_model, stored_layers
 from edgeattn_converters.loading.fixed_time_axis import TimeSteps
 from edgeattn_converters.loading.nested_inputs import (
@@ -264,9 +265,17 @@ def _called(model: Any, shape: Any, samples: Mapping[str, Any], *, by_name: bool
             failure = failure or error
     raise UnsupportedModelError(
         f"The model ({type(model).__name__}) cannot be called with inputs of shape {shape}: "
-        f"{' '.join(str(failure).split())[:300]}",
-        hint=_naming_hint(model) if samples else NO_SHAPE,
+        f"{'' if failure is None else error_text.reason(failure)}",
+        hint=NO_SHAPE if failure is None or not samples else _hint(model, samples, failure),
     ) from failure
+
+
+def _hint(model: Any, samples: Mapping[str, Any], failure: Exception) -> str:
+    place = own_files.last_call(failure)
+    if not place:
+        return _naming_hint(model)
+    hint = f"If the shape is right, change {place} so that it runs in the current Keras."
+    return hint if len(samples) == 1 else f"{hint} {_naming_hint(model)}"
 
 
 def _inputs(shape: Any, known: Mapping[str, str], dtype: str) -> Any:

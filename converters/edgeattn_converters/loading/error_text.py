@@ -1,0 +1,31 @@
+"""Texts of errors of Keras in one line, with their reasons."""
+
+import re
+
+_FORMATTING = re.compile(r"\x1b\[[\d;]*m")
+# Keras puts the reason between texts of its own.
+_BEFORE = re.compile(
+    r".*(Exception encountered: |Error encountered:\s|Exception encountered when calling [^\n]*\n)",
+    re.DOTALL,
+)
+_AFTER = re.compile(r"\n\s*(Arguments received by |Call arguments received by )")
+
+
+def reason(error: BaseException, most: int = 400) -> str:
+    """Return the reason of an error; its middle is left out if it has more than ``most`` letters.
+
+    A KeyError has its message as a key, and would escape the formatting in it.
+    """
+    message = error.args[0] if isinstance(error, KeyError) and error.args else error
+    text = _FORMATTING.sub("", str(message)).strip()
+    found = _AFTER.split(_BEFORE.sub("", text))[0].strip()
+    return shortened(found or text, most)
+
+
+def shortened(text: str, most: int) -> str:
+    """Return a text in one line, with its beginning and its end if it is too long."""
+    line = " ".join(_FORMATTING.sub("", text).split())
+    if len(line) <= most:
+        return line
+    half = (most - len(" ... ")) // 2
+    return f"{line[:half].rsplit(' ', 1)[0]} ... {line[-half:].split(' ', 1)[-1]}"
