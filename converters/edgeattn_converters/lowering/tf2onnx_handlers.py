@@ -34,6 +34,7 @@ def operation_handlers() -> dict[str, Any]:
         "Reshape": _reshape,
         "ResizeBilinear": _resize,
         "ResizeNearestNeighbor": _resize,
+        "Roll": _roll,
         "SelectV2": _select,
         "TopKV2": _top_k,
     }
@@ -186,6 +187,19 @@ def _resize(ctx: Any, node: Any, name: str, args: Any) -> None:
     values = ctx.make_node("Concat", [others, values], attr={"axis": 0}).output[0]
     none = ctx.make_const(f"{name}/none", np.array([], np.float32)).output[0]
     ctx.replace_inputs(resize, [*resize.input[:2], none, values])
+
+
+def _roll(ctx: Any, node: Any, name: str, args: Any) -> None:
+    """tf2onnx adds an axis to the shift along one axis, also if it is a list of one number."""
+    from tf2onnx.onnx_opset.tensor import Roll
+
+    shift, axes = node.input[1], node.inputs[2]
+    if axes.is_const() and axes.get_tensor_value(as_list=False).size == 1:
+        scalar = ctx.make_const(f"{name}/scalar", np.array([], np.int64)).output[0]
+        dtypes = [ctx.get_dtype(shift)]
+        number = ctx.make_node("Reshape", [shift, scalar], shapes=[[]], dtypes=dtypes)
+        ctx.replace_input(node, shift, number.output[0], 1)
+    Roll.any_version(ctx.opset, ctx, node)
 
 
 def _select(ctx: Any, node: Any, name: str, args: Any) -> None:

@@ -135,6 +135,16 @@ GROUPS: Mapping[str, tuple[list[np.ndarray], Functions]] = {
             "of_matrix_with_epsilon": lambda x: x / ops.sqrt(_squares(x, (2, 1)) + 1e-6),
         },
     ),
+    "rolls": (
+        [lengths()],
+        {
+            "by_lists_of_one": lambda x: tf.roll(x, shift=[1], axis=[1]),
+            "back_by_lists_of_one": lambda x: tf.roll(x, shift=[-2], axis=[-1]),
+            "twice_along_an_axis": lambda x: tf.roll(x, shift=[1, 1], axis=[2, 2]),
+            "by_a_number": lambda x: tf.roll(x, shift=2, axis=1),
+            "half_of_the_axis": lambda x: tf.signal.ifftshift(x, axes=(1,)),
+        },
+    ),
     "remainders of floats": (
         every_pair(NUMBERS),
         {
