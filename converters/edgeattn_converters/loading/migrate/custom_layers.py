@@ -112,7 +112,7 @@ def _with_own_name(item: Config, objects: Mapping[str, Any]) -> Config:
     config = item.get("config")
     if isinstance(config, list):  # a Sequential of Keras 1
         return {**item, "config": [_with_own_name(layer, objects) for layer in config]}
-    if not is_model(item) and is_own(item, objects):
+    if not is_model(item) and is_own(item, objects) and _may_be_own(item, objects):
         return {**item, "class_name": own_name(item, objects)}
     if not isinstance(config, Mapping):
         return item
@@ -149,8 +149,12 @@ def may_be_custom(item: Config, ctx: Context) -> bool:
     A ``.keras`` file stores the module of an operation. An ``.h5`` file does not; the arguments
     decide unless the item is trainable, as layers are.
     """
+    return _may_be_own(item, ctx.custom_objects)
+
+
+def _may_be_own(item: Config, objects: Mapping[str, Any]) -> bool:
     name = unqualified(str(item.get("class_name")))
-    custom, module = ctx.custom_objects.get(name), item.get("module")
+    custom, module = objects.get(name), item.get("module")
     if custom is None or isinstance(module, str):
         return custom is not None and not is_operation_module(str(module))
     config = item.get("config") or {}
