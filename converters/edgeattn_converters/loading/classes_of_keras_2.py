@@ -90,6 +90,43 @@ def seeds_in_graphs() -> Iterator[None]:
         yield
 
 
+# The attributes that are properties in Keras 3, by the class.
+_KERNELS = {
+    "Dense": "kernel",
+    "EinsumDense": "kernel",
+    "BaseConv": "kernel",
+    "Embedding": "embeddings",
+}
+
+
+def create_kernels(cls: Any) -> None:
+    """Let ``build`` of a class derived from such a layer create its kernel, as in Keras 2."""
+    for parent in filter(is_own_class, cls.__mro__):
+        name = next((_KERNELS[c.__name__] for c in parent.__mro__ if c.__name__ in _KERNELS), None)
+        if name is not None and "build" in vars(parent) and name not in vars(parent):
+            setattr(parent, name, _created_in_build(name, parent))
+
+
+def _created_in_build(name: str, cls: Any) -> property:
+    import keras
+
+    def of_keras() -> Any:
+        # It changes within assignable_kernels.
+        return next(vars(parent)[name] for parent in cls.__mro__[1:] if name in vars(parent))
+
+    def value(layer: Any) -> Any:
+        created = vars(layer).get(f"_{name}")
+        return created if created is not None and not layer.built else of_keras().fget(layer)
+
+    def assign(layer: Any, value: Any) -> None:
+        if isinstance(value, keras.Variable):
+            setattr(layer, f"_{name}", value)
+        else:
+            of_keras().__set__(layer, value)
+
+    return property(value, assign)
+
+
 @contextlib.contextmanager
 def assignable_kernels() -> Iterator[None]:
     """Let ``call`` assign a tensor to the kernel of a layer of Keras, as weight normalization does.
@@ -112,12 +149,9 @@ def assignable_kernels() -> Iterator[None]:
         return property(value, assign)
 
     with contextlib.ExitStack() as stack:
-        for cls, name in (
-            (keras.layers.Dense, "kernel"),
-            (keras.layers.EinsumDense, "kernel"),
-            (BaseConv, "kernel"),
-            (keras.layers.Embedding, "embeddings"),
-        ):
+        classes = (keras.layers.Dense, keras.layers.EinsumDense, BaseConv, keras.layers.Embedding)
+        for cls in classes:
+            name = _KERNELS[cls.__name__]
             changed = assignable(name, vars(cls)[name].fget)
             stack.enter_context(mock.patch.object(cls, name, changed))
         yield

@@ -280,6 +280,7 @@ def _adapt(cls: Any, program: Program) -> None:
     create_in_calls(cls, program)
     if program.version < (3,):
         implicit_masks.pass_masks(cls)
+        classes_of_keras_2.create_kernels(cls)
         classes_of_keras_2.restore_weights(cls)
         classes_of_keras_2.infer_output_shape(cls)
         classes_of_keras_2.provide_weight_lists(cls)

@@ -69,6 +69,7 @@ def created_as_stored(objects: Mapping[str, Any], ctx: Context) -> Iterator[None
                 masks_of_classes.trace_masks(cls)
                 implicit_masks.pass_masks(cls)
                 legacy_mask_layers.join_masks(cls)
+                classes_of_keras_2.create_kernels(cls)
                 classes_of_keras_2.restore_weights(cls)
                 classes_of_keras_2.infer_output_shape(cls)
                 classes_of_keras_2.provide_weight_lists(cls)

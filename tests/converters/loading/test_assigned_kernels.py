@@ -54,6 +54,25 @@ class OfWords(Normalized):
     attribute = "embeddings"
 
 
+class Spectral(layers.Dense):
+    def build(self, shape):
+        self.kernel = self.add_weight(name="kernel", shape=(shape[-1], self.units))
+        self.u = self.add_weight(name="u", shape=(1, self.units), trainable=False)
+        self.bias = self.add_weight(name="bias", shape=(int(self.kernel.shape[-1]),))
+        self.built = True
+
+    def call(self, x):
+        v = tf.nn.l2_normalize(tf.matmul(self.u, self.kernel, transpose_b=True))
+        sigma = tf.reduce_sum(tf.matmul(v, self.kernel) ** 2) ** 0.5
+        return tf.tensordot(x, self.kernel / sigma, 1) + self.bias
+
+
+class Words(layers.Embedding):
+    def build(self, shape=None):
+        self.embeddings = self.add_weight(name="e", shape=(self.input_dim, self.output_dim))
+        self.built = True
+
+
 class Sequence(layers.Layer):
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
@@ -86,6 +105,19 @@ def bias():
     return model(OfBias(layers.Dense(4)))
 
 
+def spectral():
+    return model(Spectral(4, activation="tanh"))
+
+
+def spectral_inside():
+    return model(Normalized(Spectral(4)))
+
+
+def own_words():
+    x = keras.Input((6,), dtype="int32")
+    return keras.Model(x, layers.Dense(2)(Words(9, 4)(x)))
+
+
 def inside():
     return model(Sequence())
 
@@ -94,16 +126,17 @@ def words():
     x = keras.Input((6,), dtype="int32")
     return keras.Model(x, layers.Dense(2)(OfWords(layers.Embedding(9, 4))(x)))
 """
-NAMES = ("dense", "convolution", "kept", "bias", "inside", "words")
+CREATED = ("spectral", "spectral_inside", "own_words")
+NAMES = ("dense", "convolution", "kept", "bias", "inside", "words", *CREATED)
 
 
 @pytest.mark.compared
-@pytest.mark.parametrize("name", only(NAMES, "convolution"))
+@pytest.mark.parametrize("name", only(NAMES, "convolution", "spectral"))
 @pytest.mark.parametrize("stored", only(("model", "weights"), "model"))
 def test_kernels_are_assigned_in_calls(stored: str, name: str, tmp_path: Path) -> None:
     model, generator = run_in_tf_keras(PROGRAM)[name](), np.random.default_rng(2)
     x: Any = generator.normal(size=(4, 6, 3)).astype("float32")
-    if name == "words":
+    if name.endswith("words"):
         x = generator.integers(0, 9, (4, 6)).astype("int32")
     model.set_weights([generator.normal(size=array.shape) for array in model.get_weights()])
     expected = np.asarray(model(x))
