@@ -8,18 +8,21 @@ _BEFORE = re.compile(
     r".*(Exception encountered: |Error encountered:\s|Exception encountered when calling [^\n]*\n)",
     re.DOTALL,
 )
+_CALL = re.compile(r"Exception encountered when calling (\w+\.call)\(\)")
 _AFTER = re.compile(r"\n\s*(Arguments received by |Call arguments received by )")
 
 
 def reason(error: BaseException, most: int = 400) -> str:
     """Return the reason of an error; its middle is left out if it has more than ``most`` letters.
 
+    It begins with the innermost layer or operation of Keras that failed, if the error names it.
     A KeyError has its message as a key, and would escape the formatting in it.
     """
     message = error.args[0] if isinstance(error, KeyError) and error.args else error
     text = _FORMATTING.sub("", str(message)).strip()
     found = _AFTER.split(_BEFORE.sub("", text))[0].strip()
-    return shortened(found or text, most)
+    calls = _CALL.findall(text)
+    return shortened(f"{calls[-1]}: {found}" if calls and found else found or text, most)
 
 
 def shortened(text: str, most: int) -> str:

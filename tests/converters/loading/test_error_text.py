@@ -30,9 +30,10 @@ STORED = (
     ("text", "expected"),
     [
         (CALL.format("property 'kernel' of 'Conv1D' object has no setter"),
-         "property 'kernel' of 'Conv1D' object has no setter"),
+         "Smoother.call: property 'kernel' of 'Conv1D' object has no setter"),
         (STORED + "wrong units", "wrong units"),
-        ("Exception encountered when calling Own.call().\n\n\x1b[1mno\nsteps\x1b[0m", "no steps"),
+        ("Exception encountered when calling Own.call().\n\n\x1b[1mno\nsteps\x1b[0m",
+         "Own.call: no steps"),
         ("plain \x1b[31mtext", "plain text"),
     ],
 )  # fmt: skip
@@ -76,6 +77,6 @@ class Net(keras.Model):
             architecture=f"{tmp_path}/own.py:Net",
             samples=tmp_path / "samples.npz",
         )
-    assert error.value.message.endswith("of shape [None, 5, 3]: 7 steps are needed")
+    assert error.value.message.endswith("of shape [None, 5, 3]: Net.call: 7 steps are needed")
     assert "Net.call (own.py, line 11)" in str(error.value.hint)
     assert keras.__version__.startswith("3.")

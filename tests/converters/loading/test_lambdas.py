@@ -168,7 +168,7 @@ def test_refusal_of_a_file_has_one_reason(source: str, suffix: str, tmp_path: Pa
 def test_function_of_several_lines_is_recognized() -> None:
     source = "def f(x):\n    last = x[:, -1]\n    return tf.concat([last, last], axis=-1)"
     expression = recognition.recognize(config_of(from_source(source)))
-    assert expressions.describe(expression) == "concatenate((x[:, -1], x[:, -1]), -1)"
+    assert expressions.describe(expression) == "concat((x[:, -1], x[:, -1]), -1)"
 
 
 def test_arguments_and_closures_are_read_from_the_file() -> None:
