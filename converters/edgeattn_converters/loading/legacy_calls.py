@@ -15,6 +15,14 @@ from edgeattn_converters.loading.call_layers import BACKEND, has_tensors, result
 
 # The attribute of functions with dispatch.
 _DISPATCHED = "_tf_fallback_dispatchers"
+# Functions of the backend that return no tensor, with their results for Keras tensors.
+_VALUES: dict[str, Callable[[Any], Any]] = {
+    "dtype": lambda tensor: tensor.dtype,
+    "is_keras_tensor": lambda tensor: True,
+    "is_sparse": lambda tensor: bool(tensor.sparse),
+    "is_variable": lambda tensor: False,
+    "ndim": lambda tensor: len(tensor.shape),
+}
 # Of the contexts of :func:`as_layers` that are open.
 _open: list[None] = []
 
@@ -95,6 +103,8 @@ def _of_backend(function: Callable[..., Any], name: str) -> Callable[..., Any]:
 
     @functools.wraps(function)
     def called(*args: Any, **kwargs: Any) -> Any:
+        if _open and name in _VALUES and has_tensors(args, kwargs):
+            return _VALUES[name](*args, **kwargs)
         try:
             return function(*args, **kwargs)
         except (TypeError, ValueError, AttributeError):

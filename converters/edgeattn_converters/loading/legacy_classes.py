@@ -70,6 +70,7 @@ def functions(program: Program) -> dict[str, Callable[..., Any]]:
         "CuDNNGRU": functools.partial(_cudnn_gru, program),
         "AtrousConvolution1D": dilated(keras.layers.Conv1D),
         "AtrousConvolution2D": dilated(keras.layers.Conv2D),
+        "SyncBatchNormalization": keras.layers.BatchNormalization,
         # They change images in training only.
         "RandomHeight": unchanged,
         "RandomWidth": unchanged,

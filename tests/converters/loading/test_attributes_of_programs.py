@@ -49,6 +49,19 @@ PROGRAMS = {
         called = inner(layers.Activation("tanh")(x))
         model = keras.Model(inner.input, layers.Dense(2)(layers.Dense(3)(inner.output)))
     """,
+    "values of tensors": """
+        x = layers.Input((5, 3))
+        y = layers.LSTM(4, return_sequences=K.ndim(x) == 3)(x)
+        assert K.ndim(y) == 3 == len(K.int_shape(y))
+        assert K.dtype(y) == "float32" and K.is_keras_tensor(y) and not K.is_sparse(y)
+        y = layers.Flatten()(y) if K.ndim(y) > 2 else y
+        model = keras.Model(x, layers.Dense(2)(y))
+    """,
+    "normalization of replicas": """
+        x = layers.Input((5, 3))
+        y = layers.experimental.SyncBatchNormalization()(layers.Conv1D(4, 3)(x))
+        model = keras.Model(x, y)
+    """,
     "losses": """
         x = layers.Input((5, 3))
         y = layers.Dense(2)(x)
@@ -120,7 +133,9 @@ def program(kind: str) -> str:
     return f"def build():{PROGRAMS[kind].rstrip()}\n        return model\n"
 
 
-@pytest.mark.parametrize("kind", only(PROGRAMS, "own methods", "ends of a Sequential"))
+@pytest.mark.parametrize(
+    "kind", only(PROGRAMS, "own methods", "ends of a Sequential", "values of tensors")
+)
 def test_programs_find_what_keras_2_has(kind: str, tmp_path: Path) -> None:
     names: dict[str, Any] = {
         "keras": tf_keras,
@@ -131,7 +146,9 @@ def test_programs_find_what_keras_2_has(kind: str, tmp_path: Path) -> None:
     exec(program(kind), names)
     model = names["build"]()
     generator = np.random.default_rng(17)
-    model.set_weights([generator.normal(size=value.shape) for value in model.get_weights()])
+    model.set_weights(
+        [generator.uniform(0.2, 1.5, size=value.shape) for value in model.get_weights()]
+    )
     model.save_weights(tmp_path / "m.h5")
     imports = "from tensorflow import keras\nfrom tensorflow.keras import backend as K, layers\n"
     (tmp_path / "own.py").write_text(imports + program(kind))
