@@ -51,6 +51,10 @@ class Attention(keras.layers.Layer):
         weights, ``(batch, time)``.
     """
 
+    # As in the package attention, whose users may pass them.
+    SCORE_LUONG = "luong"
+    SCORE_BAHDANAU = "bahdanau"
+
     def __init__(
         self,
         units: int = 128,
@@ -62,7 +66,7 @@ class Attention(keras.layers.Layer):
         super().__init__(**kwargs)
         if not isinstance(units, int) or isinstance(units, bool) or units <= 0:
             raise ValueError(f"units should be a positive integer. Received: units={units!r}")
-        if score not in ("luong", "bahdanau"):
+        if score not in (self.SCORE_LUONG, self.SCORE_BAHDANAU):
             raise ValueError(f"score should be 'luong' or 'bahdanau'. Received: score={score!r}")
         self.units = units
         self.score = score

@@ -111,6 +111,11 @@ def test_scores_far_from_the_fill(sign, hidden):
     np.testing.assert_allclose(numpy(weights).sum(axis=1), 1, atol=1e-6)
 
 
+def test_scores_have_the_names_of_the_package_attention():
+    assert layer(Attention.SCORE_LUONG).score == "luong"
+    assert layer(Attention.SCORE_BAHDANAU).score == "bahdanau"
+
+
 @pytest.mark.parametrize("score", SCORES)
 def test_use_mask_false_ignores_masks(score, hidden):
     mask = MASKS["right"]

@@ -97,8 +97,9 @@ def _hint(error: Exception, path: Path) -> str:
         return f"Try: python {path}"
     if error.name == "attention":
         return (
-            "Remove the import: edgeattn reads layers of the package 'attention' itself. "
-            "To build a model: edgeattn.layers.Attention(..., use_mask=False)"
+            "Remove the import: edgeattn reads layers of the package 'attention' itself. In a "
+            "program that builds a model, import the class from edgeattn.layers instead: "
+            "edgeattn.layers.Attention(..., use_mask=False)"
         )
     if (package_hint := local_packages.hint(str(error.name), path)) is not None:
         return package_hint

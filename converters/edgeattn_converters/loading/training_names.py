@@ -50,6 +50,9 @@ def provide(replace: Callable[[Any, str, Any], None]) -> None:
     import keras
 
     for root in ("keras", "tensorflow.keras"):
+        backend = importlib.import_module(f"{root}.backend")
+        # Of tensors of the model: programs observe them during training.
+        replace(backend, "function", Unused("keras.backend.function"))
         for name in _UTILITIES:
             utilities = importlib.import_module(f"{root}.utils")
             if not hasattr(utilities, name):

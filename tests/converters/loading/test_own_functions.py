@@ -12,7 +12,7 @@ import pytest
 import tf_keras
 from long_parameters import only
 
-from edgeattn.errors import UsageError
+from edgeattn.errors import UnsupportedModelError, UsageError
 from edgeattn_converters.loading.audit import audit_file
 from edgeattn_converters.loading.load import load_model
 from edgeattn_converters.loading.own_functions import activations
@@ -369,3 +369,18 @@ def build():
     actual = load_model(audit_file(tmp_path / "w.h5"), architecture=architecture).model(X)
     expected = np.asarray(tf_keras.activations.gelu(model(X), approximate=True))
     np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_registered_function_is_named_without_its_package(tmp_path: Path) -> None:
+    """A Python file cannot define ``own>doubled``."""
+
+    @keras.saving.register_keras_serializable("own")
+    def doubled(x: Any) -> Any:
+        return 2 * x
+
+    x = keras.Input((3,))
+    y = keras.layers.Lambda(doubled, output_shape=(3,))(x)
+    keras.Model(x, keras.layers.Dense(2)(y)).save(tmp_path / "m.keras")
+    with pytest.raises(UnsupportedModelError) as error:
+        load_model(audit_file(tmp_path / "m.keras"))
+    assert "Define doubled(x) in a Python file" in str(error.value.hint)

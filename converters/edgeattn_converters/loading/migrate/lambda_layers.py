@@ -3,7 +3,7 @@
 from typing import Any
 
 from edgeattn.errors import UnsupportedModelError
-from edgeattn_converters.loading.config_inspection import Config, registered_name
+from edgeattn_converters.loading.config_inspection import Config, registered_name, unqualified
 from edgeattn_converters.loading.lambdas import expressions, recognition
 from edgeattn_converters.loading.lambdas.expressions import Expression, NotRecognizedError
 from edgeattn_converters.loading.migrate.context import (
@@ -57,7 +57,8 @@ def _missing(
         return Missing(
             f"The Lambda layer {name!r} calls the function {function_name!r}, which is not stored "
             "in the file.",
-            f"{function_name}({', '.join(('x', *unknown.arguments))})",
+            # Without the package under which it is registered.
+            f"{unqualified(function_name)}({', '.join(('x', *unknown.arguments))})",
         )
     return Missing(
         recognition.refusal([unknown], recognition.CodeTrust()).message,
