@@ -380,7 +380,13 @@ def test_a_registered_function_is_named_without_its_package(tmp_path: Path) -> N
 
     x = keras.Input((3,))
     y = keras.layers.Lambda(doubled, output_shape=(3,))(x)
-    keras.Model(x, keras.layers.Dense(2)(y)).save(tmp_path / "m.keras")
+    model = keras.Model(x, keras.layers.Dense(2)(y))
+    model.save(tmp_path / "m.keras")
     with pytest.raises(UnsupportedModelError) as error:
         load_model(audit_file(tmp_path / "m.keras"))
     assert "Define doubled(x) in a Python file" in str(error.value.hint)
+    own = tmp_path / "own.py"
+    own.write_text("def doubled(x):\n    return 2 * x\n")
+    loaded = load_model(audit_file(tmp_path / "m.keras"), custom_objects=own).model
+    inputs = np.random.default_rng(1).normal(size=(4, 3)).astype("float32")
+    np.testing.assert_allclose(loaded(inputs), model(inputs), rtol=1e-5, atol=1e-6)

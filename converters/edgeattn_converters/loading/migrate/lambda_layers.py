@@ -30,6 +30,9 @@ def migrate(item: Config, ctx: Context) -> dict[str, Any]:
     name = str(config.get("name") or item.get("name"))
     layer_name = safe_name(name)
     function_name = recognition.function_name(config)
+    if function_name is not None:
+        # Without the package under which it is registered.
+        function_name = unqualified(function_name)
     for candidate in (recognition.identifier(name), name, function_name):
         if candidate and callable(ctx.custom_objects.get(candidate)):
             _check_mask(name, config)
@@ -57,8 +60,7 @@ def _missing(
         return Missing(
             f"The Lambda layer {name!r} calls the function {function_name!r}, which is not stored "
             "in the file.",
-            # Without the package under which it is registered.
-            f"{unqualified(function_name)}({', '.join(('x', *unknown.arguments))})",
+            f"{function_name}({', '.join(('x', *unknown.arguments))})",
         )
     return Missing(
         recognition.refusal([unknown], recognition.CodeTrust()).message,
