@@ -102,7 +102,9 @@ _KERNELS = {
 def create_kernels(cls: Any) -> None:
     """Let ``build`` of a class derived from such a layer create its kernel, as in Keras 2."""
     for parent in filter(is_own_class, cls.__mro__):
-        name = next((_KERNELS[c.__name__] for c in parent.__mro__ if c.__name__ in _KERNELS), None)
+        # A class of the user may have the name of one of Keras.
+        of_keras = [c.__name__ for c in parent.__mro__ if not is_own_class(c)]
+        name = next((_KERNELS[kind] for kind in of_keras if kind in _KERNELS), None)
         if name is not None and "build" in vars(parent) and name not in vars(parent):
             setattr(parent, name, _created_in_build(name, parent))
 

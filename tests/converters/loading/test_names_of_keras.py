@@ -114,7 +114,8 @@ def check(model: Any, path: Path, own: Path) -> Any:
     x = inputs()
     expected = [np.asarray(value) for value in keras.tree.flatten(model(x))]
     loaded = load_model(audit_file(path), custom_objects=own)
-    assert not loaded.notes
+    # tf_keras cannot compute some of these models, such as that of a class Bidirectional.
+    assert not [note for note in loaded.notes if not note.startswith("The model was not compared")]
     actual = keras.tree.flatten(loaded.model(x))
     for want, value in zip(expected, actual, strict=True):
         np.testing.assert_allclose(value, want, rtol=1e-5, atol=1e-5)
