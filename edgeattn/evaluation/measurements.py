@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from edgeattn.evaluation.accumulators import TaskAccumulator
 from edgeattn.evaluation.dataset import Dataset, main_outputs
 from edgeattn.metrics.constant_outputs import ConstancyCheck, constant_output
-from edgeattn.metrics.limits import Check, Limit, checks_of, holds_for_every_sample, limits_for
+from edgeattn.metrics.limits import (
+    Check,
+    Limit,
+    Limits,
+    checks_of,
+    holds_for_every_sample,
+    limits_for,
+)
 from edgeattn.metrics.lost_values import ConstantHeads, LostValues, negligible_values
 from edgeattn.metrics.running_attention import RunningAttention
 from edgeattn.metrics.running_metrics import RunningMetrics
@@ -20,6 +27,10 @@ from edgeattn.tensors import Array, Tensors
 if TYPE_CHECKING:
     from edgeattn.bundle.manifest import Artifact
     from edgeattn.evaluation.results import TaskResult
+
+
+_OfOutput = TypeVar("_OfOutput")
+_OfMap = TypeVar("_OfMap")
 
 
 class Measurements:
@@ -47,27 +58,14 @@ class Measurements:
             for artifact in artifacts
         }
         self._metrics: dict[str, dict[str, RunningMetrics | RunningAttention]] = {
-            artifact.label: {
-                name: kind(limits_for(artifact.scheme, name, limits))
-                for kind, names in (
-                    (RunningMetrics, main_outputs(artifact)),
-                    (RunningAttention, artifact.attention),
-                )
-                for name in names
-            }
+            artifact.label: _of_outputs_and_maps(artifact, limits, RunningMetrics, RunningAttention)
             for artifact in artifacts
         }
         self._lost: dict[str, dict[str, LostValues | ConstantHeads]] = {
-            artifact.label: {
-                name: kind(limits_for(artifact.scheme, name, limits))
-                for kind, names in (
-                    (LostValues, main_outputs(artifact)),
-                    (ConstantHeads, artifact.attention),
-                )
-                for name in names
-                # The tolerance of float32 is smaller than any value that could be lost.
-                if artifact.scheme != "float32"
-            }
+            # The tolerance of float32 is smaller than any value that could be lost.
+            artifact.label: {}
+            if artifact.scheme == "float32"
+            else _of_outputs_and_maps(artifact, limits, LostValues, ConstantHeads)
             for artifact in artifacts
         }
         outputs = list(dict.fromkeys(name for item in artifacts for name in main_outputs(item)))
@@ -208,3 +206,19 @@ def _rows_without_nan(array: Array) -> Array:
     if array.dtype.kind not in "fc":
         return np.ones(len(array), bool)
     return np.logical_not(np.isnan(array).reshape(len(array), -1).any(-1, keepdims=True))[:, 0]
+
+
+def _of_outputs_and_maps(
+    artifact: Artifact,
+    limits: Sequence[Limit],
+    of_output: Callable[[Limits], _OfOutput],
+    of_map: Callable[[Limits], _OfMap],
+) -> dict[str, _OfOutput | _OfMap]:
+    """A measurement of each output and map of an artifact, with its limits, by name."""
+    return {
+        **{
+            name: of_output(limits_for(artifact.scheme, name, limits))
+            for name in main_outputs(artifact)
+        },
+        **{name: of_map(limits_for(artifact.scheme, name, limits)) for name in artifact.attention},
+    }

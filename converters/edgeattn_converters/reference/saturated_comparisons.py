@@ -21,7 +21,12 @@ from edgeattn_converters.graphs.operation_creation import Creation, created_by
 from edgeattn_converters.lowering.call_replacement import replaced_calls
 from edgeattn_converters.lowering.plain_layers import lower_signature
 from edgeattn_converters.reference.keras_outputs import KerasOutputs, by_row_on_failure
-from edgeattn_converters.reference.saturation import BOUNDED, KEEPING, ROUNDING
+from edgeattn_converters.reference.saturation import (
+    BOUNDED,
+    KEEPING,
+    ROUNDING,
+    leads_back,
+)
 from edgeattn_converters.reference.traced_values import traced_values
 from edgeattn_converters.tracing.trace import Interface, trace
 
@@ -50,20 +55,12 @@ def compares_bounded(function: Any) -> bool:
 
 
 def _compares_bounded(nodes: Iterable[Any], functions: Mapping[str, Iterable[Any]]) -> bool:
-    by_name = {node.name: node for node in nodes}
-    waiting = [node for node in by_name.values() if _is_step(node)]
-    visited: set[str] = set()
-    while waiting:
-        for name in waiting.pop().input:
-            source = by_name.get(name.split(":")[0])
-            if source is None or source.name in visited:
-                continue
-            visited.add(source.name)
-            if source.op in BOUNDED or _calls_bounded(source, functions, set()):
-                return True
-            if source.op in KEEPING or source.op in _OF_LISTS:
-                waiting.append(source)
-    return False
+    return leads_back(
+        nodes,
+        _is_step,
+        lambda node: node.op in BOUNDED or _calls_bounded(node, functions, set()),
+        lambda node: node.op in KEEPING or node.op in _OF_LISTS,
+    )
 
 
 def _is_step(node: Any) -> bool:

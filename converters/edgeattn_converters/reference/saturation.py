@@ -60,8 +60,26 @@ def orders_bounded(function: Any) -> bool:
 
 
 def _orders_bounded(nodes: Iterable[Any]) -> bool:
+    return leads_back(
+        nodes,
+        lambda node: node.op in _ORDERED_IN_GRAPH,
+        lambda node: node.op in BOUNDED,
+        lambda node: node.op in KEEPING,
+    )
+
+
+def leads_back(
+    nodes: Iterable[Any],
+    starts: Callable[[Any], bool],
+    ends: Callable[[Any], bool],
+    passes: Callable[[Any], bool],
+) -> bool:
+    """Whether an input of a node that ``starts`` comes from one that ``ends``.
+
+    Between them are only nodes that ``passes`` accepts.
+    """
     by_name = {node.name: node for node in nodes}
-    waiting = [node for node in by_name.values() if node.op in _ORDERED_IN_GRAPH]
+    waiting = list(filter(starts, by_name.values()))
     visited: set[str] = set()
     while waiting:
         for name in waiting.pop().input:
@@ -70,9 +88,9 @@ def _orders_bounded(nodes: Iterable[Any]) -> bool:
             if source is None or source.name in visited:
                 continue
             visited.add(source.name)
-            if source.op in BOUNDED:
+            if ends(source):
                 return True
-            if source.op in KEEPING:
+            if passes(source):
                 waiting.append(source)
     return False
 
