@@ -279,12 +279,17 @@ def _adapt(cls: Any, program: Program) -> None:
     masks_of_classes.trace_masks(cls)
     create_in_calls(cls, program)
     if program.version < (3,):
-        implicit_masks.pass_masks(cls)
-        classes_of_keras_2.create_kernels(cls)
-        classes_of_keras_2.restore_weights(cls)
-        classes_of_keras_2.infer_output_shape(cls)
-        classes_of_keras_2.provide_weight_lists(cls)
-        cell_states.accept(cls)
+        adapt_to_keras_2(cls)
+
+
+def adapt_to_keras_2(cls: Any) -> None:
+    """Let a class of the user, of a program or a file, have what every Keras 2 gave it."""
+    implicit_masks.pass_masks(cls)
+    classes_of_keras_2.create_kernels(cls)
+    classes_of_keras_2.restore_weights(cls)
+    classes_of_keras_2.infer_output_shape(cls)
+    classes_of_keras_2.provide_weight_lists(cls)
+    cell_states.accept(cls)
 
 
 def _accept_models(replace: Callable[[Any, str, Any], None], program: Program) -> None:

@@ -20,7 +20,6 @@ from edgeattn_converters.loading import (
     cell_states,
     classes_of_keras_2,
     custom_objects,
-    implicit_masks,
     legacy_identifiers,
     legacy_layers,
     masks_of_classes,
@@ -67,13 +66,8 @@ def created_as_stored(objects: Mapping[str, Any], ctx: Context) -> Iterator[None
 
             for cls in classes:
                 masks_of_classes.trace_masks(cls)
-                implicit_masks.pass_masks(cls)
+                legacy_layers.adapt_to_keras_2(cls)
                 legacy_mask_layers.join_masks(cls)
-                classes_of_keras_2.create_kernels(cls)
-                classes_of_keras_2.restore_weights(cls)
-                classes_of_keras_2.infer_output_shape(cls)
-                classes_of_keras_2.provide_weight_lists(cls)
-                cell_states.accept(cls)
                 if ctx.of_tensorflow:
                     classes_of_keras_2.infer_outputs_by_call(cls)
             stack.enter_context(weights_of_keras_2())
