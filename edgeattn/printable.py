@@ -4,6 +4,7 @@ Names of layers, files and devices, and the messages that contain them, are data
 as they are, an escape sequence could clear the screen and a line feed could forge a verdict.
 """
 
+import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import Literal
@@ -39,6 +40,12 @@ def enumerated(words: Sequence[str], conjunction: Literal["and", "or"] = "and") 
 def listed(numbers: Sequence[int], most: int = 4) -> str:
     """``0, 1, 3, 4, ...``: the first numbers, and whether there are more."""
     return ", ".join(map(str, numbers[:most])) + (", ..." if len(numbers) > most else "")
+
+
+def keras_name(version: str) -> str:
+    """``Keras 3.15.1``, or ``tf_keras 2.21.0``, which continues Keras 2 since 2.16."""
+    numbers = tuple(int(part) for part in re.findall(r"\d+", version)[:2])
+    return f"{'tf_keras' if (2, 16) <= numbers < (3,) else 'Keras'} {version}"
 
 
 def _is_safe(character: str) -> bool:

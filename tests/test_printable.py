@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from long_parameters import only
 
-from edgeattn.printable import counted, enumerated, join_lines, printable
+from edgeattn.printable import counted, enumerated, join_lines, keras_name, printable
 
 ROOT = Path(__file__).parents[1]
 # What results, tables, reports and progress messages count; messages that compare a number with
@@ -30,6 +30,16 @@ EXCEPTIONS = {
     "{worker.state.nthreads} threads",
     "{' and '.join(map(str, sorted(counts)))} rows",
 }
+
+
+@pytest.mark.parametrize("version", ["2.2.4-tf", "2.15.0", "3.15.1", "1.2.2"])
+def test_name_of_keras(version):
+    assert keras_name(version) == f"Keras {version}"
+
+
+@pytest.mark.parametrize("version", ["2.16.0", "2.21.0"])
+def test_name_of_the_package_that_continues_keras_2(version):
+    assert keras_name(version) == f"tf_keras {version}"
 
 
 def test_counted():

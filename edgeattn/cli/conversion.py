@@ -16,7 +16,7 @@ from edgeattn.cli.artifact_lines import (
 )
 from edgeattn.cli.terminal import styled_line
 from edgeattn.metrics.verdict import FAIL, RIGHT
-from edgeattn.printable import Text, counted
+from edgeattn.printable import Text, counted, keras_name
 from edgeattn.schemes import EXPERIMENTAL
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 def _saved_by(version: str | None) -> str:
     """A graph without layers may be of TensorFlow alone."""
-    return "without a Keras version" if version is None else f"saved by Keras {version}"
+    return "without a Keras version" if version is None else f"saved by {keras_name(version)}"
 
 
 def conversion_lines(conversion: Conversion, *, verbose: bool) -> Iterator[str]:

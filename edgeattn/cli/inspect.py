@@ -10,7 +10,7 @@ from edgeattn.cli import options, output
 from edgeattn.cli.artifact_lines import not_converted_line
 from edgeattn.cli.command import Command
 from edgeattn.cli.terminal import styled_line
-from edgeattn.printable import counted
+from edgeattn.printable import counted, keras_name
 
 
 @click.command("inspect", cls=Command)
@@ -78,8 +78,8 @@ def _artifact_lines(artifact: dict[str, Any]) -> Iterator[str]:
 
 
 def _keras_lines(model: dict[str, Any]) -> Iterator[str]:
-    version = model["keras_version"] or "version unknown"
-    yield f"{model['file']}: {model['kind']}, {output.size(model['bytes'])}, Keras {version}"
+    saved_by = keras_name(model["keras_version"] or "version unknown")
+    yield f"{model['file']}: {model['kind']}, {output.size(model['bytes'])}, {saved_by}"
     yield f"SHA-256: {model['sha256']}"
     if not model["loads"]:
         yield from f"Cannot be loaded: {model['reason']}".splitlines()

@@ -7,7 +7,7 @@ from typing import Any
 
 from edgeattn.printable import enumerated
 from edgeattn_converters.lowering.call_replacement import all_layers
-from edgeattn_converters.lowering.composed_operations import FIXED_BINS
+from edgeattn_converters.lowering.composed_operations import fixed_bins
 
 # TensorFlow numbers scopes of the same name.
 _NUMBER = re.compile(r"_\d+$")
@@ -22,10 +22,12 @@ class Missing:
             the name of the operation in TensorFlow; empty if it is unknown.
         is_last: whether only layers without weights are behind these places, and layers with
             weights before them.
+        bins: what to do if only bincount is missing, else empty.
     """
 
     places: Mapping[str, tuple[str, ...]]
     is_last: bool = False
+    bins: str = ""
 
     def __str__(self) -> str:
         return ", ".join(f"{kind}{_parenthesis(names)}" for kind, names in self.places.items())
@@ -33,8 +35,8 @@ class Missing:
     @property
     def advice(self) -> str:
         """What to do about them."""
-        if set(self.places) == {"DenseBincount"}:
-            return FIXED_BINS
+        if self.bins:
+            return self.bins
         if not self.is_last:
             return f"Express {enumerated(list(self.places))} with other operations."
         names = list(dict.fromkeys(name for names in self.places.values() for name in names))
@@ -65,7 +67,8 @@ def found_in(kinds: Collection[str], graph: Any, model: Any) -> Missing:
         for kind, found in callers.items()
     }
     every = [caller for found in callers.values() for caller in found.values()]
-    return Missing(places, all(callers.values()) and _are_last(every, model))
+    bins = fixed_bins(model) if set(places) == {"DenseBincount"} else ""
+    return Missing(places, all(callers.values()) and _are_last(every, model), bins)
 
 
 def _described(caller: Any, layers: Mapping[str, Any]) -> str:

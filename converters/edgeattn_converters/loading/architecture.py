@@ -202,6 +202,7 @@ def function_model(
     failure = None
     if hasattr(model, "load_weights"):
         failure = subclassed.create_weights(model, samples, program.notes)
+        program.failure = failure
     merges = legacy_merge.merged(model) is not None  # its weights may be in the branches only
     if not merges and not (hasattr(model, "load_weights") and getattr(model, "weights", None)):
         if failure is not None and samples:

@@ -12,6 +12,7 @@ from typing import Any
 from edgeattn import first_bytes
 from edgeattn.bundle.model_digest import digest, model_files
 from edgeattn.errors import UnsafeModelError, UnsupportedModelError, UsageError
+from edgeattn_converters.loading import error_text
 from edgeattn_converters.loading.formats import hdf5, keras_archive, other_files, saved_model
 from edgeattn_converters.loading.formats.json_config import parse_config
 from edgeattn_converters.loading.lambdas.recognition import CodeTrust
@@ -103,7 +104,7 @@ def as_damaged(path: Path) -> Iterator[None]:
             RuntimeError, MemoryError) as error:  # fmt: skip
         raise UnsupportedModelError(
             f"The configuration in {path.name} is damaged or of an unknown form "
-            f"({type(error).__name__}: {str(error)[:200]}).",
+            f"({type(error).__name__}: {error_text.beginning(error, 200)}).",
             hint="Save the model again in Keras: model.save('model.keras')",
         ) from error
 

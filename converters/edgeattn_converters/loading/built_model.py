@@ -32,7 +32,13 @@ from edgeattn_converters.loading.weights.weights_file import WeightsFile, open_w
 def load_program(built: programs.Built, request: LoadRequest) -> LoadedModel:
     """Load weights into the model that a function or variable of the user's file defines."""
     request = replace(request, undecided=frozenset(built.program.undecided))
-    loaded = _load_built(built.file, built.model, request)
+    try:
+        loaded = _load_built(built.file, built.model, request)
+    except UnsupportedModelError as error:
+        # Weights do not fit a model whose call has stopped before it built all layers.
+        if built.program.failure is None:
+            raise
+        raise built.program.failure from error
     if loaded.model is built.model:
         kept = built.with_trained_values()
         if kept is not built.model:

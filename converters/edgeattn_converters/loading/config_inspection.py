@@ -5,6 +5,8 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from edgeattn_converters.loading import error_text
+
 Config = Mapping[str, Any]
 # Of the names under which Keras gets the classes of the user.
 PACKAGE = "edgeattn_user"
@@ -121,6 +123,5 @@ def stored_number(value: Any) -> Any:
 
 
 def abbreviated(config: Any) -> str:
-    """Return a config as JSON for a message, cut at 600 characters."""
-    text = json.dumps(config, default=str)
-    return text if len(text) <= 600 else text[:600] + " ..."
+    """Return a config as JSON for a message, its beginning if it has more than 600 characters."""
+    return error_text.beginning(json.dumps(config, default=str), 600)

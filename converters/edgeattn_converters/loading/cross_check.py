@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 
 from edgeattn.errors import UnsupportedModelError, first_line
-from edgeattn.printable import counted
+from edgeattn.printable import counted, keras_name
 from edgeattn_converters.keras_classes import derives_from
 from edgeattn_converters.loading import (
     config_inspection,
     configs_for_tf_keras,
+    error_text,
     lora,
     own_functions,
 )
@@ -116,11 +117,11 @@ def compare_with_stock_loader(
             hint="Save the model in the current Keras 3 and convert that file.",
         )
     if _explained(as_saved_by, version, samples, expected):
-        saved_by = ".".join(map(str, ctx.version))
+        saved_by = keras_name(".".join(map(str, ctx.version or (ctx.major,))))
         return (
             *lost,
             f"{text}, only because it does not make the changes listed here, which are those "
-            f"of Keras {saved_by or ctx.major}.",
+            f"of {saved_by}.",
         )
     unverified = "Whether only the changes listed here cause this was not verified."
     return (*lost, f"{text}. {unverified}")
@@ -158,7 +159,7 @@ def compare_with_signature(
     except Exception as error:  # the graph, or its names, are those of any version
         return (
             f"{_BY_ORDER}, and the model could not be compared with the graph in the folder: "
-            f"{first_line(error)[:200]}",
+            f"{error_text.beginning(first_line(error), 200)}",
         )
     found = difference(actual, expected)
     if found.error <= WRONG:

@@ -20,6 +20,9 @@ from edgeattn_converters.loading.own_classes import is_of_library, own_objects
 from edgeattn_converters.loading.safety.allowed_classes import is_keras_module
 from edgeattn_converters.loading.safety.size_limits import MAX_SOURCE_BYTES
 
+# The option whose files build models; those of the other one define classes.
+_BUILDS_MODELS = "--architecture"
+
 
 def load_module(path: Path, *, option: str, program: Program | None = None) -> Any:
     """Run a Python file of the user and return it as a module; :class:`UsageError` if it fails.
@@ -48,7 +51,7 @@ def load_module(path: Path, *, option: str, program: Program | None = None) -> A
         raise UsageError(
             f"{option}: {path.name} failed with {type(error).__name__}: "
             f"{' '.join(str(error).split())}{own_files.place(error)}",
-            hint=_hint(error, path),
+            hint=_hint(error, path, option),
         ) from error
     finally:
         keras.config.set_floatx(floats)
@@ -76,7 +79,7 @@ def _is_of_user(name: str) -> bool:
     return not is_of_library(name) and name.split(".")[0] not in own
 
 
-def _hint(error: Exception, path: Path) -> str:
+def _hint(error: Exception, path: Path, option: str) -> str:
     """Return what to do about an error of the user's code."""
     import keras
 
@@ -96,10 +99,16 @@ def _hint(error: Exception, path: Path) -> str:
     if not isinstance(error, ModuleNotFoundError):
         return f"Try: python {path}"
     if error.name == "attention":
+        own = f"If attention.py is a file of yours, put it beside {importing}. "
+        if option != _BUILDS_MODELS:
+            return (
+                f"{own}If it is the package from PyPI, remove the import from {importing}: "
+                "edgeattn reads the layers of that package without it."
+            )
         return (
-            "Remove the import: edgeattn reads layers of the package 'attention' itself. In a "
-            "program that builds a model, import the class from edgeattn.layers instead: "
-            "edgeattn.layers.Attention(..., use_mask=False)"
+            f"{own}If it is the package from PyPI, write in {importing}: from edgeattn.layers "
+            "import Attention. Then add use_mask=False where the layer is created, because that "
+            "of the package ignores masks: Attention(units=64, use_mask=False)"
         )
     if (package_hint := local_packages.hint(str(error.name), path)) is not None:
         return package_hint

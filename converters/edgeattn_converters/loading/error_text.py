@@ -25,6 +25,18 @@ def reason(error: BaseException, most: int = 400) -> str:
     return shortened(f"{calls[-1]}: {found}" if calls and found else found or text, most)
 
 
+def beginning(text: object, most: int) -> str:
+    """Return the beginning of a text in one line, cut behind a word, with "…", if it is longer than
+    ``most`` letters."""
+    line = " ".join(_FORMATTING.sub("", str(text)).split())
+    if len(line) <= most:
+        return line
+    cut = line[: most - 1]
+    if line[most - 1] != " ":  # it would end inside a word, unless it has no other
+        cut = cut.rpartition(" ")[0] or cut
+    return f"{cut.rstrip(' .,:;')}…"
+
+
 def shortened(text: str, most: int) -> str:
     """Return a text in one line, with its beginning and its end if it is too long."""
     line = " ".join(_FORMATTING.sub("", text).split())

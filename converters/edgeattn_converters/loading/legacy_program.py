@@ -4,6 +4,8 @@ from collections.abc import Container
 from dataclasses import dataclass, field
 from typing import Any
 
+from edgeattn.errors import UnsupportedModelError
+
 # The Keras that changed the default of recurrent_activation from hard_sigmoid.
 SIGMOID_BY_DEFAULT = {
     **dict.fromkeys(("LSTM", "GRU", "LSTMCell", "GRUCell"), (2, 3)),
@@ -34,6 +36,7 @@ class Program:
         undecided: names of layers whose gates have a default that the version does not show.
         notes: sentences for the user about defaults that cannot be known.
         stateful: names of layers that kept their state from one batch to the next.
+        failure: why a call of its model failed, whose layers then lack weights.
     """
 
     version: tuple[int, ...] = (3,)
@@ -43,6 +46,7 @@ class Program:
     undecided: set[str] = field(default_factory=set)
     notes: list[str] = field(default_factory=list)
     stateful: list[str] = field(default_factory=list)
+    failure: UnsupportedModelError | None = None
 
     def has_kernels_in_place(self) -> bool:
         """Whether the second and third argument of ``Conv2D`` are the sizes of the kernel."""

@@ -15,6 +15,7 @@ import numpy as np
 from edgeattn.errors import UsageError
 from edgeattn.printable import counted
 from edgeattn_converters.graphs.single_precision import without_half
+from edgeattn_converters.loading import error_text
 from edgeattn_converters.loading.build import root_cause
 from edgeattn_converters.loading.fixed_time_axis import (
     TimeSteps,
@@ -75,7 +76,7 @@ def load_signature(
         loaded = tf.saved_model.load(str(path))
         functions = dict(getattr(loaded, "signatures", {}))
     except Exception as error:
-        raise unsupported(path, f"cannot be loaded: {str(error)[:200]}") from error
+        raise unsupported(path, f"cannot be loaded: {error_text.beginning(error, 200)}") from error
     name = _chosen(path, functions, signature)
     check_variables(path, name, functions[name])
     function, more = inference_function(path, message, name, functions[name])

@@ -266,16 +266,17 @@ def _called(model: Any, shape: Any, samples: Mapping[str, Any], *, by_name: bool
     raise UnsupportedModelError(
         f"The model ({type(model).__name__}) cannot be called with inputs of shape {shape}: "
         f"{'' if failure is None else error_text.reason(failure)}",
-        hint=NO_SHAPE if failure is None or not samples else _hint(model, samples, failure),
+        hint=NO_SHAPE if failure is None else _hint(model, samples, failure),
     ) from failure
 
 
 def _hint(model: Any, samples: Mapping[str, Any], failure: Exception) -> str:
+    others = _naming_hint(model) if samples else NO_SHAPE
     place = own_files.last_call(failure)
     if not place:
-        return _naming_hint(model)
+        return others
     hint = f"If the shape is right, change {place} so that it runs in the current Keras."
-    return hint if len(samples) == 1 else f"{hint} {_naming_hint(model)}"
+    return hint if len(samples) == 1 else f"{hint} {others}"
 
 
 def _inputs(shape: Any, known: Mapping[str, str], dtype: str) -> Any:

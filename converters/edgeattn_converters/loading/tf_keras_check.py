@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 
 from edgeattn.errors import EdgeattnError, UnsupportedModelError, first_line
+from edgeattn.printable import keras_name
 from edgeattn.process.worker import SANDBOX, Worker, WorkerDied
-from edgeattn_converters.loading import config_inspection
+from edgeattn_converters.loading import config_inspection, error_text
 from edgeattn_converters.loading.audit import ModelFile
 from edgeattn_converters.loading.fixed_time_axis import TimeSteps
 from edgeattn_converters.loading.legacy_program import OF_TF_KERAS
@@ -158,7 +159,7 @@ def _groups(
     try:
         groups = sample_groups(loaded.model, samples, time_steps)
     except Exception as error:  # such as inputs that are texts
-        raise _NotCompared(first_line(error)[:160]) from error
+        raise _NotCompared(error_text.beginning(first_line(error), 160)) from error
     if not groups:
         raise _NotCompared("it fails for generated samples")
     return groups
@@ -180,10 +181,10 @@ def _explained(
     same = version[:2] == config_inspection.version_numbers(answer.version)[:2]
     others = None if same else _outputs_of(as_saved_by, answer.version, groups)
     if others is not None and _difference(answer, others).error <= TOLERANCE:
-        saved_by = ".".join(map(str, version))
+        saved_by = keras_name(".".join(map(str, version)))
         return (
             f"{text}, only because it does not make the changes listed here, which are those of "
-            f"Keras {saved_by}."
+            f"{saved_by}."
         )
     ours = [outputs for _, outputs in groups]
     unchanged = others is not None and difference(others, ours).error <= TOLERANCE
@@ -238,7 +239,7 @@ def _answer(loaded: LoadedModel, program: UserProgram, groups: Sequence[Sequence
     except WorkerDied as error:
         raise _NotCompared(f"its process {error.message}") from error
     except EdgeattnError as error:
-        raise _NotCompared(first_line(error)[:200]) from error
+        raise _NotCompared(error_text.beginning(first_line(error), 200)) from error
     finally:
         worker.close()
     if result["failure"] is not None:

@@ -20,6 +20,7 @@ import numpy as np
 
 from edgeattn_converters.loading import (
     configs_for_tf_keras,
+    error_text,
     local_packages,
     own_files,
     tf_keras_modules,
@@ -259,6 +260,6 @@ def _reason(error: BaseException) -> str:
     text = parts[-1] if "Exception encountered: " in str(error) else parts[1 if of_call else 0]
     # A message about an import contains the path of tf_keras.
     text = re.sub(r" \(/[^)]*\)", "", next(iter(text.splitlines()), ""))
-    text = " ".join(text.split())[:_LONGEST].rstrip(" .:")
+    text = error_text.beginning(text, _LONGEST).rstrip(" .:")
     kind = "" if isinstance(error, _NotLoaded) else type(error).__name__
     return ": ".join(filter(None, (kind, text))) + own_files.place(error)

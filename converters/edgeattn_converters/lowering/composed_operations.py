@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from edgeattn_converters.keras_classes import is_keras_class, operations_of
+
 _Attributes = Mapping[str, Any]
 
 
@@ -78,11 +80,21 @@ def one_hot(indices: Any, depth: Any, on: Any, off: Any, *, attributes: _Attribu
     return tf.where(code, on, off)
 
 
-# Otherwise the number of bins is that of the largest value.
-FIXED_BINS = (
-    "Pass the number of bins N as minlength and as maxlength, tf.math.bincount(x, minlength=N, "
-    "maxlength=N, axis=-1), with Reshape((N,)) behind it, and load the weights; they fit."
-)
+def fixed_bins(model: Any) -> str:
+    """What to do about bincount in a model: otherwise the number of bins is the largest value.
+
+    A functional model of Keras 3 cannot call functions of TensorFlow, and its own has no maximum.
+    """
+    operations = (item for layer in model._flatten_layers() for item in operations_of(layer))
+    if any(is_keras_class(item, "Bincount") for item in operations):
+        return (
+            "Replace keras.ops.bincount(x) with keras.ops.sum(keras.ops.one_hot(x, N, "
+            'dtype="int32"), axis=1) for N bins, and load the weights; they fit.'
+        )
+    return (
+        "Pass the number of bins N as minlength and as maxlength, tf.math.bincount(x, minlength=N, "
+        "maxlength=N, axis=-1), with Reshape((N,)) behind it, and load the weights; they fit."
+    )
 
 
 def bincount(values: Any, size: Any, weights: Any, *, attributes: _Attributes) -> Any:

@@ -13,7 +13,7 @@ from edgeattn_converters.loading.fixed_time_axis import (
     with_sizes,
 )
 from edgeattn_converters.loading.loaded_model import calls_signature
-from edgeattn_converters.lowering.composed_operations import FIXED_BINS
+from edgeattn_converters.lowering.composed_operations import fixed_bins
 from edgeattn_converters.tracing.attention_outputs import unique
 from edgeattn_converters.tracing.data_sources import operations_behind
 from edgeattn_converters.tracing.keras_call import dtype_of, layer_name
@@ -69,7 +69,7 @@ def output_spec(model: Any, name: str, shape: Any, tensor: Any) -> TensorSpec:
             "the shape."
         )
     elif any(item.type == "DenseBincount" for item in operations_behind(tensor)):
-        hint = FIXED_BINS
+        hint = fixed_bins(model)
     raise UnsupportedModelError(f"{problem} depends on the input's values.", hint=hint)
 
 

@@ -46,6 +46,28 @@ def test_both_arguments_fix_it(tmp_path: Path) -> None:
     np.testing.assert_array_equal(counts, [[1, 1, 3, 0, 0]])
 
 
+def _histogram(of_keras: Any) -> keras.Model:
+    x = keras.Input((6,), dtype="int32", name="x")
+    return keras.Model(x, of_keras(x))
+
+
+def test_functions_of_keras_replace_its_bincount(tmp_path: Path) -> None:
+    """A functional model of Keras 3 cannot call those of TensorFlow."""
+    model = _histogram(lambda x: keras.ops.bincount(x, minlength=BINS))
+    with pytest.raises(UnsupportedModelError, match="depends on the input's values") as error:
+        interface_of(model)
+    hint = str(error.value.hint)
+    assert "tf." not in hint
+    code = hint.partition(" with ")[2].partition(" for N bins")[0]
+    model = _histogram(lambda x: eval(code, {"keras": keras, "x": x, "N": BINS}))
+    file = tflite.convert(model, interface_of(model), recipe_for("float32"), tmp_path / "m")
+    runner = open_runner(tmp_path / "m", "tflite", file.inputs, file.outputs)
+    rows = np.array([[0, 2, 2, 4, 1, 2], [3, 3, 3, 3, 3, 3]], "int32")
+    for row in rows:
+        (counts,) = runner.run({"x": row[None]}).values()
+        np.testing.assert_array_equal(counts, [np.bincount(row, minlength=BINS)])
+
+
 def test_the_error_names_them(tmp_path: Path) -> None:
     model = model_of(reshaped=True, minlength=BINS)
     with pytest.raises(ConversionError, match="no operator for DenseBincount") as of_format:

@@ -458,6 +458,25 @@ def test_other_names_in_order(architecture: str, version: str, tmp_path: Path) -
     np.testing.assert_allclose(outputs(loaded), expected, rtol=1e-4, atol=1e-5)
     [note] = [note for note in loaded.notes if "assigned in order" in note]
     assert "recurrence <- lstm_7; answer <- dense_9" in note
+    assert "same" not in note
+
+
+@pytest.mark.parametrize(
+    ("version", "note"),
+    [
+        ("1.2.2", "w.h5 was saved by Keras 1.2.2: the layers are built as in Keras 1.2.2, which "
+         "cannot be verified."),
+        ("2.21.0", "w.h5 was saved by tf_keras 2.21.0: the layers are built as in tf_keras "
+         "2.21.0."),
+    ],
+)  # fmt: skip
+def test_names_of_what_saved_weights(version: str, note: str, tmp_path: Path) -> None:
+    """There is no Keras 2.21, and its layers are verified by the comparison with tf_keras."""
+    (tmp_path / "model.py").write_text(TWO_LAYERS)
+    dense = random_arrays(kernel=(UNITS, 5), bias=(5,))
+    file = write_weights(tmp_path / "w.h5", version, recurrence=LSTM_WEIGHTS, answer=dense)
+    notes = load_model(audit_file(file), architecture=f"{tmp_path}/model.py:plain").notes
+    assert note in notes
 
 
 def test_other_names_with_other_shapes(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from edgeattn.errors import EdgeattnError
 from edgeattn_converters.loading.audit import audit_file
-from edgeattn_converters.loading.error_text import reason, shortened
+from edgeattn_converters.loading.error_text import beginning, reason, shortened
 from edgeattn_converters.loading.load import load_model
 
 # As Keras 3.15 writes them.
@@ -80,3 +80,22 @@ class Net(keras.Model):
     assert error.value.message.endswith("of shape [None, 5, 3]: Net.call: 7 steps are needed")
     assert "Net.call (own.py, line 11)" in str(error.value.hint)
     assert keras.__version__.startswith("3.")
+
+
+@pytest.mark.parametrize(
+    ("text", "most", "expected"),
+    [
+        ("one two three", 13, "one two three"),
+        ("one two three", 12, "one two…"),
+        ("one two three", 8, "one two…"),
+        ("one two, three", 9, "one two…"),
+        ("one\n  two\tthree", 7, "one…"),
+        ("https://example.org/model", 9, "https://…"),
+        ("\x1b[1mone\x1b[0m two", 7, "one two"),
+        (ValueError("one two three"), 9, "one two…"),
+    ],
+)
+def test_the_beginning_ends_behind_a_word(text: object, most: int, expected: str) -> None:
+    found = beginning(text, most)
+    assert found == expected
+    assert len(found) <= most

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -640,7 +641,8 @@ def test_free_time_axis_of_a_subclassed_model(own: Any, tmp_path: Path) -> None:
     ("text", "message", "hint"),
     [
         ("import no_such_package", "no_such_package", "Install the package, or remove the import"),
-        ("from attention import Attention", "'attention'", "edgeattn reads layers of the package"),
+        ("from attention import Attention", "'attention'", "remove the import from own.py"),
+        ("from attention import Attention", "'attention'", "put it beside own.py"),
         ("raise ValueError('wrong')", "wrong", "Try: python"),
     ],
 )
@@ -651,6 +653,67 @@ def test_import_that_fails_is_reported(
     with pytest.raises(UsageError, match=message) as error:
         load_model(audit_file(old_file[0]), custom_objects=tmp_path / "own.py")
     assert hint in str(error.value.hint)
+
+
+def test_what_to_write_for_the_package_attention(tmp_path: Path) -> None:
+    (tmp_path / "build.py").write_text("import keras\nfrom attention import Attention\n")
+    with pytest.raises(UsageError) as error:
+        custom_objects.load_module(tmp_path / "build.py", option="--architecture")
+    assert error.value.message.endswith("(build.py, line 2)")
+    hint = str(error.value.hint)
+    # Both lines run.
+    line = re.search(r"write in build.py: (from \S+ import \w+)\.", hint)
+    layer = re.search(r": (Attention\(.*\))$", hint)
+    assert line is not None
+    assert layer is not None
+    names: dict[str, Any] = {}
+    exec(f"{line[1]}\nlayer = {layer[1]}", names)
+    assert not names["layer"].use_mask
+
+
+STOPS = """
+import keras
+
+class Net(keras.Model):
+    def __init__(self, **named):
+        super().__init__()
+        self.first, self.second, self.named = keras.layers.Dense(3), keras.layers.Dense(2), named
+
+    def call(self, x):
+        return self.second(self.first(x), **self.named)
+
+def whole():
+    net = Net()
+    net(keras.ops.zeros((1, 4)))
+    return net
+
+def part():
+    net = Net(removed=1)
+    net.build((None, 4))
+    return net
+"""
+
+
+@pytest.mark.parametrize("name", ["m.weights.h5", "m.h5"])
+def test_the_call_that_leaves_layers_without_weights_is_reported(name: str, tmp_path: Path) -> None:
+    """Not that the second layer has no weights, for which there is no remedy."""
+    (tmp_path / "own.py").write_text(STOPS)
+    module = custom_objects.load_module(tmp_path / "own.py", option="--architecture")
+    module.whole().save_weights(tmp_path / "m.weights.h5")
+    if name == "m.h5":
+        model = module.whole()
+        with h5py.File(tmp_path / name, "w") as file:
+            file.attrs["layer_names"] = [layer.name for layer in model.layers]
+            for layer in model.layers:
+                group = file.create_group(layer.name)
+                group.attrs["weight_names"] = [weight.path for weight in layer.weights]
+                for weight in layer.weights:
+                    group[weight.path] = weight.numpy()
+    with pytest.raises(
+        UnsupportedModelError, match="unexpected keyword argument 'removed'"
+    ) as error:
+        load_model(audit_file(tmp_path / name), architecture=f"{tmp_path}/own.py:part")
+    assert "change Net.call (own.py, line 10)" in str(error.value.hint)
 
 
 @pytest.mark.parametrize(

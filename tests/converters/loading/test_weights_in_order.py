@@ -141,6 +141,24 @@ def test_generated_names_that_are_shifted(first: int, tmp_path: Path) -> None:
     assert any("assigned in order" in note for note in loaded.notes) == (first > 1)
 
 
+def test_only_names_that_differ_are_listed(tmp_path: Path) -> None:
+    """As in a notebook in which a model was built twice before its weights were saved."""
+
+    def build(library: Any, first: int) -> Any:
+        named = [library.layers.Dense(4, name=f"named{k}") for k in range(7)]
+        names = _numbered(first)
+        others = [library.layers.Dense(4, name=names("dense")) for _ in range(2)]
+        return library.Sequential([library.Input((4,)), *named, *others])
+
+    build(tf_keras, 3).save_weights(tmp_path / "weights.h5")
+    (tmp_path / "model.json").write_text(build(keras, 1).to_json())
+    loaded = load_model(
+        audit_file(tmp_path / "weights.h5"), architecture=str(tmp_path / "model.json")
+    )
+    [note] = [note for note in loaded.notes if "assigned in order" in note]
+    assert "in order: dense_1 <- dense_3; dense_2 <- dense_4. 7 other names are the same." in note
+
+
 def _two_of_each(library: Any, names: Callable[[str], str]) -> Any:
     """Layers of three classes, one of them in a nested model, whose arrays have equal shapes."""
     layers = library.layers

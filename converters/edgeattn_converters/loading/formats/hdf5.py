@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from edgeattn.errors import UnsafeModelError, UnsupportedModelError, first_line
+from edgeattn_converters.loading import error_text
 from edgeattn_converters.loading.safety import size_limits
 from edgeattn_converters.loading.safety.size_limits import FileLimits
 
@@ -84,7 +85,8 @@ def inspect(source: Path | io.BytesIO, limits: FileLimits, packed_bytes: int) ->
         raise
     except (OSError, RuntimeError, ValueError, KeyError, TypeError, OverflowError) as error:
         raise UnsupportedModelError(
-            f"{limits.name} is not a complete HDF5 file: {first_line(error)[:200]}",
+            f"{limits.name} is not a complete HDF5 file: "
+            f"{error_text.beginning(first_line(error), 200)}",
             hint="Download or copy the file again: it was probably cut short.",
         ) from error
 

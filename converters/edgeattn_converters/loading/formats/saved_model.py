@@ -11,6 +11,7 @@ from typing import Any
 
 from edgeattn.errors import UnsupportedModelError
 from edgeattn.runners.protobuf import BYTES, fields
+from edgeattn_converters.loading import error_text
 from edgeattn_converters.loading.config_inspection import is_model
 from edgeattn_converters.loading.formats.json_config import parse_config, parse_object
 from edgeattn_converters.loading.safety import size_limits
@@ -128,6 +129,7 @@ def read_variables(path: Path) -> Mapping[str, Any]:
         return {name.removesuffix(_SUFFIX): reader.get_tensor(name) for name in names}
     except (tf.errors.OpError, ValueError, RuntimeError) as error:
         raise UnsupportedModelError(
-            f"Cannot read the variables of the SavedModel {path.name}: {str(error)[:200]}",
+            f"Cannot read the variables of the SavedModel {path.name}: "
+            f"{error_text.beginning(error, 200)}",
             hint=_COPY_AGAIN,
         ) from error

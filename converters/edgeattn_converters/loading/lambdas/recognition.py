@@ -13,6 +13,7 @@ from typing import Any
 
 from edgeattn.errors import UnsafeModelError
 from edgeattn.printable import enumerated
+from edgeattn_converters.loading import error_text
 from edgeattn_converters.loading.lambdas import bytecode, expressions, marshal_reader
 from edgeattn_converters.loading.lambdas.expressions import Expression, NotRecognizedError
 
@@ -175,7 +176,7 @@ def argument_names(config: Config) -> tuple[str, ...]:
 def refusal(unknown: Sequence[UnknownCode], trust: CodeTrust) -> UnsafeModelError:
     """Return the error for Lambda layers whose code is not recognized."""
     names = list(dict.fromkeys(item.layer for item in unknown))
-    reasons = list(dict.fromkeys(str(item.reason)[:200] for item in unknown))
+    reasons = list(dict.fromkeys(error_text.beginning(item.reason, 200) for item in unknown))
     functions = enumerated(list(dict.fromkeys(item.definition for item in unknown)))
     layers = enumerated([repr(name) for name in names])
     pronoun = "layer contains" if len(names) == 1 else "layers contain"

@@ -4,6 +4,7 @@ import re
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from edgeattn.printable import keras_name
 from edgeattn_converters.keras_classes import (
     creates_mask,
     derives_from,
@@ -41,13 +42,15 @@ def era_notes(
     """
     if ctx.era >= ctx.major:
         return []
-    version = ".".join(map(str, ctx.version))
-    built = f"the layers are built as in Keras {version}, which cannot be verified."
-    note = f"{file} was saved by Keras {version}: {built}"
+    name = keras_name(".".join(map(str, ctx.version)))
+    # Later versions are compared with tf_keras.
+    end = ", which cannot be verified." if ctx.version < (2,) else "."
+    built = f"the layers are built as in {name}{end}"
+    note = f"{file} was saved by {name}: {built}"
     if undecided is None:
         note = (
-            f"{file} was saved by Keras {version} and the architecture is written for "
-            f"Keras {ctx.major}: {built}"
+            f"{file} was saved by {name} and the architecture is written for Keras {ctx.major}: "
+            f"{built}"
         )
     return [note, *default_notes(stored, ctx.version, undecided)]
 
@@ -131,7 +134,7 @@ def adapt(
 
     from edgeattn_converters.loading.migrate.registered_objects import hard_sigmoid_keras2
 
-    saved_by = "Keras " + ".".join(map(str, version))
+    saved_by = keras_name(".".join(map(str, version)))
     if version == OF_GROUPS:
         saved_by = "Keras 2.15 or tf_keras"
     layers = list(model._flatten_layers())

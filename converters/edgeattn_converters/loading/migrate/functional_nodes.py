@@ -12,6 +12,7 @@ from typing import Any
 
 from edgeattn.errors import UnsupportedModelError
 from edgeattn_converters.loading.config_inspection import Config, registered_name, unqualified
+from edgeattn_converters.loading.error_text import beginning
 from edgeattn_converters.loading.migrate.context import registered_layer
 from edgeattn_converters.loading.safety.allowed_classes import LAYERS, is_operation_module
 
@@ -108,7 +109,8 @@ class LayerTable:
             }
         if not isinstance(node, list):
             raise UnsupportedModelError(
-                f"A connection of the model is stored as {node!r:.80}, not as a list.",
+                f"A connection of the model is stored as {beginning(repr(node), 80)}, not as a "
+                "list.",
                 hint=_SAVE_AGAIN,
             )
         if _is_reference(node):

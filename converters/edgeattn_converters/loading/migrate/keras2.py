@@ -18,6 +18,7 @@ from edgeattn_converters.loading.config_inspection import (
     stored_number,
     unqualified,
 )
+from edgeattn_converters.loading.error_text import beginning
 from edgeattn_converters.loading.migrate.context import Context, keras_layer, safe_name
 
 HARD_SIGMOID = "edgeattn>hard_sigmoid_keras2"
@@ -154,8 +155,9 @@ def _accepted_only(class_name: str, config: dict[str, Any], ctx: Context) -> dic
             continue
         elif key not in _DEFAULTS or value != _DEFAULTS[key]:
             raise UnsupportedModelError(
-                f"Layer {config.get('name')!r} is a {class_name!r} with {key}={value!r:.80}, which "
-                f"Keras 3 does not support. Its stored config: {abbreviated(config)}",
+                f"Layer {config.get('name')!r} is a {class_name!r} with {key}="
+                f"{beginning(repr(value), 80)}, which Keras 3 does not support. Its stored config: "
+                f"{abbreviated(config)}",
                 hint="If it is your own class with the name of a Keras class, pass it: "
                 "--custom-objects FILE.py",
             )

@@ -6,6 +6,7 @@ from typing import Any
 
 from edgeattn.errors import UnsupportedModelError
 from edgeattn_converters.loading.config_inspection import Config
+from edgeattn_converters.loading.error_text import beginning
 from edgeattn_converters.loading.migrate.context import Context, keras_layer, safe_name
 from edgeattn_converters.loading.migrate.explicit_masks import without_mask
 from edgeattn_converters.loading.migrate.input_layers import input_layer
@@ -34,7 +35,7 @@ def migrate(item: Config, ctx: Context) -> dict[str, Any]:
     ):
         raise UnsupportedModelError(
             f"The Merge layer {config.get('name')!r} has a Python function as its mode "
-            f"({mode!r:.60}), which is never run.",
+            f"({beginning(repr(mode), 60)}), which is never run.",
             hint="Rebuild the model with a Keras layer that computes the same.",
         )
     class_name, migrated = merge_arguments(config)

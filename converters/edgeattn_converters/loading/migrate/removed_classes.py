@@ -4,6 +4,7 @@ from typing import Any
 
 from edgeattn.errors import UnsupportedModelError
 from edgeattn_converters.loading.config_inspection import Config
+from edgeattn_converters.loading.error_text import beginning
 
 MERGE_CLASSES = {
     "sum": "Add", "mul": "Multiply", "ave": "Average", "max": "Maximum", "concat": "Concatenate",
@@ -23,7 +24,8 @@ def merge_arguments(config: Config) -> tuple[str, dict[str, Any]]:
     mode = config.get("mode")
     if not isinstance(mode, str) or mode not in MERGE_CLASSES:
         raise UnsupportedModelError(
-            f"Merge has the mode {mode!r:.60}, which is none of {', '.join(MERGE_CLASSES)}.",
+            f"Merge has the mode {beginning(repr(mode), 60)}, which is none of "
+            f"{', '.join(MERGE_CLASSES)}.",
             hint="Use a layer that computes the same, such as Add or Concatenate.",
         )
     class_name = MERGE_CLASSES[mode]

@@ -5,6 +5,7 @@ The current Keras does not have those layers, or computes something else with th
 
 from typing import Any
 
+from edgeattn.printable import keras_name
 from edgeattn_converters.loading.config_inspection import Config, stored_number
 from edgeattn_converters.loading.lambdas import expressions
 from edgeattn_converters.loading.migrate.context import Context
@@ -79,8 +80,8 @@ def _with_former_masks(
         return None
     if class_name in ("MultiHeadAttention", "Softmax") and ctx.version < EMPTY_ROWS:
         if class_name == "MultiHeadAttention" or takes_mask:
-            version = ".".join(map(str, ctx.version))
-            ctx.notes.append(f"{name}: {class_name} treats masks as in Keras {version}.")
+            saved_by = keras_name(".".join(map(str, ctx.version)))
+            ctx.notes.append(f"{name}: {class_name} treats masks as in {saved_by}.")
         if class_name == "Softmax":
             return SOFTMAX, dict(config)
         # Since 2.10 the layer applies the masks of its inputs.

@@ -12,6 +12,7 @@ from typing import Any
 
 from edgeattn.errors import UnsupportedModelError
 from edgeattn_converters.loading.config_inspection import Config
+from edgeattn_converters.loading.error_text import beginning
 from edgeattn_converters.loading.lambdas import (
     expressions,
     graph_nodes,
@@ -259,7 +260,7 @@ def _value(value: Any, tensors: list[Any], shapes: ShapeCalls) -> Expression:
             return _value(inner, tensors, shapes)
         if value.get("class_name") == "__ellipsis__" or value.get("type") == "Ellipsis":
             return {"ellipsis": True}
-        raise NotRecognizedError(f"unknown argument {value!r:.60}")
+        raise NotRecognizedError(f"unknown argument {beginning(repr(value), 60)}")
     if isinstance(value, list):
         return {"tuple": [_value(part, tensors, shapes) for part in value]}
     return expressions.constant(value)

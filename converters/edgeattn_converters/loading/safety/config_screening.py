@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgeattn.errors import UnsafeModelError, UnsupportedModelError
+from edgeattn_converters.loading.error_text import beginning
 from edgeattn_converters.loading.lambdas import graph_nodes, recognition
 from edgeattn_converters.loading.lambdas.expressions import NotRecognizedError
 from edgeattn_converters.loading.safety import allowed_classes, size_limits
@@ -262,10 +263,14 @@ def _check_string(item: Item) -> None:
     if item.key in _NAME_KEYS or item.listed:
         return  # names of layers, words of a vocabulary
     if _URL.match(value):
-        raise _refusal(item, f"{item.key!r} is an address ({value[:80]!r})", _NO_USE_IN_MODELS)
+        raise _refusal(
+            item, f"{item.key!r} is an address ({beginning(value, 80)!r})", _NO_USE_IN_MODELS
+        )
     outside = len(value) > 1 and _OUTSIDE_PATH.search(value)
     if outside or (item.key in _FILE_KEYS and value):
-        raise _refusal(item, f"{item.key!r} points at a file ({value[:80]!r})", _NO_USE_IN_MODELS)
+        raise _refusal(
+            item, f"{item.key!r} points at a file ({beginning(value, 80)!r})", _NO_USE_IN_MODELS
+        )
 
 
 def _check_size(item: Item, hint: str) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from edgeattn.errors import UnsupportedModelError
+from edgeattn.printable import counted
 from edgeattn_converters.loading.audit import ModelFile
 from edgeattn_converters.loading.config_inspection import (
     Config,
@@ -21,6 +22,7 @@ from edgeattn_converters.loading.config_inspection import (
 )
 from edgeattn_converters.loading.formats import hdf5, keras_archive, saved_model
 from edgeattn_converters.loading.migrate.context import Shape
+from edgeattn_converters.loading.notes import MOST_NAMES
 from edgeattn_converters.loading.quantized_layers import is_float8
 from edgeattn_converters.loading.weights import (
     from_archive,
@@ -173,14 +175,17 @@ class WeightsFile:
         return replace(self, names=in_order)
 
     def order_notes(self) -> tuple[str, ...]:
-        """A note if the weights are assigned in order."""
-        pairs = [f"{layer} <- {name}" for name, layer in self.names.items()]
-        if not pairs:
+        """A note with the names that differ if the weights are assigned in order."""
+        if not self.names:
             return ()
-        listed = "; ".join(pairs[:4]) + (f"; and {len(pairs) - 4} more" if len(pairs) > 4 else "")
+        pairs = [f"{layer} <- {name}" for name, layer in self.names.items() if layer != name]
+        more = len(pairs) - MOST_NAMES
+        listed = "; ".join(pairs[:MOST_NAMES]) + (f"; and {more} more" if more > 0 else "")
+        equal = len(self.names) - len(pairs)
+        others = f" {counted(equal, 'other name')} {'is' if equal == 1 else 'are'} the same."
         return (
-            "The layers of the architecture have other names than those in the file, so the "
-            f"weights were assigned in order: {listed}. Only their shapes were "
+            "Layers of the architecture have other names than those in the file, so the weights "
+            f"were assigned in order: {listed}.{others if equal else ''} Only their shapes were "
             "compared.",
         )
 
