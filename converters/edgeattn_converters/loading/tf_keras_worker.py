@@ -95,7 +95,7 @@ def _loaded(source: Mapping[str, Any], inputs: Any) -> Any:
         if source["function"] is not None:
             model = _built(module, source["function"])
         else:
-            with _nothing_stored_runs(), _arguments_restored():
+            with _nothing_stored_runs(), _arguments_restored(), _copies_separate():
                 model = _stored(source["config"], link, _objects(module))
             if source["config"] is None:
                 return model
@@ -193,6 +193,26 @@ def _arguments_restored() -> Iterator[None]:
         return build(configs_for_tf_keras.with_arguments(config), *args, **kwargs)
 
     with mock.patch.object(functional, "reconstruct_from_config", build_as_saved):
+        yield
+
+
+@contextlib.contextmanager
+def _copies_separate() -> Iterator[None]:
+    """Let copies that the constructor of a class makes of its layer have their own parts.
+
+    They have when the model is created and saved. While it loads a ``.keras`` file, tf_keras lets
+    the layers inside ``TimeDistributed.from_config(layer.get_config())`` be one, because it marks a
+    layer whose config it creates for the second time as shared.
+    """
+    from tf_keras.src.saving import serialization_lib
+
+    record = serialization_lib.record_object_after_serialization
+
+    def not_marked(layer: Any, config: Any) -> None:
+        serialization_lib.SHARED_OBJECTS.id_to_config_map = {}
+        record(layer, config)
+
+    with mock.patch.object(serialization_lib, "record_object_after_serialization", not_marked):
         yield
 
 

@@ -80,8 +80,7 @@ def both_directions():
 def heads_of_heads():
     return build("heads of heads")
 """
-KINDS = ["both directions", "two in one", "cells", "heads of heads"]
-# tf_keras itself reloads a TimeDistributed in such a class with new weights.
+KINDS = ["both directions", "two in one", "over time", "cells", "heads of heads"]
 OF_KERAS_3 = ["both directions", "two in one", "cells", "over time"]
 TOKENS = np.array([[3, 1, 4, 0, 0], [0, 0, 0, 0, 0], [5, 8, 2, 6, 7]], dtype="int32")
 
@@ -100,7 +99,7 @@ def _model_of_tf_keras(kind: str) -> Any:
 
 @pytest.mark.compared
 @pytest.mark.parametrize("suffix", [".keras", ".h5"])
-@pytest.mark.parametrize("kind", only(KINDS, "both directions"))
+@pytest.mark.parametrize("kind", only(KINDS, "both directions", "over time"))
 def test_copies_in_files_of_tf_keras(kind: str, suffix: str, tmp_path: Path) -> None:
     """Keras lets parts of a copy share the layers of the copy before it, when it loads a file."""
     model = _model_of_tf_keras(kind)
