@@ -2,12 +2,15 @@
 
 import functools
 import inspect
+import operator
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from edgeattn_converters.loading.classes_of_keras_2 import accept_inputs_by_any_name
 from edgeattn_converters.loading.legacy_program import Program
 from edgeattn_converters.loading.own_classes import is_own_class
+from edgeattn_converters.loading.tensor_shapes import Dtype, Shape, shapes_in
 
 # Arguments that Keras 2 passed to ``call`` itself, with what it passed at inference.
 _PASSED = {"training": False, "mask": None}
@@ -16,8 +19,8 @@ _PASSED = {"training": False, "mask": None}
 def provide(replace: Callable[[Any, str, Any], None], program: Program) -> None:
     """Add the attributes and methods; ``replace`` sets an attribute of a class."""
     import keras
-    import tensorflow as tf
     from keras.src.models.functional import Functional
+    from keras.src.ops.node import KerasHistory, Node
 
     layer = keras.layers.Layer
     for kind, tensors in (("input", _inputs), ("output", _outputs)):
@@ -28,10 +31,73 @@ def provide(replace: Callable[[Any, str, Any], None], program: Program) -> None:
         replace(keras.Sequential, kind, property(_of_sequential(kind, program)))
     # A model may start at it: Model(model.get_layer("words").input, ...).
     replace(keras.layers.InputLayer, "input", property(lambda self: self.output))
-    replace(keras.KerasTensor, "get_shape", lambda self: tf.TensorShape(self.shape))
+    replace(keras.KerasTensor, "get_shape", lambda self: Shape(self._shape))
+    if program.version < (3,):
+        for name, value in _OF_TENSORS.items():
+            replace(keras.KerasTensor, name, value)
+        replace(KerasHistory, "layer", property(lambda history: history.operation))
+        for name, value in _OF_NODES.items():
+            replace(Node, name, property(value))
+        for name in ("inbound_nodes", "outbound_nodes"):
+            replace(layer, name, property(operator.attrgetter(f"_{name}")))
     # Neither losses nor metrics have an effect on a model that is not trained.
     for cls, name in ((Functional, "add_loss"), (layer, "add_metric"), (layer, "add_update")):
         replace(cls, name, lambda *_, **__: None)
+
+
+def _fixed(_tensor: Any, _value: Any) -> None:
+    raise AttributeError("The shape and the dtype of a tensor cannot be set.")
+
+
+def _set_shape(tensor: Any, shape: Any) -> None:
+    tensor._shape = tuple(map(_number, Shape(tensor._shape).merge_with(shape)))
+
+
+def _number(size: Any) -> int | None:
+    return None if size is None else int(size)
+
+
+# Attributes and methods of tensors of the model in tf_keras.
+_OF_TENSORS: dict[str, Any] = {
+    "shape": property(lambda self: Shape(self._shape), _fixed),
+    "dtype": property(lambda self: Dtype(self._dtype), _fixed),
+    "set_shape": _set_shape,
+    "ref": lambda self: _Reference(self),
+    "node": property(
+        lambda self: self._keras_history.operation._inbound_nodes[self._keras_history.node_index]
+    ),
+}
+
+
+def _parents(node: Any) -> Any:
+    found = [tensor._keras_history.operation for tensor in node.input_tensors]
+    return found[0] if len(found) == 1 else found
+
+
+# Those of calls.
+_OF_NODES: dict[str, Callable[[Any], Any]] = {
+    "layer": lambda node: node.operation,
+    "outbound_layer": lambda node: node.operation,
+    "inbound_layers": _parents,
+    "keras_inputs": lambda node: node.input_tensors,
+}
+
+
+@dataclass(frozen=True, eq=False)
+class _Reference:
+    """Stands for a tensor in sets and dictionaries, in which tensors of Keras 2 cannot be."""
+
+    tensor: Any
+
+    def deref(self) -> Any:
+        """Return the tensor."""
+        return self.tensor
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Reference) and self.tensor is other.tensor
+
+    def __hash__(self) -> int:
+        return id(self.tensor)
 
 
 def _of_sequential(kind: str, program: Program) -> Callable[[Any], Any]:
@@ -90,23 +156,6 @@ def _shape_at(at: Callable[[Any, int], Any], layer: Any, place: int) -> Any:
     return [item.shape for item in found] if isinstance(found, list) else found.shape
 
 
-class Shape(tuple[int | None, ...]):
-    """The shape that ``build`` gets, as the TensorShape of tf.keras."""
-
-    __slots__ = ()
-
-    def as_list(self) -> list[int | None]:
-        """Return the sizes as a list."""
-        return list(self)
-
-    @property
-    def ndims(self) -> int:
-        """The number of axes."""
-        return len(self)
-
-    rank = ndims
-
-
 def with_arguments_of_methods() -> Callable[..., Any]:
     """Return ``__new__`` of layers whose ``build`` and ``call`` get arguments as in tf.keras.
 
@@ -121,9 +170,8 @@ def with_arguments_of_methods() -> Callable[..., Any]:
         if is_own_class(cls):
             accept_inputs_by_any_name(cls)
         for parent in filter(is_own_class, cls.__mro__):
-            build, call = (vars(parent).get(name) for name in ("build", "call"))
-            if inspect.isfunction(build) and inspect.unwrap(build) is build:
-                parent.build = _with_shapes(build)
+            pass_shapes(parent)
+            call = vars(parent).get("call")
             if inspect.isfunction(call):
                 _set_defaults(inspect.unwrap(call))
         return create(cls, *args, **kwargs)
@@ -131,23 +179,21 @@ def with_arguments_of_methods() -> Callable[..., Any]:
     return new
 
 
+def pass_shapes(cls: Any) -> None:
+    """Let methods of a class of the user get shapes with the methods of TensorShape."""
+    for name in ("build", "compute_output_shape"):
+        method = vars(cls).get(name)
+        if inspect.isfunction(method) and inspect.unwrap(method) is method:
+            setattr(cls, name, _with_shapes(method))
+
+
 def _with_shapes(method: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(method)
-    def build(layer: Any, *args: Any, **kwargs: Any) -> Any:
-        named = {name: _shape(value) for name, value in kwargs.items()}
-        return method(layer, *map(_shape, args), **named)
+    def called(layer: Any, *args: Any, **kwargs: Any) -> Any:
+        named = {name: shapes_in(value) for name, value in kwargs.items()}
+        return method(layer, *map(shapes_in, args), **named)
 
-    return build
-
-
-def _shape(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _shape(item) for key, item in value.items()}
-    if not isinstance(value, list | tuple):
-        return value
-    if all(item is None or isinstance(item, int) for item in value):
-        return Shape(value)
-    return type(value)(map(_shape, value))
+    return called
 
 
 def _set_defaults(call: Any) -> None:

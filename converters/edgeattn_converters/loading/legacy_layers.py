@@ -284,6 +284,8 @@ def _adapt(cls: Any, program: Program) -> None:
 
 def adapt_to_keras_2(cls: Any) -> None:
     """Let a class of the user, of a program or a file, have what every Keras 2 gave it."""
+    for parent in filter(is_own_class, cls.__mro__):
+        legacy_attributes.pass_shapes(parent)
     implicit_masks.pass_masks(cls)
     classes_of_keras_2.create_kernels(cls)
     classes_of_keras_2.restore_weights(cls)
