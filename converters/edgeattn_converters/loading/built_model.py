@@ -1,5 +1,6 @@
 """Models that a program of the user builds, with the weights of a file."""
 
+import functools
 from dataclasses import replace
 from typing import Any
 
@@ -13,7 +14,6 @@ from edgeattn_converters.loading import (
 from edgeattn_converters.loading.architecture import built_in_config, load_weights
 from edgeattn_converters.loading.audit import ModelFile, as_damaged
 from edgeattn_converters.loading.build import build_sublayers
-from edgeattn_converters.loading.config_inspection import Config
 from edgeattn_converters.loading.loaded_model import LoadedModel, LoadRequest
 from edgeattn_converters.loading.migrate import (
     built_layers,
@@ -26,7 +26,7 @@ from edgeattn_converters.loading.migrate.keras2 import STATE_RESET_NOTE
 from edgeattn_converters.loading.stored_model import load_stored
 from edgeattn_converters.loading.unsaved_variables import unsaved_notes
 from edgeattn_converters.loading.weights import functional_order
-from edgeattn_converters.loading.weights.weights_file import WeightsFile, open_weights
+from edgeattn_converters.loading.weights.weights_file import open_weights
 
 
 def load_program(built: programs.Built, request: LoadRequest) -> LoadedModel:
@@ -81,8 +81,9 @@ def _load_built(file: ModelFile, model: Any, request: LoadRequest) -> LoadedMode
         if quantized_layers.is_quantized(model):
             raise quantized_layers.weights_error(file.path.name)
         if not weights.is_layered:
+            load = functools.partial(load_weights, file, model, version)
             try:
-                load_weights(file, model, version)
+                request.assign(load, file, model, version)
             except UnsupportedModelError as error:
                 if weights.is_quantized:
                     raise quantized_layers.weights_error(file.path.name) from error
@@ -96,20 +97,11 @@ def _load_built(file: ModelFile, model: Any, request: LoadRequest) -> LoadedMode
             stored = built_layers.described(model)
             if of_keras_2:
                 stored = functional_order.stored_in_order(model, stored)
-            _assign(weights, model, stored, version, file, notes)
+            named = weights.by_order(model, stored)
+            notes.extend(named.order_notes())
+            assign = functools.partial(
+                named.assign, model, stored, major=era_of(version) or 3, backend=file.backend
+            )
+            with as_damaged(file.path):
+                request.assign(assign, file, model, version)
     return LoadedModel(file, model, tuple(notes))
-
-
-def _assign(
-    weights: WeightsFile,
-    model: Any,
-    stored: Config,
-    version: tuple[int, ...],
-    file: ModelFile,
-    notes: list[str],
-) -> None:
-    """Assign the weights by the names of the layers, or in order, which a note then says."""
-    named = weights.by_order(model, stored)
-    notes.extend(named.order_notes())
-    with as_damaged(file.path):
-        named.assign(model, stored, major=era_of(version) or 3, backend=file.backend)

@@ -36,6 +36,7 @@ from edgeattn_converters.loading.stored_model import load_stored
 from edgeattn_converters.loading.training_mode import check_repeatable, training_notes
 from edgeattn_converters.loading.unsaved_variables import outside_notes, random_value_notes
 from edgeattn_converters.loading.weights.assignment import require_values
+from edgeattn_converters.loading.weights_of_tf_keras import WeightsOfTfKeras
 from edgeattn_converters.options import ModelSource
 
 _NOT_KERAS = {"tflite": "a TFLite model", "onnx": "an ONNX model", "bundle": "an edgeattn bundle"}
@@ -63,8 +64,15 @@ def load_model(
     model cannot be loaded faithfully, and :class:`UnsafeModelError` if the file declares more
     weights than it stores.
     """
+    weights = WeightsOfTfKeras(
+        functools.partial(_program, architecture, custom_objects, file),
+        subclassed.sample_arrays(samples),
+        time_steps,
+        allow_free_time,
+    )
     load = functools.partial(
         _load_once,
+        weights=weights,
         architecture=architecture,
         samples=samples,
         custom_objects=custom_objects,
@@ -77,25 +85,45 @@ def load_model(
         return loaded
     if loaded.is_graph:
         return _with_unused(loaded, program.script)
-    again = functools.partial(_load_again, load, file, program.script)
+
+    def again() -> Any:
+        return _load_again(load, file, program.script).model
+
     if program.script is not None:
         notes = outside_notes(loaded.model, again)
         notes += random_value_notes(loaded.model, again, program.script)
         loaded = replace(loaded, notes=(*loaded.notes, *notes))
     if allow_free_time:
         return loaded
-    return tf_keras_check.with_comparison(
-        loaded,
-        program,
-        subclassed.sample_arrays(samples),
-        time_steps,
-        # tf_keras has no other backend.
-        lambda version: _load_again(
-            load,
-            replace(loaded.file, keras_version=version, backend="tensorflow"),
-            program.script,
-        ),
-    )
+
+    def compared(loaded: LoadedModel) -> LoadedModel:
+        return tf_keras_check.with_comparison(
+            loaded,
+            program,
+            weights.samples,
+            time_steps,
+            # tf_keras has no other backend.
+            lambda version: (
+                _load_again(
+                    load,
+                    replace(loaded.file, keras_version=version, backend="tensorflow"),
+                    program.script,
+                ).model
+            ),
+            weights.error,
+        )
+
+    try:
+        return compared(loaded)
+    except tf_keras_check.DifferentOutputs as error:
+        if weights.error is not None:
+            raise weights.error from error
+        weights.is_required = True
+        loaded = replace(_load_again(load, file, program.script), notes=loaded.notes)
+        if weights.error is None:
+            raise
+        weights.error = error
+        return compared(replace(loaded, notes=(*loaded.notes, *weights.notes())))
 
 
 def _program(
@@ -125,12 +153,12 @@ def _with_unused(loaded: LoadedModel, script: Path | None) -> LoadedModel:
 
 def _load_again(
     load: Callable[[ModelFile], LoadedModel], file: ModelFile, script: Path | None
-) -> Any:
-    """Return another model from a file, with the files of the user run again."""
+) -> LoadedModel:
+    """Load a file again, with the files of the user run again."""
     with contextlib.ExitStack() as stack:
         if script is not None:
             stack.enter_context(run_again(script))
-        return load(file).model
+        return load(file)
 
 
 def _load_once(
@@ -141,6 +169,7 @@ def _load_once(
     custom_objects: Path | None,
     time_steps: fixed_time_axis.TimeSteps | None,
     allow_free_time: bool,
+    weights: WeightsOfTfKeras,
 ) -> LoadedModel:
     """Load a file, see :func:`load_model`, without a check of the variables of its program."""
     _require_keras(file)
@@ -152,7 +181,7 @@ def _load_once(
     version = config_inspection.version_numbers(file.keras_version)
     objects = load_custom_objects(custom_objects, version)
     arrays = subclassed.sample_arrays(samples)
-    request = LoadRequest(objects, time_steps, allow_free_time)
+    request = LoadRequest(objects, time_steps, allow_free_time, assigning=weights.assign)
     loaded = _load(file, architecture, arrays, request)
     from_file = {id(variable) for variable in loaded.model.weights}
     model = subclassed.as_functional(
@@ -165,7 +194,7 @@ def _load_once(
     check_repeatable(model)
     by_name = subclassed.is_called_by_name(loaded.model, model)
     loaded = replace(loaded, model=model, is_called_by_name=by_name)
-    notes = (*loaded.notes, *softmax_notes(model), *training_notes(model))
+    notes = (*loaded.notes, *weights.notes(), *softmax_notes(model), *training_notes(model))
     if str(file.keras_version).startswith("3") and (architecture or ".json").endswith(".json"):
         notes += gelu_notes(model)
     loaded = replace(loaded, notes=combined_notes(notes))

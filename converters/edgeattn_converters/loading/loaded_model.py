@@ -1,6 +1,6 @@
 """The request to load a model, and its result."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,13 +15,25 @@ class LoadRequest:
     """How to load a model.
 
     ``undecided`` are the layers of the user's function whose defaults are not known; None if no
-    function built the model, and its layers may all rely on defaults.
+    function built the model, and its layers may all rely on defaults. ``assigning`` runs a function
+    that assigns the weights of a file to a model, or replaces it, see
+    :meth:`.weights_of_tf_keras.WeightsOfTfKeras.assign`.
     """
 
     objects: Mapping[str, Any]
     time_steps: TimeSteps | None
     allow_free_time: bool
     undecided: frozenset[str] | None = None
+    assigning: Callable[[Callable[[], None], ModelFile, Any, tuple[int, ...]], None] | None = None
+
+    def assign(
+        self, assign: Callable[[], None], file: ModelFile, model: Any, version: tuple[int, ...]
+    ) -> None:
+        """Assign the weights of a file of Keras ``version`` to a model by ``assign``."""
+        if self.assigning is None:
+            assign()
+        else:
+            self.assigning(assign, file, model, version)
 
 
 @dataclass(frozen=True)

@@ -191,11 +191,19 @@ def _with_weights(layer: Any, value: Any, created: dict[int, tuple[Any, Any]]) -
 def _weight(variable: Any, created: dict[int, tuple[Any, Any]]) -> Any:
     """Return the Keras variable that replaces a ``tf.Variable``."""
     import keras
+    import tensorflow as tf
 
     if id(variable) not in created:
         title = variable.name.split(":")[0].replace("/", "_")
+        with tf.init_scope():
+            value = variable.numpy()
+        # Keras traces models to build their layers, and creates the values of variables afterwards.
         weight = keras.Variable(
-            variable.value(), trainable=variable.trainable, dtype=variable.dtype.name, name=title
+            lambda *_, **__: value,
+            shape=value.shape,
+            trainable=variable.trainable,
+            dtype=variable.dtype.name,
+            name=title,
         )
         created[id(variable)] = (variable, weight)
     return created[id(variable)][1]

@@ -81,6 +81,10 @@ def run(file: ModelFile, architecture: str, samples: Mapping[str, Any]) -> Built
             return _run_in_keras_2(file, architecture, samples, reason, version=layout.version)
         if layout.is_unclear:
             built.program.notes.append(_UNCLEAR.format(file.path.name))
+        if not layout.fits:
+            older = _run_if_of_keras_2(file, architecture, samples, layout)
+            if older is not None:
+                return older
         if layout.version and not layout.may_be_older:
             return _run(file, architecture, samples, Program())
         _report_masks(built, architecture, samples)
@@ -94,6 +98,28 @@ def run(file: ModelFile, architecture: str, samples: Mapping[str, Any]) -> Built
         "so the model computes as in Keras 1.",
     )
     return built
+
+
+def _run_if_of_keras_2(
+    file: ModelFile, architecture: str, samples: Mapping[str, Any], layout: saved_layout.SavedLayout
+) -> Built | None:
+    """Build a model of Keras 2 whose weights do not fit the one of Keras 3, with its ``layout``.
+
+    A ``tf.Variable`` is a weight in Keras 2 only. None if Keras 2 cannot build the model, or if the
+    groups are of Keras 3 and do not fit in Keras 2 either.
+    """
+    reason = "Its weights do not fit the model in Keras 3"
+    try:
+        built = _run_in_keras_2(file, architecture, samples, reason)
+        build_sublayers(built.model)
+    except (UsageError, UnsupportedModelError):
+        return None
+    version = saved_layout.of_keras_2(file, built.model)
+    if version == saved_layout.TF_KERAS or (not version and not layout.version):
+        return built
+    if not version:
+        return None
+    return _run_in_keras_2(file, architecture, samples, reason, version=version)
 
 
 def _run_in_keras_2(

@@ -1,5 +1,6 @@
 """Which Keras saved weights of a model of the user without a version, by the groups that fit."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,11 +33,13 @@ class SavedLayout:
         version: the first version of Keras with such groups; ``()`` if those of none fit.
         may_be_older: whether the groups of a Keras 2 fit as well as those of Keras 3.
         is_unclear: whether these would assign other weights.
+        fits: whether the weights fit the model in any version.
     """
 
     version: Version
     may_be_older: bool = False
     is_unclear: bool = False
+    fits: bool = True
 
 
 def of_file(file: ModelFile, model: Any) -> SavedLayout:
@@ -51,25 +54,50 @@ def of_file(file: ModelFile, model: Any) -> SavedLayout:
     if of_tf_keras:
         return SavedLayout(TF_KERAS)
     former = () if of_keras_3 else _FORMER if of_tf_keras is False else (*_FORMER, TF_KERAS)
-    weights = {
+    weights = _fitting(file, model, (KERAS_3, *former))
+    if not weights:
+        return SavedLayout(KERAS_3 if of_tf_keras is False else (), fits=False)
+    if KERAS_3 in weights:
+        return SavedLayout(KERAS_3, len(weights) > 1, _is_unclear(weights))
+    return SavedLayout(_one_version(file, weights))
+
+
+def of_keras_2(file: ModelFile, model: Any) -> Version:
+    """Return the first version of Keras 2 whose groups fit a model built as in Keras 2.
+
+    ``()`` if those of none do. Raises :class:`UnsupportedModelError` as :func:`of_file`.
+    """
+    weights = _fitting(file, model, (*_FORMER, TF_KERAS))
+    return _one_version(file, weights) if weights else ()
+
+
+def _fitting(
+    file: ModelFile, model: Any, versions: Sequence[Version]
+) -> dict[Version, Sequence[Any]]:
+    """Return the versions that can load the weights into a model, with these."""
+    return {
         version: values
-        for version in (KERAS_3, *former)
+        for version in versions
         if (values := _assigned(file, model, version)) is not None
     }
-    if not weights:
-        return SavedLayout(KERAS_3 if of_tf_keras is False else ())
+
+
+def _is_unclear(weights: Mapping[Version, Sequence[Any]]) -> bool:
+    """Return whether versions would assign different weights."""
     first, *others = weights.values()
-    is_unclear = any(not all(map(np.array_equal, first, other)) for other in others)
-    if KERAS_3 in weights:
-        return SavedLayout(KERAS_3, bool(others), is_unclear)
-    if is_unclear:
+    return any(not all(map(np.array_equal, first, other)) for other in others)
+
+
+def _one_version(file: ModelFile, weights: Mapping[Version, Sequence[Any]]) -> Version:
+    """Return the version of Keras 2 that loads the weights, the last one of those that do."""
+    if _is_unclear(weights):
         listed = enumerated([".".join(map(str, version)) for version in weights])
         raise UnsupportedModelError(
             f"{file.path.name} does not contain its Keras version. Keras {listed} would assign its "
             "weights to the model in different ways.",
             hint="Save the weights as .h5: model.save_weights('model.h5')",
         )
-    return SavedLayout(max(weights))
+    return max(weights)
 
 
 def keras_name(version: Version) -> str:

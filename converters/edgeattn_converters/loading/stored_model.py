@@ -72,7 +72,7 @@ def load_stored(file: ModelFile, stored: Config, request: LoadRequest) -> Loaded
         weights = replace(weights, saved_by=ctx.version)
         with as_damaged(file.path):
             try:
-                weights.assign(model, stored, major=ctx.era, backend=file.backend)
+                _assign(weights, model, stored, ctx, file, request)
             except UnsupportedModelError as error:
                 raise _explained(model, error, request) from error
 
@@ -84,7 +84,7 @@ def load_stored(file: ModelFile, stored: Config, request: LoadRequest) -> Loaded
             kept = values_of_build.with_trained(model, ctx.created, rebuild, in_graph=in_graph)
             if kept is not model:
                 model = kept
-                weights.assign(model, stored, major=ctx.era, backend=file.backend)
+                _assign(weights, model, stored, ctx, file, request)
             removed = removed_layers.with_tables(ctx.removed, file, stored, weights)
             ctx.notes[:] = removed_layers.explained(ctx.notes, removed)
         if quantized_layers.is_quantized(model):
@@ -106,6 +106,20 @@ def load_stored(file: ModelFile, stored: Config, request: LoadRequest) -> Loaded
         if weights.is_listed:
             ctx.notes.extend(compare_with_signature(file, stored, model, request.time_steps))
     return LoadedModel(file, model, tuple(ctx.notes), tuple(ctx.stateful), removed)
+
+
+def _assign(
+    weights: WeightsFile,
+    model: Any,
+    stored: Config,
+    ctx: Context,
+    file: ModelFile,
+    request: LoadRequest,
+) -> None:
+    def assign() -> None:
+        weights.assign(model, stored, major=ctx.era, backend=file.backend)
+
+    request.assign(assign, file, model, ctx.version)
 
 
 def _explained(

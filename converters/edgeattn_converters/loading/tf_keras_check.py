@@ -74,7 +74,13 @@ class UserProgram:
         return "loads the same file" + (" with the same classes" if self.script else "")
 
 
-class _NotCompared(Exception):
+class DifferentOutputs(UnsupportedModelError):
+    """A model for which tf_keras computes other outputs, and nothing explains that."""
+
+
+class NotCompared(Exception):
+    """A model that tf_keras cannot load or run."""
+
     def __init__(self, reason: str, version: str = "") -> None:
         name = f"tf_keras {version}".strip()
         super().__init__(f"The model was not compared with {name}: {reason.rstrip('.')}.")
@@ -94,20 +100,26 @@ def with_comparison(
     samples: Mapping[str, Any],
     time_steps: TimeSteps | None,
     as_saved_by: Callable[[str], Any],
+    required: UnsupportedModelError | None = None,
 ) -> LoadedModel:
     """Add a note to a model of Keras 2 if tf_keras computes other outputs for it, or none.
 
     ``samples`` are those of the user, by name. ``as_saved_by`` loads the model as if another
-    version had saved its file. Raises :class:`UnsupportedModelError` if nothing explains the
-    difference, and for a file without a version, if its outputs depend on that.
+    version had saved its file. Raises :class:`DifferentOutputs` if nothing explains the
+    difference, and for a file without a version, if its outputs depend on that. ``required`` is
+    the error to raise if the model was not compared; None if that is no error.
     """
     version = _version(loaded.file, program)
     if version[:1] != _KERAS_2 and not loaded.may_be_of_tf_keras:
+        if required is not None:
+            raise required
         return loaded
     try:
         groups = _groups(loaded, samples, time_steps)
         answer = _answer(loaded, program, [inputs for inputs, _ in groups])
-    except _NotCompared as failure:
+    except NotCompared as failure:
+        if required is not None:
+            raise required from failure
         note = f"{failure} {_UNVERIFIED}" if loaded.may_be_of_tf_keras else str(failure)
         return replace(loaded, notes=(*loaded.notes, note))
     found = _difference(answer, [outputs for _, outputs in groups])
@@ -125,7 +137,7 @@ def with_comparison(
     )
     if loaded.may_be_of_tf_keras:
         if error > WRONG:
-            raise UnsupportedModelError(
+            raise DifferentOutputs(
                 f"{loaded.file.path.name} does not contain its Keras version, on which its outputs "
                 f"depend: {text}.",
                 hint="Save the weights again with the Keras that trained the model: "
@@ -151,17 +163,17 @@ def _groups(
 ) -> list[tuple[list[Any], list[Any]]]:
     """Return groups of samples with the outputs of a model, if it can be compared."""
     if loaded.preprocessing:
-        raise _NotCompared("layers ahead of the inputs were removed")
+        raise NotCompared("layers ahead of the inputs were removed")
     if loaded.file.kind == "saved-model":
-        raise _NotCompared("it is a SavedModel folder")
+        raise NotCompared("it is a SavedModel folder")
     if training_notes(loaded.model):
-        raise _NotCompared("a layer is called in training mode, in which tf_keras computes")
+        raise NotCompared("a layer is called in training mode, in which tf_keras computes")
     try:
         groups = sample_groups(loaded.model, samples, time_steps)
     except Exception as error:  # such as inputs that are texts
-        raise _NotCompared(error_text.beginning(first_line(error), 160)) from error
+        raise NotCompared(error_text.beginning(first_line(error), 160)) from error
     if not groups:
-        raise _NotCompared("it fails for generated samples")
+        raise NotCompared("it fails for generated samples")
     return groups
 
 
@@ -190,7 +202,7 @@ def _explained(
     unchanged = others is not None and difference(others, ours).error <= TOLERANCE
     if same or unchanged:
         why = ", and saved the file" if same else ", and no change of edgeattn explains that"
-        raise UnsupportedModelError(
+        raise DifferentOutputs(
             f"{file.path.name} would be loaded wrongly: {text}{why}.",
             hint="Save the model in the current Keras 3 and convert that file.",
         )
@@ -221,6 +233,25 @@ def _version(file: ModelFile, program: UserProgram) -> tuple[int, ...]:
 
 def _answer(loaded: LoadedModel, program: UserProgram, groups: Sequence[Sequence[Any]]) -> _Answer:
     """Return what tf_keras computes for groups of inputs."""
+    task = "edgeattn_converters.loading.tf_keras_worker:outputs"
+    result, arrays = in_worker(task, loaded, program, groups)
+    reasons = [count for count in result["groups"] if not isinstance(count, int)]
+    values = [
+        tuple(arrays[f"{group}/{k}"] for k in range(count)) if isinstance(count, int) else ()
+        for group, count in enumerate(result["groups"])
+    ]
+    if not any(values):
+        raise NotCompared(next(iter(reasons), "it has no outputs"), result["version"])
+    return _Answer(result["version"], tuple(outputs or None for outputs in values))
+
+
+def in_worker(
+    task: str, loaded: LoadedModel, program: UserProgram, groups: Sequence[Sequence[Any]]
+) -> tuple[Any, Mapping[str, Any]]:
+    """Return result and arrays of a task for a model and groups of inputs, run with tf_keras.
+
+    Raises :class:`NotCompared` if tf_keras cannot load the model.
+    """
     tensors = {
         f"{group}/{number}": np.asarray(array)
         for group, inputs in enumerate(groups)
@@ -230,28 +261,21 @@ def _answer(loaded: LoadedModel, program: UserProgram, groups: Sequence[Sequence
     worker = Worker(environment=ENVIRONMENT)
     try:
         result, arrays = worker.call(
-            "edgeattn_converters.loading.tf_keras_worker:outputs",
+            task,
             {"source": source},
             tensors,
             timeout=SECONDS,
             memory=MEMORY if sys.platform == "linux" else None,
         )
     except WorkerDied as error:
-        raise _NotCompared(f"its process {error.message}") from error
+        raise NotCompared(f"its process {error.message}") from error
     except EdgeattnError as error:
-        raise _NotCompared(error_text.beginning(first_line(error), 200)) from error
+        raise NotCompared(error_text.beginning(first_line(error), 200)) from error
     finally:
         worker.close()
     if result["failure"] is not None:
-        raise _NotCompared(result["failure"], result["version"])
-    reasons = [count for count in result["groups"] if not isinstance(count, int)]
-    values = [
-        tuple(arrays[f"{group}/{k}"] for k in range(count)) if isinstance(count, int) else ()
-        for group, count in enumerate(result["groups"])
-    ]
-    if not any(values):
-        raise _NotCompared(next(iter(reasons), "it has no outputs"), result["version"])
-    return _Answer(result["version"], tuple(outputs or None for outputs in values))
+        raise NotCompared(result["failure"], result["version"])
+    return result, arrays
 
 
 def _source(loaded: LoadedModel, program: UserProgram, groups: int) -> dict[str, Any]:

@@ -57,24 +57,27 @@ def outputs(source: Mapping[str, Any], tensors: Mapping[str, Any]) -> tuple[Any,
     import tf_keras
 
     result: dict[str, Any] = {"version": tf_keras.__version__, "failure": None, "groups": []}
-    groups = [
-        _with_arrays(source["structure"], {k: tensors[f"{group}/{k}"] for k in source["numbers"]})
-        for group in range(source["groups"])
-    ]
+    groups = [inputs_of(source, tensors, number) for number in range(source["groups"])]
     try:
-        model = _loaded(source, groups[0])
+        model = loaded(source, groups[0])
     except Exception as error:
-        return {**result, "failure": _reason(error)}, {}
+        return {**result, "failure": reason(error)}, {}
     arrays: dict[str, Any] = {}
     for group, inputs in enumerate(groups):
         try:
             values = _predicted(model, inputs, by_name=source["by_name"])
         except Exception as error:
-            result["groups"].append(_reason(error))
+            result["groups"].append(reason(error))
             continue
         result["groups"].append(len(values))
         arrays |= {f"{group}/{k}": value for k, value in enumerate(values)}
     return result, arrays
+
+
+def inputs_of(source: Mapping[str, Any], tensors: Mapping[str, Any], group: int) -> Any:
+    """Return a group of inputs in the structure of a source; see :func:`outputs`."""
+    arrays = {number: tensors[f"{group}/{number}"] for number in source["numbers"]}
+    return _with_arrays(source["structure"], arrays)
 
 
 def _with_arrays(structure: Any, arrays: Mapping[int, Any]) -> Any:
@@ -85,7 +88,7 @@ def _with_arrays(structure: Any, arrays: Mapping[int, Any]) -> Any:
     return arrays[structure]
 
 
-def _loaded(source: Mapping[str, Any], inputs: Any) -> Any:
+def loaded(source: Mapping[str, Any], inputs: Any) -> Any:
     """Return the model with the weights of its file, loaded as users do."""
     module = _script(Path(source["script"])) if source["script"] else ModuleType("none")
     with tempfile.TemporaryDirectory() as folder:
@@ -272,7 +275,7 @@ def _reference(model: Any, inputs: Any) -> Any:
     return tf.nest.pack_sequence_as(model._nested_inputs, flat)
 
 
-def _reason(error: BaseException) -> str:
+def reason(error: BaseException) -> str:
     """Return one short line: the error, and where in the user's file it occurred."""
     # Keras puts other errors between texts of its own.
     parts = re.split(r"Exception encountered: |\n\n", str(error).strip())

@@ -21,6 +21,7 @@ from edgeattn_converters.loading.audit import audit_file
 from edgeattn_converters.loading.load import load_model
 
 PROGRAM = """
+import tensorflow as tf
 from tensorflow import keras
 from tensorflow.keras import layers
 
@@ -83,6 +84,48 @@ class Inner(keras.Model):
         x = self.outer(self.inner(x))
         return x + self.attention(x, x)
 
+class Scaled(layers.Layer):
+    def build(self, shape):
+        self.shift = self.add_weight(name="shift", shape=(4,))
+        self.scale = tf.Variable(initial_value=lambda: tf.ones((4,)))
+        self.dense = layers.Dense(4)
+
+    def call(self, x):
+        return self.dense(x * self.scale + self.shift)
+
+class Scales(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.scales = [Scaled(), Scaled(), Scaled()]
+        self.b = self.scales[1]
+
+    def call(self, x):
+        for layer in self.scales:
+            x = tf.tanh(layer(x))
+        return x
+
+class Block(keras.Sequential):
+    def __init__(self, units=4):
+        super().__init__()
+        self.add(layers.Dense(units, use_bias=False))
+        self.add(layers.BatchNormalization())
+        self.add(layers.Dense(units, activation="tanh"))
+
+class Blocks(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.block, self.others = Block(), [Block(), Block()]
+        self.out = layers.Dense(4)
+
+    def call(self, x):
+        for block in (self.block, *self.others):
+            x = block(x)
+        return self.out(x)
+
+def blocks():
+    x = keras.Input((3, 4))
+    return keras.Model(x, layers.TimeDistributed(Block())(Block()(x)))
+
 class Heads(layers.Layer):
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
@@ -101,7 +144,7 @@ def of_layer():
     x = keras.Input((3, 4))
     return keras.Model(x, Heads()(x))
 """
-MODELS = ("Alpha", "Omega", "Lists", "Mappings", "Inner")
+MODELS = ("Alpha", "Omega", "Lists", "Mappings", "Inner", "Scales", "Blocks")
 VERSIONS = ("2.13.1", "2.14.0", "2.21.0")
 X = np.random.default_rng(3).normal(size=(5, 3, 4)).astype("float32")
 
@@ -156,7 +199,11 @@ def model_of_keras_2(name: str) -> Any:
     model = program[name]()
     model(X)
     generator = np.random.default_rng(2)
-    model.set_weights([generator.normal(0, 0.7, size=array.shape) for array in model.get_weights()])
+    weights = [generator.normal(0, 0.7, size=array.shape) for array in model.get_weights()]
+    for index, variable in enumerate(model.weights):
+        if "variance" in variable.name:
+            weights[index] = np.abs(weights[index])
+    model.set_weights(weights)
     return model
 
 
@@ -250,8 +297,11 @@ def test_files_that_windows_wrote_have_backslashes(tmp_path: Path) -> None:
             ("Mappings", "2.21.0", "tf_keras"),
             ("Inner", "2.13.1", "Keras 2."),
             ("Omega", "2.21.0", "tf_keras"),
+            ("Blocks", "2.14.0", "Keras 2.14"),
+            ("Blocks", "2.21.0", "tf_keras"),
         ),
         ("Mappings", "2.14.0", "Keras 2.14"),
+        ("Blocks", "2.21.0", "tf_keras"),
     ),
 )
 def test_weights_without_a_version_are_those_of_the_groups_that_fit(
@@ -268,6 +318,36 @@ def test_weights_without_a_version_are_those_of_the_groups_that_fit(
     )
     np.testing.assert_allclose(loaded.model(X), model(X), rtol=1e-4, atol=1e-5)
     assert any(f"in groups as in {keras}" in note for note in loaded.notes)
+
+
+@pytest.mark.parametrize("version", only(VERSIONS, "2.13.1"))
+def test_variables_of_tensorflow_show_that_keras_2_has_saved_them(
+    version: str, tmp_path: Path
+) -> None:
+    model = model_of_keras_2("Scales")
+    with saving_as(version):
+        model.save_weights(tmp_path / "m.weights.h5")
+    loaded = load_model(
+        audit_file(tmp_path / "m.weights.h5"),
+        architecture=f"{written_program(tmp_path, 'Scales')}:build",
+        samples=tmp_path / "x.npz",
+    )
+    np.testing.assert_allclose(loaded.model(X), model(X), rtol=1e-4, atol=1e-5)
+    assert any("Its weights do not fit the model in Keras 3" in note for note in loaded.notes)
+
+
+@pytest.mark.parametrize("version", only(VERSIONS, "2.21.0"))
+def test_a_sequential_of_the_user_has_its_weights_in_functional_models(
+    version: str, tmp_path: Path
+) -> None:
+    model = model_of_keras_2("blocks")
+    with saving_as(version):
+        model.save_weights(tmp_path / "m.weights.h5")
+    loaded = load_model(
+        audit_file(tmp_path / "m.weights.h5"),
+        architecture=f"{written_program(tmp_path)}:blocks",
+    )
+    np.testing.assert_allclose(loaded.model(X), model(X), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.usefixtures("not_compared")

@@ -64,7 +64,7 @@ def layers_of_keras_2(model: Any) -> list[Any]:
     if functional_order.is_functional(model):
         ordered = functional_order.operations(model)
         return [layer for layer in ordered if isinstance(layer, keras.layers.Layer)]
-    if not is_recorded(model):
+    if not is_recorded(model) or isinstance(model, keras.Sequential):
         return list(model.layers)
     layers = [
         inner

@@ -1,0 +1,224 @@
+"""Weights of Keras 2 in the places where tf_keras loads them, if their order is another one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from long_parameters import only
+from twin_programs import run_in_tf_keras
+
+from edgeattn.errors import UnsupportedModelError
+from edgeattn_converters.loading import weights_of_tf_keras
+from edgeattn_converters.loading.audit import audit_file
+from edgeattn_converters.loading.load import load_model
+from edgeattn_converters.loading.weights.attribute_graph import counterparts
+
+PROGRAM = """
+import tensorflow as tf
+from tensorflow import keras
+from tensorflow.keras import layers
+
+
+class Restored(layers.Wrapper):
+    def owner(self):
+        return getattr(self.layer, "cell", self.layer)
+
+    def build(self, shape=None):
+        if not self.layer.built:
+            self.layer.build(shape)
+        size = int(self.owner().kernel.shape[-1])
+        self.g = self.add_weight(name="g", shape=(size,), initializer="ones")
+        self.built = True
+
+    def call(self, x):
+        kernel = self.owner().kernel
+        self.owner().kernel = tf.nn.l2_normalize(kernel, axis=0) * self.g
+        y = self.layer(x)
+        self.owner().kernel = kernel
+        return y
+
+
+class OfAddons(Restored):
+    def build(self, shape=None):
+        super().build(shape)
+        self.v = self.layer.kernel
+
+    def call(self, x):
+        with tf.name_scope("compute_weights"):
+            self.layer.kernel = tf.nn.l2_normalize(self.v, axis=0) * tf.identity(self.g)
+            with tf.control_dependencies([tf.identity(self.layer.kernel)]):
+                return self.layer(x)
+
+
+class Block(keras.Sequential):
+    def __init__(self, units):
+        super().__init__()
+        self.add(Restored(layers.Dense(units)))
+        self.add(layers.Dense(units))
+
+
+class Net(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.rest = [Restored(layers.GRU(6, return_sequences=True)) for _ in range(2)]
+        self.heads = {"a": (layers.Dense(6), Block(6)), "b": keras.Sequential([layers.Dense(6)])}
+
+    def call(self, x):
+        for layer in self.rest:
+            x = layer(x)
+        first, second = self.heads["a"]
+        return first(x) + second(x) - self.heads["b"](x)
+
+
+def model(layer):
+    x = keras.Input((5, 6))
+    return keras.Model(x, layers.Dense(2)(layer(x)))
+
+
+def convolution():
+    return model(Restored(layers.Conv1D(4, 3)))
+
+
+def recurrent():
+    return model(Restored(layers.LSTM(6)))
+
+
+def square():
+    return model(Restored(layers.GRU(6, use_bias=False)))
+
+
+def addons():
+    return model(OfAddons(layers.Conv1D(4, 3)))
+
+
+def twice():
+    return model(keras.Sequential([Restored(layers.Dense(6)), OfAddons(layers.Dense(6))]))
+
+
+def subclass():
+    return Net()
+"""
+NAMES = ("convolution", "recurrent", "square", "addons", "twice")
+NOTE = "The weights were assigned as tf_keras"
+
+
+def saved(name: str, path: Path, stored: str) -> tuple[Any, Any]:
+    """Save a model of the program, with random weights, and return samples with its outputs."""
+    model, generator = run_in_tf_keras(PROGRAM)[name](), np.random.default_rng(2)
+    x = generator.normal(size=(8, 5, 6)).astype("float32")
+    model(x)
+    model.set_weights([generator.uniform(0.2, 1, size=w.shape) for w in model.get_weights()])
+    (model.save_weights if stored == "weights" else model.save)(path)
+    return x, np.asarray(model(x))
+
+
+def options(folder: Path, name: str, stored: str) -> dict[str, Any]:
+    own = folder / "own.py"
+    own.write_text(PROGRAM)
+    return {"architecture": f"{own}:{name}"} if stored == "weights" else {"custom_objects": own}
+
+
+@pytest.mark.compared
+@pytest.mark.parametrize("name", only(NAMES, "convolution", "addons"))
+@pytest.mark.parametrize("file", only(("m.h5", "m.weights.h5", "whole.h5", "whole.keras"), "m.h5"))
+def test_weights_are_in_the_places_of_tf_keras(name: str, file: str, tmp_path: Path) -> None:
+    stored = "model" if file.startswith("whole") else "weights"
+    x, expected = saved(name, tmp_path / file, stored)
+    if (name, file) == ("square", "m.weights.h5"):
+        # Keras 3 assigns them, in another order, and the file may be one of Keras 3.
+        with pytest.raises(UnsupportedModelError, match="does not contain its Keras version"):
+            load_model(audit_file(tmp_path / file), **options(tmp_path, name, stored))
+        return
+    loaded = load_model(audit_file(tmp_path / file), **options(tmp_path, name, stored))
+    np.testing.assert_allclose(loaded.model(x), expected, rtol=1e-4, atol=1e-5)
+    moved = name != "addons" or file in ("m.weights.h5", "whole.keras")
+    assert any(NOTE in note for note in loaded.notes) == moved
+
+
+@pytest.mark.compared
+def test_weights_with_the_same_shape_are_not_swapped(tmp_path: Path) -> None:
+    x, expected = saved("square", tmp_path / "m.h5", "weights")
+    loaded = load_model(audit_file(tmp_path / "m.h5"), **options(tmp_path, "square", "weights"))
+    np.testing.assert_allclose(loaded.model(x), expected, rtol=1e-4, atol=1e-5)
+    assert any(NOTE in note for note in loaded.notes)
+
+
+@pytest.mark.long
+@pytest.mark.compared
+@pytest.mark.parametrize("file", ["m.h5", "m.weights.h5"])
+def test_lists_and_dictionaries_lead_to_weights(file: str, tmp_path: Path) -> None:
+    x, expected = saved("subclass", tmp_path / file, "weights")
+    np.savez(tmp_path / "x.npz", x=x)
+    loaded = load_model(
+        audit_file(tmp_path / file),
+        samples=tmp_path / "x.npz",
+        **options(tmp_path, "subclass", "weights"),
+    )
+    np.testing.assert_allclose(loaded.model(x), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.compared
+def test_weights_of_another_program_are_an_error(tmp_path: Path) -> None:
+    saved("recurrent", tmp_path / "m.h5", "weights")
+    with pytest.raises(UnsupportedModelError, match="has 3 weight arrays"):
+        load_model(audit_file(tmp_path / "m.h5"), **options(tmp_path, "convolution", "weights"))
+
+
+@pytest.mark.compared
+def test_a_model_that_is_not_compared_keeps_its_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from edgeattn_converters.loading import tf_keras_check
+
+    def fail(*_: Any) -> Any:
+        raise tf_keras_check.NotCompared("it fails")
+
+    saved("convolution", tmp_path / "m.h5", "weights")
+    monkeypatch.setattr(tf_keras_check, "_answer", fail)
+    with pytest.raises(UnsupportedModelError, match=r"has weights of shape \(3, 6, 4\)"):
+        load_model(audit_file(tmp_path / "m.h5"), **options(tmp_path, "convolution", "weights"))
+
+
+@pytest.mark.compared
+@pytest.mark.parametrize("version", ["2.3.1", "2.2.4"])
+def test_keras_without_tensorflow_has_its_own_order(version: str, tmp_path: Path) -> None:
+    import h5py
+
+    saved("convolution", tmp_path / "m.h5", "weights")
+    with h5py.File(tmp_path / "m.h5", "a") as file:
+        file.attrs["keras_version"] = version.encode()
+    with pytest.raises(UnsupportedModelError, match="has weights of shape"):
+        load_model(audit_file(tmp_path / "m.h5"), **options(tmp_path, "convolution", "weights"))
+
+
+def test_counterparts() -> None:
+    # The kernel of the inner layer is only in an attribute of the outer one in the other graph.
+    ours = [{"layers#0": 1, "layers:a": 1}, {"layer": 2, "v": -1}, {"kernel": -1, "bias": -2}]
+    theirs = [{"layers#0": 1, "layers:b": 1, "layers:a": 2}, {"layer": 3, "v": -3}, {"v": -4},
+              {"bias": -2}]  # fmt: skip
+    assert counterparts(ours, theirs) == {0: {2}, 1: {1}}
+    # Two variables at the places of one.
+    theirs[3]["kernel"] = -5
+    assert counterparts(ours, theirs) == {0: {2, 4}, 1: {1}}
+    assert counterparts([{"a": 0, "b": -1}], [{"a": 0, "b": -1}]) == {0: {0}}
+
+
+def test_each_variable_needs_one_value() -> None:
+    import keras
+
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)])
+    kernel, bias = np.ones((2, 3), "float32"), np.ones(3, "float32")
+
+    def pairs(edges: Any, weights: set[int], values: Any) -> Any:
+        answer = weights_of_tf_keras._Answer("2", edges, frozenset(weights), values)
+        return weights_of_tf_keras._pairs(model, answer)
+
+    edges = [{"layers#0": 1}, {"kernel": -1, "bias": -2}]
+    assert len(pairs(edges, {0, 1}, {0: kernel, 1: bias})) == 2
+    assert pairs(edges, {0, 1}, {0: kernel}) is None  # not from the file
+    assert pairs(edges, {0, 1}, {0: kernel.T, 1: bias}) is None
+    assert pairs(edges, {0, 1, 2}, {0: kernel, 1: bias, 2: bias}) is None  # one is left over
+    assert pairs([{"layers#0": 1}, {"kernel": -1}], {0}, {0: kernel}) is None
