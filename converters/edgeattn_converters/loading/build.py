@@ -53,6 +53,7 @@ def build_model(
         causal_convolution,
         legacy_mask_layers,
         locally_connected,
+        normalized_axes,
         registered_objects,
         spectrogram,
         theano_padding,

@@ -11,6 +11,9 @@ from edgeattn_converters.loading.migrate import keras1
 from edgeattn_converters.loading.migrate.removed_classes import locally_connected_arguments
 
 _PACKAGE = "edgeattn_converters.loading.migrate."
+# Classes of edgeattn with the arguments of that of Keras 2.
+_OF_KERAS = ("BatchNormalization", "LayerNormalization", "LocallyConnected",
+             "SyncBatchNormalization", "TimeDistributed")  # fmt: skip
 # Arguments of every layer.
 _OF_LAYERS = frozenset({"name", "trainable", "dtype", "input_shape", "batch_shape"})
 # The names of the arguments in place, those of CuDNN layers from the second one on.
@@ -63,6 +66,11 @@ def functions(program: Program) -> dict[str, Callable[..., Any]]:
     def unchanged(*_values: Any, name: str | None = None, **_named: Any) -> Any:
         return keras.layers.Identity(name=name)
 
+    def synchronized(*values: Any, **named: Any) -> Any:
+        from edgeattn_converters.loading.migrate.normalized_axes import SyncBatchNormalization
+
+        return SyncBatchNormalization(*values, **named)
+
     found = {name: creating(name, create) for name, create in _CREATE.items()}
     return {
         **found,
@@ -70,7 +78,7 @@ def functions(program: Program) -> dict[str, Callable[..., Any]]:
         "CuDNNGRU": functools.partial(_cudnn_gru, program),
         "AtrousConvolution1D": dilated(keras.layers.Conv1D),
         "AtrousConvolution2D": dilated(keras.layers.Conv2D),
-        "SyncBatchNormalization": keras.layers.BatchNormalization,
+        "SyncBatchNormalization": synchronized,
         # They change images in training only.
         "RandomHeight": unchanged,
         "RandomWidth": unchanged,
@@ -90,7 +98,7 @@ def under_old_names(stored: Any) -> Any:
         return stored
     found = {key: under_old_names(value) for key, value in stored.items()}
     package, _, class_name = str(stored.get("registered_name")).partition(">")
-    if package == "edgeattn" and class_name in ("LocallyConnected", "TimeDistributed", *_CREATE):
+    if package == "edgeattn" and class_name in (*_OF_KERAS, *_CREATE):
         if class_name == "LocallyConnected":
             class_name += f"{len(found['config']['kernel_size'])}D"
         found |= {"module": "keras.layers", "class_name": class_name, "registered_name": None}

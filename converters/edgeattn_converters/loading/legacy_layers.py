@@ -167,8 +167,11 @@ def _constructor(cls: Any, program: Program) -> Callable[..., None]:
 
 @contextlib.contextmanager
 def places_accepted(program: Program) -> Iterator[None]:
-    """Let constructors of layers have their arguments in the places of Keras 2."""
+    """Let constructors of layers have their arguments in the places of Keras 2, and its axes."""
+    from edgeattn_converters.loading.migrate import normalized_axes
+
     with contextlib.ExitStack() as stack:
+        stack.enter_context(normalized_axes.accepted())
         for cls in _layer_classes():
             create: Any = vars(cls)["__init__"]
             if cls.__name__ in places_of_arguments.CLASSES:

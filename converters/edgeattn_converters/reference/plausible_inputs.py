@@ -205,7 +205,10 @@ def _range_of(layer: Any, rank: int) -> ValueRange | None:
         if not mean.any() and (variance == 1).all():
             return None  # never updated
         shape = [1] * rank
-        shape[layer.axis] = -1
+        if isinstance(layer.axis, int):
+            shape[layer.axis] = -1
+        else:  # of several axes, along which the weights have those of the inputs
+            shape = list(mean.shape)
         return ValueRange(mean.reshape(shape), np.sqrt(variance).reshape(shape))
     is_scaled = derives_from(layer, "Rescaling")
     if is_scaled and np.min(layer.scale) > 0 and np.max(layer.scale) < 1:

@@ -42,7 +42,7 @@ def era_notes(
     """
     if ctx.era >= ctx.major:
         return []
-    name = keras_name(".".join(map(str, ctx.version)))
+    name = _saved_by(ctx.version)
     # Later versions are compared with tf_keras.
     end = ", which cannot be verified." if ctx.version < (2,) else "."
     built = f"the layers are built as in {name}{end}"
@@ -53,6 +53,14 @@ def era_notes(
             f"{built}"
         )
     return [note, *default_notes(stored, ctx.version, undecided)]
+
+
+def _saved_by(version: tuple[int, ...]) -> str:
+    return (
+        "Keras 2.15 or tf_keras"
+        if version == OF_GROUPS
+        else keras_name(".".join(map(str, version)))
+    )
 
 
 def default_notes(
@@ -134,9 +142,7 @@ def adapt(
 
     from edgeattn_converters.loading.migrate.registered_objects import hard_sigmoid_keras2
 
-    saved_by = keras_name(".".join(map(str, version)))
-    if version == OF_GROUPS:
-        saved_by = "Keras 2.15 or tf_keras"
+    saved_by = _saved_by(version)
     layers = list(model._flatten_layers())
     classes = [type(layer) for layer in layers]
     has_own = any(is_own_class(cls) or cls.__name__ == "Lambda" for cls in classes)

@@ -60,6 +60,8 @@ def replacement(
         if names := _ARGUMENTS.get(class_name):
             config = {key: config[key] for key in ("name", *names) if key in config}
         return _REPLACED[class_name], dict(config)
+    if has_own_axes(class_name, config.get("axis")):
+        return f"edgeattn>{class_name}", dict(config)
     if class_name == "SeparableConv1D" and config.get("padding") == "causal":
         return CAUSAL, dict(config)
     if class_name == "MelSpectrogram" and config.get("power_to_db", True):
@@ -69,6 +71,16 @@ def replacement(
         )
         return MEL_SPECTROGRAM, dict(config)
     return _with_former_masks(class_name, config, ctx, takes_mask=takes_mask)
+
+
+def has_own_axes(class_name: str, axis: Any) -> bool:
+    """Return whether a layer normalizes along axes, or in an order of them, that Keras 3 lacks."""
+    if not isinstance(axis, list | tuple) or len(axis) < 2:
+        return False
+    if class_name == "LayerNormalization":
+        # Keras 3 sorts them, before it knows which axes the negative ones are.
+        return list(axis) != sorted(axis) or min(axis) < 0 <= max(axis)
+    return class_name == "BatchNormalization"
 
 
 def _with_former_masks(
