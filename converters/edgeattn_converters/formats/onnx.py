@@ -40,6 +40,7 @@ from edgeattn_converters.lowering.softmax import lower_softmax
 from edgeattn_converters.lowering.tf2onnx_fixes import (
     bounded_einsum_search,
     own_bfloat16,
+    remove_unknown_shapes,
     reproducible_graphs,
     separate_trip_counts,
     sound_casts,
@@ -224,6 +225,7 @@ def _to_onnx(traced: Traced, placeholders: Placeholders, opset: int) -> Any:
         definition = tf_loader.tf_optimize(inputs, outputs, traced.function.graph.as_graph_def())
     lists_as_tensors(definition)
     separate_trip_counts(definition)
+    remove_unknown_shapes(definition)
     changes = (
         *(sound_rewriters(), sound_reshapes(), sound_casts(), own_bfloat16()),
         *(reproducible_graphs(), bounded_einsum_search()),

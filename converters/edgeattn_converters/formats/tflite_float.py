@@ -13,6 +13,7 @@ from edgeattn.file_structure.tflite import read_tflite
 from edgeattn_converters.formats.missing_operators import Missing, found_in
 from edgeattn_converters.graphs.negated_zeros import keep_negated_zeros
 from edgeattn_converters.graphs.scalar_biases import extend_scalar_biases
+from edgeattn_converters.graphs.signatures import distinct_functions
 from edgeattn_converters.graphs.tflite_file import TFLiteFile
 from edgeattn_converters.lowering import (
     missing_operations,
@@ -204,7 +205,8 @@ def _convert_traced(traced: Traced, model: Any, *, custom: bool = False) -> byte
     # computes wrong results of them from the second call on, some times that a file is loaded.
     converter._experimental_enable_dynamic_update_slice = True
     try:
-        return bytes(converter.convert())
+        with distinct_functions():
+            return bytes(converter.convert())
     except Exception as error:  # MLIR errors arrive as many classes
         if missing := _missing(error):
             places = found_in(missing, traced.function.graph, model)

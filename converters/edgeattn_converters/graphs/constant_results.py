@@ -60,7 +60,7 @@ def constant_value(tensor: Any) -> Array | None:
     if value is not None or not hasattr(tensor, "op"):
         return value
     if tensor.op.type in _PLACEHOLDERS:
-        outside = _captured(tensor)
+        outside = _constant_outside(tensor)
         return None if outside is None or outside.dtype == tf.resource else outside.numpy()
     values = _values(tensor.op)
     return None if values is None else values[tensor.value_index]
@@ -80,7 +80,8 @@ def _is_of_data(operation: Any, of_data: set[Any]) -> bool:
     if _known_size(operation) is not None:
         return False
     return any(
-        tensor.op in of_data or (tensor.op.type in _PLACEHOLDERS and _captured(tensor) is None)
+        tensor.op in of_data
+        or (tensor.op.type in _PLACEHOLDERS and _constant_outside(tensor) is None)
         for tensor in operation.inputs
     )
 
@@ -96,12 +97,16 @@ def _known_size(operation: Any) -> Array | None:
     return value
 
 
-def _captured(placeholder: Any) -> Any:
+def captured(placeholder: Any) -> Any:
+    """The tensor outside the function that a placeholder stands for, None for an argument."""
+    captures = getattr(placeholder.graph, "captures", ())
+    return next((outside for outside, inside in captures if inside is placeholder), None)
+
+
+def _constant_outside(placeholder: Any) -> Any:
     """The constant or variable outside the function that a placeholder stands for, or None."""
-    for outside, inside in getattr(placeholder.graph, "captures", ()):
-        if inside is placeholder and not hasattr(outside, "op"):
-            return outside
-    return None
+    outside = captured(placeholder)
+    return None if hasattr(outside, "op") else outside
 
 
 def _values(operation: Any) -> list[Array] | None:
@@ -117,7 +122,7 @@ def _values(operation: Any) -> list[Array] | None:
             continue
         visited.add(ahead)
         size = _known_size(ahead)
-        value = _captured(tensor) if ahead.type in _PLACEHOLDERS else size
+        value = _constant_outside(tensor) if ahead.type in _PLACEHOLDERS else size
         if value is not None:
             known[tensor.name] = value
             continue

@@ -1,10 +1,14 @@
 """Functions with constants instead of variables, and the order of the inputs of signatures."""
 
 import contextlib
+import hashlib
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 CASE = ("Case", "StatelessCase")
+# How TensorFlow's optimizer calls what it makes of a condition or body that it changes.
+_OF_OPTIMIZER = re.compile(r"(if|case|while|for)_\w*function_\d+")
 
 
 def frozen(function: Any) -> Any:
@@ -22,8 +26,46 @@ def with_constants(function: Any) -> Any:
     """
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-    with _gathers_of_constants():
+    with _gathers_of_constants(), distinct_functions():
         return convert_variables_to_constants_v2(function, lower_control_flow=False)
+
+
+@contextlib.contextmanager
+def distinct_functions() -> Iterator[None]:
+    """Within the context, graphs without variables have functions with names of their own.
+
+    TensorFlow's optimizer calls the condition of a loop ``while_cond_function_0`` in every graph,
+    and refuses two functions of one name.
+    """
+    from tensorflow.python.framework import convert_to_constants
+
+    original = convert_to_constants._construct_concrete_function
+
+    def construct(function: Any, definition: Any, *arguments: Any) -> Any:
+        _rename_functions(definition)
+        return original(function, definition, *arguments)
+
+    convert_to_constants._construct_concrete_function = construct
+    try:
+        yield
+    finally:
+        convert_to_constants._construct_concrete_function = original
+
+
+def _rename_functions(definition: Any) -> None:
+    """Add a number that follows from the content to names by the optimizer, in place."""
+    names = {}
+    for function in definition.library.function:
+        name = function.signature.name
+        if _OF_OPTIMIZER.fullmatch(name):
+            content = function.SerializeToString(deterministic=True)
+            names[name] = f"{name}_{hashlib.sha256(content).hexdigest()[:12]}"
+            function.signature.name = names[name]
+    functions = [function.node_def for function in definition.library.function]
+    for node in (node for nodes in (definition.node, *functions) for node in nodes):
+        for value in node.attr.values():
+            for called in [value.func] if value.HasField("func") else value.list.func:
+                called.name = names.get(called.name, called.name)
 
 
 @contextlib.contextmanager

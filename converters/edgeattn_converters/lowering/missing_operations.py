@@ -257,7 +257,7 @@ TFLITE: Replacements = {
     "CropAndResize": crops.crop_and_resize,
     "Einsum": einsums.einsum,
     "LeftShift": composed.left_shift,
-    "MatMul": vectors.product_of_row,
+    "MatMul": vectors.product,
     "MatrixDeterminant": matrices.determinant,
     "MatrixDiagPartV3": diagonals.part,
     "Sinh": _sinh,

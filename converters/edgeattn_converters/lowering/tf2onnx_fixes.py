@@ -9,6 +9,8 @@ import numpy as np
 # The largest number of letters whose orders tf2onnx tries: 120 orders.
 MAX_SEARCHED_LETTERS = 5
 _LOOPS = frozenset({"While", "StatelessWhile"})
+# Their first operand selects the function, and is no operand of it.
+_BRANCHES = frozenset({"If", "StatelessIf", "Case", "StatelessCase"})
 # The position of the trip count in the operands of a loop.
 _COUNT = 1
 
@@ -57,7 +59,7 @@ def reproducible_graphs() -> Iterator[None]:
         return sorted(consumers(graph, *arguments, **options), key=lambda node: str(node.name))
 
     Graph.extract_sub_graph_nodes, Graph.find_output_consumers = in_order, by_name
-    tfonnx.resolve_functions = lambda graph: _in_order_of_calls(graph, resolve(graph))
+    tfonnx.resolve_functions = _called_functions
     try:
         yield
     finally:
@@ -65,23 +67,44 @@ def reproducible_graphs() -> Iterator[None]:
         tfonnx.resolve_functions = resolve
 
 
-def _in_order_of_calls(graph: Any, functions: Sequence[Any]) -> list[Any]:
-    """The ``functions`` of a graph, each behind those that it calls, in the order of operations."""
+def _called_functions(graph: Any) -> list[Any]:
+    """The graphs of the functions that a graph calls, each behind those that it calls itself.
+
+    Their arguments have the shapes of the operands of the first call. tf2onnx takes the condition
+    for the first operand of a branch, and knows no shapes of what is called in a function that it
+    reads later.
+    """
     from tf2onnx import tf_loader
 
-    ordered: dict[Any, None] = {}
+    definitions = {name: item.cached_definition for name, item in graph._functions.items()}
+    resolved: dict[str, Any] = {}
 
     def add(caller: Any) -> None:
         for operation in caller.get_operations():
+            first = 1 if operation.type in _BRANCHES else 0
+            shapes = [tensor.shape for tensor in operation.inputs][first:]
             for _, value in sorted(operation.node_def.attr.items()):
                 called = [value.func] if value.HasField("func") else value.list.func
-                for function in (tf_loader.find_function(item.name) for item in called):
-                    if function in functions and function not in ordered:
-                        add(function)
-                        ordered[function] = None
+                for name in (item.name for item in called):
+                    if name not in definitions or name in tf_loader._FUNCTIONS:
+                        continue
+                    function = _graph_of(definitions[name], shapes)
+                    tf_loader._FUNCTIONS[name] = function
+                    add(function)
+                    resolved[name] = function
 
     add(graph)
-    return [*ordered, *(function for function in functions if function not in ordered)]
+    return list(resolved.values())
+
+
+def _graph_of(definition: Any, shapes: Sequence[Any]) -> Any:
+    """The graph of a function whose arguments have these shapes, or none if it has others."""
+    from tensorflow.python.framework.function_def_to_graph import function_def_to_graph
+
+    try:
+        return function_def_to_graph(definition, input_shapes=shapes)
+    except ValueError:
+        return function_def_to_graph(definition)
 
 
 @contextlib.contextmanager
@@ -194,6 +217,20 @@ def separate_trip_counts(definition: Any) -> None:
             copy.input.append(node.input[_COUNT])
             copy.attr["T"].type = node.attr["T"].list.type[_COUNT]
             node.input[_COUNT] = copy.name + output
+
+
+def remove_unknown_shapes(definition: Any) -> None:
+    """Remove unknown shapes from the arguments of functions, in place.
+
+    TensorFlow's optimizer writes them for arguments of loops and conditions inside loops, and
+    prefers them to the shapes of the operands. onnxruntime runs no loop that lacks some.
+    ``definition`` is a ``GraphDef``.
+    """
+    for function in definition.library.function:
+        for argument in function.arg_attr.values():
+            shapes = argument.attr["_output_shapes"].list.shape
+            if not shapes or any(shape.unknown_rank for shape in shapes):
+                del argument.attr["_output_shapes"]
 
 
 def without_list_shapes(graph: Any) -> Any:
