@@ -4,7 +4,7 @@ A lowering returns the outputs in the order of the steps, whichever end it start
 adds what the layers promise: their results, states, order and merge modes.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from edgeattn_converters.keras_classes import is_keras_class
@@ -21,11 +21,39 @@ from edgeattn_converters.lowering.rnn.recurrence import (
 def lower_layer(layer: Any, lowering: RecurrenceLowering) -> Callable[..., Any] | None:
     """The replacement of ``layer.call``, or None if this is no recurrent layer of Keras."""
     if is_recurrent(layer):
-        return _lower_rnn(layer, lowering)
+        return _unless_replaced([layer.cell], layer.call, _lower_rnn(layer, lowering))
     if not is_keras_class(layer, "Bidirectional"):
         return None
-    both = is_recurrent(layer.forward_layer) and is_recurrent(layer.backward_layer)
-    return _lower_bidirectional(layer, lowering) if both else None
+    inner = [layer.forward_layer, layer.backward_layer]
+    if not all(map(is_recurrent, inner)):
+        return None
+    cells = [part.cell for part in inner]
+    return _unless_replaced(cells, layer.call, _lower_bidirectional(layer, lowering))
+
+
+def _unless_replaced(
+    cells: Sequence[Any], original: Callable[..., Any], lowered: Callable[..., Any]
+) -> Callable[..., Any]:
+    """The call of a lowered layer; the original one if a class assigns tensors to its weights.
+
+    Weight normalization does so in ``call`` of a layer around it. A lowering has the values of the
+    variables only.
+    """
+    weights = _weights(cells)
+
+    def call(
+        sequences: Any, initial_state: Any = None, mask: Any = None, training: Any = None
+    ) -> Any:
+        unchanged = all(a is b for a, b in zip(weights, _weights(cells), strict=True))
+        run = lowered if unchanged else original
+        return run(sequences, initial_state=initial_state, mask=mask, training=training)
+
+    return call
+
+
+def _weights(cells: Sequence[Any]) -> list[Any]:
+    names = ("kernel", "recurrent_kernel", "bias")
+    return [getattr(cell, name, None) for cell in cells for name in names]
 
 
 def _lower_rnn(layer: Any, lowering: RecurrenceLowering) -> Callable[..., Any]:
