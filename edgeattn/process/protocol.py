@@ -109,7 +109,9 @@ def _read(stream: IO[bytes], length: int) -> bytearray:
 def error_to_json(error: errors.EdgeattnError) -> dict[str, Any]:
     """The type, message and hint of an error; ``lines`` is whether line feeds separate lines."""
     lines = isinstance(error.message, Text)
-    header = {"type": type(error).__name__, "message": error.message, "hint": error.hint}
+    # Errors of the converters are subclasses of those that every process knows.
+    known = next(c for c in type(error).__mro__ if getattr(errors, c.__name__, None) is c)
+    header = {"type": known.__name__, "message": error.message, "hint": error.hint}
     return {**header, "lines": True} if lines else header
 
 

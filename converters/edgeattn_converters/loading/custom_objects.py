@@ -3,18 +3,17 @@
 A model file may name any module; modules are never imported because a model file names them.
 """
 
-import contextlib
 import importlib.util
 import inspect
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
-from edgeattn.errors import UsageError
+from edgeattn.errors import EdgeattnError, UsageError
 from edgeattn_converters.loading import legacy_layers, local_packages, own_files, own_functions
 from edgeattn_converters.loading.config_inspection import registered_name, unqualified
+from edgeattn_converters.loading.keras_3_failures import ProgramFailsInKeras3
 from edgeattn_converters.loading.legacy_program import Program
 from edgeattn_converters.loading.own_classes import is_of_library, own_objects
 from edgeattn_converters.loading.safety.allowed_classes import is_keras_module
@@ -48,7 +47,8 @@ def load_module(path: Path, *, option: str, program: Program | None = None) -> A
         with legacy_layers.usable(program), local_packages.importable(path):
             spec.loader.exec_module(module)
     except Exception as error:
-        raise UsageError(
+        is_final = isinstance(error, EdgeattnError)
+        raise (UsageError if is_final else ProgramFailsInKeras3)(
             f"{option}: {path.name} failed with {type(error).__name__}: "
             f"{' '.join(str(error).split())}{own_files.place(error)}",
             hint=_hint(error, path, option),
@@ -56,27 +56,6 @@ def load_module(path: Path, *, option: str, program: Program | None = None) -> A
     finally:
         keras.config.set_floatx(floats)
     return module
-
-
-@contextlib.contextmanager
-def run_again(path: Path) -> Iterator[None]:
-    """Let the files of the user beside ``path``, and of its package, run again if imported."""
-    folder = local_packages.folders(path.resolve())[-1]
-    with mock.patch.dict(sys.modules):
-        for name, module in list(sys.modules.items()):
-            file = getattr(module, "__file__", None)
-            if file and _is_beside(Path(file), folder) and _is_of_user(name):
-                del sys.modules[name]
-        yield
-
-
-def _is_beside(file: Path, folder: Path) -> bool:
-    return file.is_relative_to(folder) and "site-packages" not in file.parts
-
-
-def _is_of_user(name: str) -> bool:
-    own = ("__main__", "edgeattn", "edgeattn_converters")
-    return not is_of_library(name) and name.split(".")[0] not in own
 
 
 def _hint(error: Exception, path: Path, option: str) -> str:

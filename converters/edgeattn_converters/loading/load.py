@@ -17,6 +17,7 @@ from edgeattn.errors import UnsafeModelError, UnsupportedModelError, UsageError
 from edgeattn_converters.loading import (
     config_inspection,
     fixed_time_axis,
+    graph_of_tf_keras,
     programs,
     subclassed,
     tf_keras_check,
@@ -26,13 +27,16 @@ from edgeattn_converters.loading.architecture import check_architecture, read_ar
 from edgeattn_converters.loading.audit import ModelFile
 from edgeattn_converters.loading.build import reset_names
 from edgeattn_converters.loading.built_model import load_program
-from edgeattn_converters.loading.custom_objects import load_custom_objects, run_again
+from edgeattn_converters.loading.custom_objects import load_custom_objects
 from edgeattn_converters.loading.formats import saved_model
+from edgeattn_converters.loading.keras_3_failures import FailsInKeras3
 from edgeattn_converters.loading.loaded_model import LoadedModel, LoadRequest
+from edgeattn_converters.loading.local_packages import run_again
 from edgeattn_converters.loading.migrate import channels_first, preprocessing
 from edgeattn_converters.loading.notes import combined_notes
 from edgeattn_converters.loading.signature import load_signature
 from edgeattn_converters.loading.stored_model import load_stored
+from edgeattn_converters.loading.tf_keras_process import UserProgram
 from edgeattn_converters.loading.training_mode import check_repeatable, training_notes
 from edgeattn_converters.loading.unsaved_variables import outside_notes, random_value_notes
 from edgeattn_converters.loading.weights.assignment import require_values
@@ -79,10 +83,32 @@ def load_model(
         time_steps=time_steps,
         allow_free_time=allow_free_time,
     )
-    loaded = load(file)
-    program = _program(architecture, custom_objects, file)
-    if program is None:
-        return loaded
+    try:
+        loaded = load(file)
+        program = _program(architecture, custom_objects, file)
+        if program is None:
+            return loaded
+        return _verified(loaded, file, program, load, weights)
+    except FailsInKeras3 as failure:
+        program = _program(architecture, custom_objects, file)
+        request = LoadRequest({}, time_steps, allow_free_time)
+        if program is None:
+            raise
+        graph = graph_of_tf_keras.load_graph(file, program, weights.samples, request, failure)
+        if graph is None:
+            raise
+        return graph
+
+
+def _verified(
+    loaded: LoadedModel,
+    file: ModelFile,
+    program: UserProgram,
+    load: Callable[[ModelFile], LoadedModel],
+    weights: WeightsOfTfKeras,
+) -> LoadedModel:
+    """Return a model of the user's program or classes with notes on values that no file contains,
+    compared with the same model in tf_keras."""
     if loaded.is_graph:
         return _with_unused(loaded, program.script)
 
@@ -93,7 +119,7 @@ def load_model(
         notes = outside_notes(loaded.model, again)
         notes += random_value_notes(loaded.model, again, program.script)
         loaded = replace(loaded, notes=(*loaded.notes, *notes))
-    if allow_free_time:
+    if weights.allow_free_time:
         return loaded
 
     def compared(loaded: LoadedModel) -> LoadedModel:
@@ -101,7 +127,7 @@ def load_model(
             loaded,
             program,
             weights.samples,
-            time_steps,
+            weights.time_steps,
             # tf_keras has no other backend.
             lambda version: (
                 _load_again(
@@ -128,15 +154,15 @@ def load_model(
 
 def _program(
     architecture: str | None, custom_objects: Path | None, file: ModelFile
-) -> tf_keras_check.UserProgram | None:
+) -> UserProgram | None:
     """Return the user's files that a model needs beside that of its weights; None if none."""
     if architecture is None:
-        return tf_keras_check.UserProgram(custom_objects) if custom_objects else None
+        return UserProgram(custom_objects) if custom_objects else None
     if architecture.endswith(".json"):
         config = read_architecture(Path(architecture), file)
-        return tf_keras_check.UserProgram(custom_objects, config=config)
+        return UserProgram(custom_objects, config=config)
     path, _, function = architecture.rpartition(":")
-    return tf_keras_check.UserProgram(Path(path), function)
+    return UserProgram(Path(path), function)
 
 
 def _with_unused(loaded: LoadedModel, script: Path | None) -> LoadedModel:

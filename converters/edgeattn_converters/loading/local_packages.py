@@ -14,6 +14,7 @@ from importlib.machinery import ModuleSpec
 from importlib.util import spec_from_file_location
 from pathlib import Path
 from types import ModuleType
+from unittest import mock
 
 from edgeattn_converters.loading.config_inspection import PACKAGE
 from edgeattn_converters.loading.own_classes import is_of_library
@@ -70,6 +71,26 @@ def importable(path: Path) -> Iterator[None]:
     finally:
         sys.path.remove(place)
         sys.meta_path[:] = [finder for finder in sys.meta_path if finder not in finders]
+
+
+@contextlib.contextmanager
+def run_again(path: Path) -> Iterator[None]:
+    """Let the files of the user beside ``path``, and of its package, run again if imported."""
+    folder = folders(path.resolve())[-1]
+    with mock.patch.dict(sys.modules):
+        for name, module in list(sys.modules.items()):
+            file = getattr(module, "__file__", None)
+            if file and _is_beside(Path(file), folder) and _is_of_user(name):
+                del sys.modules[name]
+        yield
+
+
+def _is_beside(file: Path, folder: Path) -> bool:
+    return file.is_relative_to(folder) and "site-packages" not in file.parts
+
+
+def _is_of_user(name: str) -> bool:
+    return not is_of_library(name) and name.split(".")[0] not in ("__main__", *_OF_EDGEATTN)
 
 
 def hint(name: str, path: Path) -> str | None:

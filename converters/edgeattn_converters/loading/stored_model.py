@@ -130,7 +130,7 @@ def _explained(
     if error.hint != MISMATCH or request.time_steps is None:
         return error
     # Dense behind Flatten has a weight for every step.
-    return UnsupportedModelError(
+    return type(error)(
         error.message,
         hint="Pass the number of steps with which the model was saved: --time-steps N. If it is "
         "the number that you passed, save the model again: weights and architecture do not match.",

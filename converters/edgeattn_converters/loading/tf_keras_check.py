@@ -4,21 +4,19 @@ edgeattn runs programs for Keras 2 in Keras 3, with many adaptions. tf_keras run
 process of its own, with the same weights and on the same samples.
 """
 
-import json
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from edgeattn.errors import EdgeattnError, UnsupportedModelError, first_line
 from edgeattn.printable import keras_name
-from edgeattn.process.worker import SANDBOX, Worker, WorkerDied
-from edgeattn_converters.loading import config_inspection, error_text
+from edgeattn.process.worker import WorkerDied
+from edgeattn_converters.loading import config_inspection, error_text, tf_keras_process
 from edgeattn_converters.loading.audit import ModelFile
 from edgeattn_converters.loading.fixed_time_axis import TimeSteps
+from edgeattn_converters.loading.keras_3_failures import ModelFailsInKeras3
 from edgeattn_converters.loading.legacy_program import OF_TF_KERAS
 from edgeattn_converters.loading.loaded_model import LoadedModel
 from edgeattn_converters.loading.output_differences import (
@@ -28,24 +26,10 @@ from edgeattn_converters.loading.output_differences import (
     difference,
     unknown_note,
 )
+from edgeattn_converters.loading.tf_keras_process import UserProgram, source_of, version_of
 from edgeattn_converters.loading.tf_keras_samples import predict, sample_groups, structure_of
 from edgeattn_converters.loading.training_mode import training_notes
-from edgeattn_converters.loading.weights.weights_file import open_weights
 
-ENVIRONMENT = {
-    "TF_USE_LEGACY_KERAS": "1",
-    # As in the worker process of a conversion.
-    "CUDA_VISIBLE_DEVICES": "-1",
-    "TF_CPP_MIN_LOG_LEVEL": "2",
-    "TF_ENABLE_ONEDNN_OPTS": "0",
-    "PYTHONWARNINGS": "ignore",
-    SANDBOX: "1",
-}
-# What the worker imports in any case.
-MODULES = ("tensorflow", "tf_keras", "h5py", "edgeattn_converters.loading.tf_keras_worker")
-# Limits of the worker; a model that loads in Keras 3 in minutes is rare.
-SECONDS = 300.0
-MEMORY = 16 << 30
 _KERAS_2 = (2,)
 _UNVERIFIED = (
     "The file does not contain its version: the outputs are those of Keras 3, and may be wrong if "
@@ -53,29 +37,12 @@ _UNVERIFIED = (
 )
 
 
-@dataclass(frozen=True)
-class UserProgram:
-    """The user's file that a model needs, and what it contains.
-
-    ``script`` is None if there is none. ``function`` is the name of what builds the model; None if
-    the script contains classes, and then ``config`` is the architecture in a file of its own, or
-    None if the file of the weights contains it.
-    """
-
-    script: Path | None
-    function: str | None = None
-    config: Mapping[str, Any] | None = None
-
-    @property
-    def action(self) -> str:
-        """What tf_keras does with it, for messages."""
-        if self.function is not None:
-            return "runs the same program"
-        return "loads the same file" + (" with the same classes" if self.script else "")
-
-
 class DifferentOutputs(UnsupportedModelError):
     """A model for which tf_keras computes other outputs, and nothing explains that."""
+
+
+class WronglyLoaded(DifferentOutputs, ModelFailsInKeras3):
+    """One of Keras 2: what tf_keras computes is right."""
 
 
 class NotCompared(Exception):
@@ -109,7 +76,7 @@ def with_comparison(
     difference, and for a file without a version, if its outputs depend on that. ``required`` is
     the error to raise if the model was not compared; None if that is no error.
     """
-    version = _version(loaded.file, program)
+    version = version_of(loaded.file, program)
     if version[:1] != _KERAS_2 and not loaded.may_be_of_tf_keras:
         if required is not None:
             raise required
@@ -202,7 +169,7 @@ def _explained(
     unchanged = others is not None and difference(others, ours).error <= TOLERANCE
     if same or unchanged:
         why = ", and saved the file" if same else ", and no change of edgeattn explains that"
-        raise DifferentOutputs(
+        raise WronglyLoaded(
             f"{file.path.name} would be loaded wrongly: {text}{why}.",
             hint="Save the model in the current Keras 3 and convert that file.",
         )
@@ -217,18 +184,6 @@ def _outputs_of(
         return [predict(model, inputs) for inputs, _ in groups]
     except Exception:  # a file may not load as one of another version
         return None
-
-
-def _version(file: ModelFile, program: UserProgram) -> tuple[int, ...]:
-    """Return the version that saved a model; ``()`` if it is not known, as in Keras 3."""
-    version = config_inspection.version_numbers(file.keras_version)
-    config = program.config or file.config
-    if not version and config:
-        version = config_inspection.version_numbers(config.get("keras_version"))
-    if not version and file.kind == "weights-hdf5":
-        with open_weights(file) as weights:
-            version = weights.version()
-    return version
 
 
 def _answer(loaded: LoadedModel, program: UserProgram, groups: Sequence[Sequence[Any]]) -> _Answer:
@@ -258,21 +213,12 @@ def in_worker(
         for number, array in enumerate(inputs)
     }
     source = _source(loaded, program, len(groups))
-    worker = Worker(environment=ENVIRONMENT)
     try:
-        result, arrays = worker.call(
-            task,
-            {"source": source},
-            tensors,
-            timeout=SECONDS,
-            memory=MEMORY if sys.platform == "linux" else None,
-        )
+        result, arrays = tf_keras_process.call(task, source, tensors)
     except WorkerDied as error:
         raise NotCompared(f"its process {error.message}") from error
     except EdgeattnError as error:
         raise NotCompared(error_text.beginning(first_line(error), 200)) from error
-    finally:
-        worker.close()
     if result["failure"] is not None:
         raise NotCompared(result["failure"], result["version"])
     return result, arrays
@@ -284,11 +230,7 @@ def _source(loaded: LoadedModel, program: UserProgram, groups: int) -> dict[str,
     count = len(loaded.model.inputs)
     numbers = keras.tree.pack_sequence_as(structure_of(loaded.model), list(range(count)))
     return {
-        "script": None if program.script is None else str(program.script.resolve()),
-        "function": program.function,
-        "config": None if program.config is None else json.dumps(program.config),
-        "file": str(loaded.file.path.resolve()),
-        "suffix": _suffix(loaded.file),
+        **source_of(loaded.file, program),
         "structure": _listed(numbers),
         "numbers": list(range(count)),
         "by_name": loaded.is_called_by_name,
@@ -301,17 +243,6 @@ def _listed(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {str(key): _listed(item) for key, item in value.items()}
     return list(map(_listed, value)) if isinstance(value, list | tuple) else value
-
-
-def _suffix(file: ModelFile) -> str:
-    if file.kind == "saved-model":
-        return ""
-    if file.kind == "keras-zip":
-        return ".keras"
-    if file.kind == "weights-hdf5":
-        with open_weights(file) as weights:
-            return ".h5" if weights.is_layered else ".weights.h5"
-    return ".h5"
 
 
 def _difference(answer: _Answer, ours: Sequence[Sequence[Any]]) -> Difference:

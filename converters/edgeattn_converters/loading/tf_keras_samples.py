@@ -25,13 +25,8 @@ def sample_groups(
     model: Any, samples: Mapping[str, Any], time_steps: TimeSteps | None
 ) -> list[tuple[list[Any], list[Any]]]:
     """Return groups of samples for which a model computes outputs, with these."""
-    layers = list(model._flatten_layers())
-    tensors = [_Sized.of(tensor, time_steps) for tensor in model.inputs]
-    words = [int(layer.input_dim) for layer in layers if derives_from(layer, "Embedding")]
-    # A class of the user may look up words.
-    vocabularies = (min(words),) if words else (0, _FEW_WORDS)
-    of_steps, paddings = any(map(_looks_up_words_of_steps, layers)), paddings_of(layers)
-    kinds = [Kind(vocabulary, of_steps, paddings) for vocabulary in vocabularies]
+    tensors = [Sized.of(tensor, time_steps) for tensor in model.inputs]
+    kinds = kinds_of(list(model._flatten_layers()))
     rows = np.arange(model.inputs[0].shape[0] or SAMPLES) % SAMPLES
 
     def computed(kinds: Iterable[Kind]) -> list[tuple[list[Any], list[Any]]]:
@@ -42,6 +37,15 @@ def sample_groups(
     if unknown_outputs([outputs for _, outputs in groups]):
         groups += computed(replace(kind, is_between_0_and_1=True) for kind in kinds)
     return groups + _computed(model, _own_samples(model, samples))
+
+
+def kinds_of(layers: Sequence[Any]) -> list[Kind]:
+    """Return the kinds of samples for a model with these layers, of Keras 3 or of tf_keras."""
+    words = [int(layer.input_dim) for layer in layers if derives_from(layer, "Embedding")]
+    # A class of the user may look up words.
+    vocabularies = (min(words),) if words else (0, _FEW_WORDS)
+    of_steps, paddings = any(map(_looks_up_words_of_steps, layers)), paddings_of(layers)
+    return [Kind(vocabulary, of_steps, paddings) for vocabulary in vocabularies]
 
 
 def _computed(model: Any, candidates: Iterable[list[Any]]) -> list[tuple[list[Any], list[Any]]]:
@@ -55,14 +59,14 @@ def _computed(model: Any, candidates: Iterable[list[Any]]) -> list[tuple[list[An
 
 
 @dataclass(frozen=True)
-class _Sized:
+class Sized:
     """Shape and dtype of an input of the model that is converted."""
 
     shape: tuple[int, ...]
     dtype: Any
 
     @classmethod
-    def of(cls, tensor: Any, time_steps: TimeSteps | None) -> "_Sized":
+    def of(cls, tensor: Any, time_steps: TimeSteps | None) -> "Sized":
         shape = with_sizes(tensor.shape, length_of(time_steps, tensor.name))
         return cls((1, *(axis or FREE_AXIS for axis in shape[1:])), tensor.dtype)
 

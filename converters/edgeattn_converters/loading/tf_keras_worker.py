@@ -10,7 +10,7 @@ import importlib.util
 import re
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -34,7 +34,7 @@ _LONGEST = 160
 _imports = contextlib.ExitStack()
 
 
-class _NotLoaded(Exception):
+class NotLoadedError(Exception):
     pass
 
 
@@ -59,13 +59,13 @@ def outputs(source: Mapping[str, Any], tensors: Mapping[str, Any]) -> tuple[Any,
     result: dict[str, Any] = {"version": tf_keras.__version__, "failure": None, "groups": []}
     groups = [inputs_of(source, tensors, number) for number in range(source["groups"])]
     try:
-        model = loaded(source, groups[0])
+        model = loaded(source, calling(source, groups[0]))
     except Exception as error:
         return {**result, "failure": reason(error)}, {}
     arrays: dict[str, Any] = {}
     for group, inputs in enumerate(groups):
         try:
-            values = _predicted(model, inputs, by_name=source["by_name"])
+            values = predicted(model, inputs, by_name=source["by_name"])
         except Exception as error:
             result["groups"].append(reason(error))
             continue
@@ -88,13 +88,18 @@ def _with_arrays(structure: Any, arrays: Mapping[int, Any]) -> Any:
     return arrays[structure]
 
 
-def loaded(source: Mapping[str, Any], inputs: Any) -> Any:
-    """Return the model with the weights of its file, loaded as users do."""
-    module = _script(Path(source["script"])) if source["script"] else ModuleType("none")
-    with tempfile.TemporaryDirectory() as folder:
-        # tf_keras recognizes formats by the ends of names.
-        link = Path(folder) / f"m{source['suffix']}"
-        link.symlink_to(Path(source["file"]).resolve())
+def calling(source: Mapping[str, Any], inputs: Any) -> Callable[[Any], Any]:
+    """Return a function that calls a model with a group of inputs."""
+    return lambda model: called(model, inputs, by_name=source["by_name"])
+
+
+def loaded(source: Mapping[str, Any], build: Callable[[Any], Any]) -> Any:
+    """Return the model with the weights of its file, loaded as users do.
+
+    ``source`` is that of :func:`outputs`. ``build`` calls a model that has no weights yet.
+    """
+    module = script(Path(source["script"])) if source["script"] else ModuleType("none")
+    with _linked(source) as link:
         if source["function"] is not None:
             model = _built(module, source["function"])
         else:
@@ -103,9 +108,24 @@ def loaded(source: Mapping[str, Any], inputs: Any) -> Any:
             if source["config"] is None:
                 return model
         if not model.inputs or not model.built:
-            _called(model, inputs, by_name=source["by_name"])
+            build(model)
         model.load_weights(str(link))
     return model
+
+
+def load_weights(model: Any, source: Mapping[str, Any]) -> None:
+    """Load the weights of a file into a model once more."""
+    with _linked(source) as link:
+        model.load_weights(str(link))
+
+
+@contextlib.contextmanager
+def _linked(source: Mapping[str, Any]) -> Iterator[Path]:
+    """A name of the file by whose end tf_keras recognizes its format."""
+    with tempfile.TemporaryDirectory() as folder:
+        link = Path(folder) / f"m{source['suffix']}"
+        link.symlink_to(Path(source["file"]).resolve())
+        yield link
 
 
 def _stored(config: str | None, path: Path, objects: dict[str, Any]) -> Any:
@@ -117,11 +137,11 @@ def _stored(config: str | None, path: Path, objects: dict[str, Any]) -> Any:
     return tf_keras.models.model_from_json(config, custom_objects=objects)
 
 
-def _script(path: Path) -> Any:
+def script(path: Path) -> Any:
     name = local_packages.module_name(path)
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
-        raise _NotLoaded(f"{path.name} is not a Python file")
+        raise NotLoadedError(f"{path.name} is not a Python file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     _imports.enter_context(local_packages.importable(path))
@@ -135,7 +155,7 @@ def _built(module: Any, name: str) -> Any:
     model = getattr(module, name)
     model = model if isinstance(model, tf_keras.Model) else model()
     if not isinstance(model, tf_keras.Model):
-        raise _NotLoaded(f"{name}() returned no model of tf_keras")
+        raise NotLoadedError(f"{name}() returned no model of tf_keras")
     return model
 
 
@@ -167,13 +187,13 @@ def _nothing_stored_runs() -> Iterator[None]:
     from tf_keras.src.utils import generic_utils
 
     def refused(*_: Any, **__: Any) -> Any:
-        raise _NotLoaded("it contains a Lambda layer, whose stored code is not run")
+        raise NotLoadedError("it contains a Lambda layer, whose stored code is not run")
 
     class Importlib:
         @staticmethod
         def import_module(name: str) -> Any:
             if not is_keras_module(name):
-                raise _NotLoaded(f"the file names the module {name}")
+                raise NotLoadedError(f"the file names the module {name}")
             return importlib.import_module(name)
 
     with (
@@ -219,16 +239,13 @@ def _copies_separate() -> Iterator[None]:
         yield
 
 
-def _predicted(model: Any, inputs: Any, *, by_name: bool) -> list[Any]:
+def predicted(model: Any, inputs: Any, *, by_name: bool) -> list[Any]:
     """Return the outputs as arrays, in the order of tf.nest."""
     import tensorflow as tf
 
-    for layer in model._flatten_layers():
-        if "float16" in str(layer.compute_dtype):
-            # The loaded model computes in float32, too.
-            layer._set_dtype_policy("float32")
+    compute_in_float32(model)
     flat = tf.nest.flatten(inputs)
-    size = _batch_size(model) or len(flat[0])
+    size = batch_size(model) or len(flat[0])
     parts = []
     for start in range(0, len(flat[0]), size):
         rows = np.arange(start, start + size) % len(flat[0])
@@ -240,7 +257,14 @@ def _predicted(model: Any, inputs: Any, *, by_name: bool) -> list[Any]:
     return [np.concatenate(items)[: len(flat[0])] for items in zip(*parts, strict=True)]
 
 
-def _batch_size(model: Any) -> int | None:
+def compute_in_float32(model: Any) -> None:
+    """Let a model compute as the loaded one, which has no half precision."""
+    for layer in model._flatten_layers():
+        if "float16" in str(layer.compute_dtype):
+            layer._set_dtype_policy("float32")
+
+
+def batch_size(model: Any) -> int | None:
     """Return the number of samples that a model takes, if it is fixed."""
     sizes = [tensor.shape[0] for tensor in model.inputs or ()]
     return next((size for size in sizes if size is not None), None)
@@ -248,20 +272,20 @@ def _batch_size(model: Any) -> int | None:
 
 def _result(model: Any, inputs: Any, *, by_name: bool) -> Any:
     if by_name:
-        return _called(model, inputs, by_name=by_name)
+        return called(model, inputs, by_name=by_name)
     with contextlib.suppress(Exception):
-        return model.predict_on_batch(_reference(model, inputs))
-    return _called(model, inputs, by_name=by_name)
+        return model.predict_on_batch(reference(model, inputs))
+    return called(model, inputs, by_name=by_name)
 
 
-def _called(model: Any, inputs: Any, *, by_name: bool) -> Any:
+def called(model: Any, inputs: Any, *, by_name: bool) -> Any:
     import tensorflow as tf
 
-    inputs = tf.nest.map_structure(tf.constant, _reference(model, inputs))
+    inputs = tf.nest.map_structure(tf.convert_to_tensor, reference(model, inputs))
     return model(**inputs, training=False) if by_name else model(inputs, training=False)
 
 
-def _reference(model: Any, inputs: Any) -> Any:
+def reference(model: Any, inputs: Any) -> Any:
     """Return inputs in the structure with which a functional model was created."""
     import tensorflow as tf
 
@@ -284,5 +308,5 @@ def reason(error: BaseException) -> str:
     # A message about an import contains the path of tf_keras.
     text = re.sub(r" \(/[^)]*\)", "", next(iter(text.splitlines()), ""))
     text = error_text.beginning(text, _LONGEST).rstrip(" .:")
-    kind = "" if isinstance(error, _NotLoaded) else type(error).__name__
+    kind = "" if isinstance(error, NotLoadedError) else type(error).__name__
     return ": ".join(filter(None, (kind, text))) + own_files.place(error)

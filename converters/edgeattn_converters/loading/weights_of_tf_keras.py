@@ -18,7 +18,8 @@ from edgeattn_converters.loading.classes_of_keras_2 import is_of_tensorflow
 from edgeattn_converters.loading.fixed_time_axis import TimeSteps
 from edgeattn_converters.loading.formats import hdf5
 from edgeattn_converters.loading.loaded_model import LoadedModel
-from edgeattn_converters.loading.tf_keras_check import NotCompared, UserProgram, in_worker
+from edgeattn_converters.loading.tf_keras_check import NotCompared, in_worker
+from edgeattn_converters.loading.tf_keras_process import UserProgram
 from edgeattn_converters.loading.tf_keras_samples import sample_groups
 from edgeattn_converters.loading.weights.assignment import Array, Assignment, own_layer
 from edgeattn_converters.loading.weights.attribute_graph import (

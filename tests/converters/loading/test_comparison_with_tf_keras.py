@@ -14,8 +14,13 @@ import tf_keras
 from long_parameters import only
 
 from edgeattn.errors import UnsupportedModelError
+from edgeattn_converters.loading import (
+    graph_of_tf_keras,
+    tf_keras_process,
+    tf_keras_samples,
+    tf_keras_worker,
+)
 from edgeattn_converters.loading import load as loading
-from edgeattn_converters.loading import tf_keras_check, tf_keras_samples, tf_keras_worker
 from edgeattn_converters.loading.audit import audit_file
 from edgeattn_converters.loading.load import load_model
 
@@ -87,6 +92,12 @@ def of_tf_keras(notes: tuple[str, ...]) -> list[str]:
     # Without those on the version that saved the file.
     own = ("The weights were saved by", "Your own layers")
     return [note for note in notes if "tf_keras" in note and not note.startswith(own)]
+
+
+@pytest.fixture(autouse=True)
+def only_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The graph of tf_keras does not replace a model that is refused here."""
+    monkeypatch.setattr(graph_of_tf_keras, "load_graph", lambda *_: None)
 
 
 @pytest.fixture
@@ -181,7 +192,7 @@ def test_programs_that_do_not_end_in_tf_keras(
     start = f"def build():\n    if keras.__name__ == 'tf_keras':\n        {code}\n"
     program.write_text(program.read_text().replace("def build():\n", start))
     if "sleep" in code:
-        monkeypatch.setattr(tf_keras_check, "SECONDS", 9)
+        monkeypatch.setattr(tf_keras_process, "SECONDS", 9)
     [note] = of_tf_keras(load_model(audit_file(path), architecture=f"{program}:build").notes)
     assert note.startswith("The model was not compared with tf_keras")
     assert reason in note

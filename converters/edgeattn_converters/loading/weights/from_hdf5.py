@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from edgeattn.errors import UnsupportedModelError
 from edgeattn_converters.loading.config_inspection import (
     Config,
     is_model,
@@ -15,6 +14,7 @@ from edgeattn_converters.loading.config_inspection import (
     stored_layers,
 )
 from edgeattn_converters.loading.formats import hdf5
+from edgeattn_converters.loading.keras_3_failures import ModelFailsInKeras3
 from edgeattn_converters.loading.quantized_layers import is_quantized, quantize_parts_as_stored
 from edgeattn_converters.loading.weights import tracking_order
 from edgeattn_converters.loading.weights.arrays_of_layers import (
@@ -143,7 +143,7 @@ def _layers_with_arrays(
             # words, whose weights its config has, too.
             continue
         if item is None:
-            raise UnsupportedModelError(
+            raise ModelFailsInKeras3(
                 f"The file contains weights for a layer {name!r} that its architecture lacks.",
                 hint=MISMATCH,
             )

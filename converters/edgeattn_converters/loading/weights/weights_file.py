@@ -214,7 +214,7 @@ class WeightsFile:
             self._assign(model, stored, major, backend)
         except UnsupportedModelError as error:
             if self.separate and error.hint == MISMATCH:
-                raise UnsupportedModelError(error.message, hint=_OTHER_ARCHITECTURE) from error
+                raise type(error)(error.message, hint=_OTHER_ARCHITECTURE) from error
             raise
 
     def _assign(self, model: Any, stored: Config, major: int, backend: str | None) -> None:

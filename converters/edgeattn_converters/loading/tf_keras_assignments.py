@@ -1,0 +1,153 @@
+"""What tf_keras reads from a file of weights: which variables get values, and what is left over.
+
+Only for the worker process that runs a program of the user with tf_keras. ``load_weights`` of
+tf_keras reports neither weights in the file that the model lacks nor, in some cases, the reverse.
+"""
+
+import contextlib
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+from unittest import mock
+
+import numpy as np
+
+# Groups in a file for training, which no output depends on.
+_OF_TRAINING = re.compile(r"(^|/)[^/]*(optimizer|metric|loss)[^/]*(/|$)", re.IGNORECASE)
+_VALUES = "vars"
+
+
+@dataclass
+class Assignments:
+    """The values that a model gets from a file.
+
+    Attributes:
+        values: the last value of each variable, by the identity of its handle.
+        handles: the handles, which keep their identities as long as this object exists.
+        conflicting: whether a variable got several values.
+        stored: the groups with arrays in a ``.keras`` or ``.weights.h5`` file.
+        visited: the groups that tf_keras looked for.
+    """
+
+    values: dict[int, Any] = field(default_factory=dict)
+    handles: list[Any] = field(default_factory=list)
+    conflicting: bool = False
+    stored: set[str] = field(default_factory=set)
+    visited: set[str] = field(default_factory=set)
+
+    def add(self, variable: Any, value: Any) -> None:
+        """Record that ``variable`` gets a value."""
+        handle, array = variable.handle, np.asarray(value)
+        before = self.values.get(id(handle))
+        self.conflicting |= before is not None and before.tobytes() != array.tobytes()
+        self.values[id(handle)] = array
+        self.handles.append(handle)
+
+    @property
+    def left_over(self) -> list[str]:
+        """The groups with weights that the model has not got."""
+        others = sorted(self.stored - self.visited)
+        return [group for group in others if not _OF_TRAINING.search(group)]
+
+
+@contextlib.contextmanager
+def recorded() -> Iterator[Assignments]:
+    """Record what tf_keras loads within the context, but not what code of the user assigns."""
+    from tensorflow.python.ops.resource_variable_ops import ResourceVariable
+    from tf_keras.src.saving import saving_lib
+    from tf_keras.src.saving.legacy import hdf5_format
+
+    found, depth = Assignments(), [0]
+    assign, get = ResourceVariable.assign, saving_lib.H5IOStore.get
+
+    def assigned(variable: Any, value: Any, *args: Any, **kwargs: Any) -> Any:
+        if depth[0]:
+            found.add(variable, value)
+        return assign(variable, value, *args, **kwargs)
+
+    def group(store: Any, path: str) -> Any:
+        found.stored.update(_groups(store.h5_file))
+        found.visited.add(path)
+        return get(store, path)
+
+    def loading(load: Callable[..., Any]) -> Callable[..., Any]:
+        def wrapped(*args: Any, **kwargs: Any) -> Any:
+            depth[0] += 1
+            try:
+                return load(*args, **kwargs)
+            finally:
+                depth[0] -= 1
+
+        return wrapped
+
+    by_order = hdf5_format.load_weights_from_hdf5_group
+    with (
+        mock.patch.object(ResourceVariable, "assign", assigned),
+        mock.patch.object(saving_lib.H5IOStore, "get", group),
+        mock.patch.object(saving_lib, "_load_state", loading(saving_lib._load_state)),
+        mock.patch.object(hdf5_format, "load_weights_from_hdf5_group", loading(by_order)),
+    ):
+        yield found
+
+
+def _groups(file: Any) -> set[str]:
+    """The paths of the objects with arrays in an open file."""
+    import h5py
+
+    paths: set[str] = set()
+
+    def visit(name: str, item: Any) -> None:
+        *path, key, _ = ("", *name.split("/"))
+        if isinstance(item, h5py.Dataset) and key == _VALUES:
+            paths.add("/".join(filter(None, path)))
+
+    file.visititems(visit)
+    return paths
+
+
+@contextlib.contextmanager
+def as_keras_2_14() -> Iterator[None]:
+    """Let tf_keras visit attributes in alphabetical order, as Keras 2.14."""
+    from tf_keras.src.saving import saving_lib
+
+    walk = saving_lib._walk_trackable
+
+    def in_order(trackable: Any) -> Iterator[Any]:
+        yield from reversed(list(walk(trackable)))
+
+    with mock.patch.object(saving_lib, "_walk_trackable", in_order):
+        yield
+
+
+@contextlib.contextmanager
+def as_keras_2_13() -> Iterator[None]:
+    """Let tf_keras number layers in a list also if they are stored elsewhere, as Keras 2.13."""
+    from tf_keras.src.saving import saving_lib
+    from tf_keras.src.utils import generic_utils
+
+    def load(
+        container: Any,
+        weights_store: Any,
+        assets_store: Any,
+        inner_path: str,
+        skip_mismatch: bool,
+        visited_trackables: Any,
+    ) -> None:
+        counts: dict[str, int] = {}
+        members = container.values() if isinstance(container, dict) else container
+        for member in filter(saving_lib._is_keras_trackable, list(members)):
+            name = generic_utils.to_snake_case(type(member).__name__)
+            count = counts.get(name, 0)
+            counts[name] = count + 1
+            saving_lib._load_state(
+                member,
+                weights_store,
+                assets_store,
+                f"{inner_path}/{name}_{count}" if count else f"{inner_path}/{name}",
+                skip_mismatch,
+                visited_trackables,
+            )
+
+    with as_keras_2_14(), mock.patch.object(saving_lib, "_load_container_state", load):
+        yield
