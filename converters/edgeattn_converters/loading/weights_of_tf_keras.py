@@ -17,6 +17,7 @@ from edgeattn_converters.loading.audit import ModelFile
 from edgeattn_converters.loading.classes_of_keras_2 import is_of_tensorflow
 from edgeattn_converters.loading.fixed_time_axis import TimeSteps
 from edgeattn_converters.loading.formats import hdf5
+from edgeattn_converters.loading.keras_3_failures import ModelFailsInKeras3
 from edgeattn_converters.loading.loaded_model import LoadedModel
 from edgeattn_converters.loading.tf_keras_check import NotCompared, in_worker
 from edgeattn_converters.loading.tf_keras_process import UserProgram
@@ -75,11 +76,12 @@ class WeightsOfTfKeras:
     ) -> None:
         """Assign the weights of a file of Keras ``version`` to a model: by ``assign``, if it can.
 
-        Raises its :class:`UnsupportedModelError` if tf_keras does not load the file either.
+        Raises its :class:`UnsupportedModelError` if tf_keras does not load the file either, or if
+        the weights fit in several ways.
         """
         try:
             assign()
-        except UnsupportedModelError as error:
+        except ModelFailsInKeras3 as error:
             if not self._assign(file, model, version):
                 raise
             self.error = self.error or error
