@@ -36,7 +36,11 @@ from edgeattn_converters.loading.safety import config_screening
 from edgeattn_converters.loading.safety.allowed_classes import is_keras_module
 from edgeattn_converters.loading.safety.size_limits import FileLimits
 from edgeattn_converters.loading.weights import from_archive
-from edgeattn_converters.loading.weights.assignment import recorded_assignments, require_values
+from edgeattn_converters.loading.weights.assignment import (
+    OTHER_ARCHITECTURE,
+    recorded_assignments,
+    require_values,
+)
 from edgeattn_converters.loading.weights.weights_file import open_weights
 
 
@@ -105,7 +109,7 @@ def load_weights(file: ModelFile, model: Any, version: tuple[int, ...] = ()) -> 
         raise (UnsupportedModelError if is_final else ModelFailsInKeras3)(
             f"The weights in {file.path.name} do not fit the model of --architecture: "
             f"{error_text.shortened(_reason(error), 400)}",
-            hint="Pass the function that builds the model these weights were saved from.",
+            hint=OTHER_ARCHITECTURE,
         ) from error
 
 

@@ -6,13 +6,20 @@ tf_keras reports neither weights in the file that the model lacks nor, in some c
 
 import contextlib
 import re
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from unittest import mock
 
 import numpy as np
 
+from edgeattn.printable import enumerated
+from edgeattn_converters.loading import tf_keras_worker
+from edgeattn_converters.loading.formats import hdf5
+from edgeattn_converters.loading.tf_keras_worker import NotLoadedError
+
+_LISTED = 3
 # Groups in a file for training, which no output depends on.
 _OF_TRAINING = re.compile(r"(^|/)[^/]*(optimizer|metric|loss)[^/]*(/|$)", re.IGNORECASE)
 _VALUES = "vars"
@@ -49,6 +56,59 @@ class Assignments:
         """The groups with weights that the model has not got."""
         others = sorted(self.stored - self.visited)
         return [group for group in others if not _OF_TRAINING.search(group)]
+
+
+def loaded_completely(
+    source: Mapping[str, Any], build: Callable[[Any], None]
+) -> tuple[Any, Assignments]:
+    """Return the model of a source, see :func:`.tf_keras_worker.loaded`, and what it has got.
+
+    Raises an error if it lacks weights of the file, and if names contradict the order.
+    """
+    with recorded() as assigned:
+        model = tf_keras_worker.loaded(source, build)
+    if assigned.left_over:
+        groups = enumerated(list(map(repr, assigned.left_over[:_LISTED])))
+        raise NotLoadedError(f"the model lacks the weights {groups} of the file")
+    if assigned.conflicting:
+        raise NotLoadedError("the file has several values for a weight of the model")
+    if source["suffix"] == ".h5":
+        _require_order(source["file"], model)
+    return model, assigned
+
+
+def _require_order(path: str, model: Any) -> None:
+    """Raise an error if the names in a file contradict the order, in which tf_keras assigns.
+
+    Weights belong to layers by order, because generated names depend on models built before. The
+    last parts of the names of weights are given by the program. They are in another order if layers
+    of a nested model were frozen when the file was saved.
+    """
+    import h5py
+
+    with h5py.File(path) as file:
+        group = file.get("model_weights", file)
+        listed = {
+            name: list(hdf5.texts(group[name], "weight_names"))
+            for name in hdf5.texts(group, "layer_names")
+        }
+    stored = {name: weights for name, weights in listed.items() if weights}
+    layers = [layer for layer in model.layers if layer.weights]
+    if _is_moved(list(stored), [layer.name for layer in layers]):
+        raise NotLoadedError("the file has the layers in another order")
+    for layer, weights in zip(layers, stored.values(), strict=False):
+        names = [item.name for item in (*layer.trainable_weights, *layer.non_trainable_weights)]
+        if _is_moved(list(map(_last, weights)), list(map(_last, names))):
+            raise NotLoadedError(f"the file has the weights of layer {layer.name} in another order")
+
+
+def _is_moved(names: Sequence[str], others: Sequence[str]) -> bool:
+    return Counter(names) == Counter(others) and names != others
+
+
+def _last(name: str) -> str:
+    """``kernel`` of ``dense/kernel:0``."""
+    return name.rsplit("/", 1)[-1].split(":")[0]
 
 
 @contextlib.contextmanager

@@ -46,11 +46,11 @@ class WronglyLoaded(DifferentOutputs, ModelFailsInKeras3):
 
 
 class NotCompared(Exception):
-    """A model that tf_keras cannot load or run."""
+    """A model that tf_keras cannot load or run, for a ``reason``."""
 
     def __init__(self, reason: str, version: str = "") -> None:
-        name = f"tf_keras {version}".strip()
-        super().__init__(f"The model was not compared with {name}: {reason.rstrip('.')}.")
+        self.reason, self.name = reason.rstrip("."), f"tf_keras {version}".strip()
+        super().__init__(f"The model was not compared with {self.name}: {self.reason}.")
 
 
 @dataclass(frozen=True)

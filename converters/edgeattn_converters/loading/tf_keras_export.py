@@ -109,15 +109,7 @@ def _loaded(source: Mapping[str, Any], samples: Mapping[str, Any]) -> tuple[Any,
 
     # The names of layers are those of a new process.
     tf_keras.backend.clear_session()
-    with tf_keras_assignments.recorded() as assigned:
-        model = tf_keras_worker.loaded(source, build)
-    if assigned.left_over:
-        groups = enumerated(list(map(repr, assigned.left_over[:_LISTED])))
-        raise NotLoadedError(f"the model lacks the weights {groups} of the file")
-    if assigned.conflicting:
-        raise NotLoadedError("the file has several values for a weight of the model")
-    if source["suffix"] == ".h5":
-        _require_order(Path(source["file"]), model)
+    model, assigned = tf_keras_assignments.loaded_completely(source, build)
     tf_keras_worker.compute_in_float32(model)
     return model, assigned
 
@@ -133,25 +125,6 @@ def _require_clear(source: Mapping[str, Any]) -> None:
         is_chosen = isinstance(chosen, dict) and name in chosen
         if is_own and not is_chosen and hasattr(tf_keras.activations, name):
             raise NotLoadedError(f"the activation {name} may be that of Keras")
-
-
-def _require_order(path: Path, model: Any) -> None:
-    """Raise an error if the names of layers contradict their order, in which tf_keras assigns.
-
-    Weights belong to layers by order, because generated names depend on models built before.
-    """
-    import h5py
-
-    with h5py.File(path) as file:
-        group = file.get("model_weights", file)
-        stored = [
-            name.decode() if isinstance(name, bytes) else str(name)
-            for name in group.attrs.get("layer_names", ())
-        ]
-        stored = [name for name in stored if len(group[name].attrs.get("weight_names", ()))]
-    names = [layer.name for layer in model.layers if layer.weights]
-    if sorted(stored) == sorted(names) and stored != names:
-        raise NotLoadedError("the file has the layers in another order")
 
 
 def _require_one_layout(source: Mapping[str, Any], model: Any, assigned: Assignments) -> None:

@@ -27,9 +27,9 @@ def variables(source: Mapping[str, Any], tensors: Mapping[str, Any]) -> tuple[An
 
     result: dict[str, Any] = {"version": tf_keras.__version__, "failure": None}
     try:
-        with tf_keras_assignments.recorded() as assigned:
-            inputs = tf_keras_worker.inputs_of(source, tensors, 0)
-            model = tf_keras_worker.loaded(source, tf_keras_worker.calling(source, inputs))
+        inputs = tf_keras_worker.inputs_of(source, tensors, 0)
+        build = tf_keras_worker.calling(source, inputs)
+        model, assigned = tf_keras_assignments.loaded_completely(source, build)
     except Exception as error:
         return {**result, "failure": tf_keras_worker.reason(error)}, {}
     graph = graph_of(model, Framework(tf_keras.layers.Layer, tf.Variable))

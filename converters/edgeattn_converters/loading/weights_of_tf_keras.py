@@ -16,7 +16,6 @@ from edgeattn_converters.loading import subclassed
 from edgeattn_converters.loading.audit import ModelFile
 from edgeattn_converters.loading.classes_of_keras_2 import is_of_tensorflow
 from edgeattn_converters.loading.fixed_time_axis import TimeSteps
-from edgeattn_converters.loading.formats import hdf5
 from edgeattn_converters.loading.keras_3_failures import ModelFailsInKeras3
 from edgeattn_converters.loading.loaded_model import LoadedModel
 from edgeattn_converters.loading.tf_keras_check import NotCompared, in_worker
@@ -34,8 +33,6 @@ from edgeattn_converters.loading.weights.weights_file import open_weights
 _TASK = "edgeattn_converters.loading.tf_keras_variables:variables"
 # The first Keras that visits attributes in the order of tf_keras to save groups of objects.
 _GROUPS_AS_TF_KERAS = (2, 15)
-# Parts of names of groups with what no output depends on.
-_OF_TRAINING = ("optimizer", "metrics", "seed_generator")
 
 
 @dataclass(frozen=True)
@@ -70,20 +67,20 @@ class WeightsOfTfKeras:
     is_required: bool = False
     version: str = ""
     _answers: list[_Answer | None] = field(default_factory=list)
+    _failure: NotCompared | None = None
 
     def assign(
         self, assign: Callable[[], None], file: ModelFile, model: Any, version: tuple[int, ...]
     ) -> None:
         """Assign the weights of a file of Keras ``version`` to a model: by ``assign``, if it can.
 
-        Raises its :class:`UnsupportedModelError` if tf_keras does not load the file either, or if
-        the weights fit in several ways.
+        Raises its :class:`ModelFailsInKeras3` if tf_keras does not load the file either.
         """
         try:
             assign()
-        except ModelFailsInKeras3 as error:
+        except ModelFailsInKeras3 as error:  # no other: some weights are lost or ambiguous
             if not self._assign(file, model, version):
-                raise
+                raise self._explained(error) from error
             self.error = self.error or error
             return
         if self.is_required:
@@ -100,6 +97,25 @@ class WeightsOfTfKeras:
             "the value of the one to which the same attributes lead in tf_keras. In their order, "
             f"they do not fit the model in Keras 3: {' '.join(self.error.message.split())}",
         )
+
+    def _explained(self, error: ModelFailsInKeras3) -> ModelFailsInKeras3:
+        """Return an error of weights with what tf_keras has done with them."""
+        if not self._answers:
+            return error
+        if self._failure is not None:
+            text, hint = (
+                f"{self._failure.name} cannot load them: {self._failure.reason}.",
+                error.hint,
+            )
+        elif self._answers[0] is not None:
+            text = (
+                f"tf_keras {self._answers[0].version} loads them, but the attributes that lead to "
+                "them do not show where they belong in Keras 3."
+            )
+            hint = _EXPORT
+        else:
+            return error
+        return type(error)(f"{error.message} {text}", hint=hint)
 
     def _assign(self, file: ModelFile, model: Any, version: tuple[int, ...]) -> bool:
         """Assign what tf_keras has loaded; return whether it is all that the model needs."""
@@ -136,14 +152,19 @@ class WeightsOfTfKeras:
             loaded = LoadedModel(file, built, (), is_called_by_name=by_name)
             inputs = [inputs for inputs, _ in groups[:1]]
             result, arrays = in_worker(_TASK, loaded, program, inputs)
-        except (EdgeattnError, NotCompared):  # the error of the weights is the reason
+        except NotCompared as failure:
+            self._failure = failure
+            return None
+        except EdgeattnError:  # the error of the weights is the reason
             return None
         values = {int(number): value for number, value in arrays.items()}
-        if not _is_all(file, list(values.values())):
-            return None
         return _Answer(result["version"], result["edges"], frozenset(result["weights"]), values)
 
 
+_EXPORT = (
+    "Load the weights into the program with tf_keras, and convert the folder that "
+    "model.export('folder') writes."
+)
 _OTHERWISE = "Their shapes fit in both orders, and the outputs differ."
 
 
@@ -170,21 +191,3 @@ def _pairs(model: Any, answer: _Answer) -> list[tuple[Any, Array]] | None:
             return None
         pairs.append((variable, value))
     return pairs if answer.weights <= used else None
-
-
-def _is_all(file: ModelFile, values: list[Array]) -> bool:
-    """Return whether tf_keras has loaded all weights of a file.
-
-    It ignores groups of objects that the model does not have, but no layers that ``.h5`` lists.
-    """
-    loaded = {(value.shape, value.tobytes()) for value in values}
-    with open_weights(file) as weights:
-        if not weights.has_objects:
-            return True
-        for path, dataset in hdf5.datasets(weights.source):
-            array = hdf5.array(dataset)
-            if (array.shape, array.tobytes()) in loaded:
-                continue
-            if not any(part in path for part in _OF_TRAINING):
-                return False
-    return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,10 @@ from long_parameters import only
 from twin_programs import run_in_tf_keras
 
 from edgeattn.errors import UnsupportedModelError
-from edgeattn_converters.loading import weights_of_tf_keras
+from edgeattn_converters.loading import tf_keras_assignments, weights_of_tf_keras
 from edgeattn_converters.loading.audit import audit_file
 from edgeattn_converters.loading.load import load_model
+from edgeattn_converters.loading.tf_keras_worker import NotLoadedError
 from edgeattn_converters.loading.weights.attribute_graph import counterparts
 
 PROGRAM = """
@@ -194,6 +196,23 @@ def test_keras_without_tensorflow_has_its_own_order(version: str, tmp_path: Path
         file.attrs["keras_version"] = version.encode()
     with pytest.raises(UnsupportedModelError, match="has weights of shape"):
         load_model(audit_file(tmp_path / "m.h5"), **options(tmp_path, "convolution", "weights"))
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_weights_in_another_order_than_their_names(frozen: bool, tmp_path: Path) -> None:
+    """tf_keras would assign the weights of a layer that was frozen to another one."""
+    import tf_keras
+
+    def build(*, trainable: bool) -> Any:
+        layers = tf_keras.layers
+        parts = [layers.Dense(3, trainable=trainable), layers.LayerNormalization(center=False)]
+        x = tf_keras.Input((3,))
+        return tf_keras.Model(x, tf_keras.Sequential(parts)(x))
+
+    build(trainable=not frozen).save_weights(tmp_path / "m.h5")
+    expected = pytest.raises(NotLoadedError, match="in another order") if frozen else nullcontext()
+    with expected:
+        tf_keras_assignments._require_order(str(tmp_path / "m.h5"), build(trainable=True))
 
 
 def test_counterparts() -> None:

@@ -15,6 +15,12 @@ from edgeattn_converters.loading.migrate.context import safe_name
 
 Array = np.ndarray[Any, Any]
 MISMATCH = "Save the model again: weights and architecture in the file do not match."
+# For weights in a file of their own.
+OTHER_ARCHITECTURE = (
+    "Check that --architecture builds the layers whose weights were saved, with the same sizes. If "
+    "it does, the Keras that saved them has another order of weights: load them into the program "
+    "there, and convert the folder that model.export('folder') writes."
+)
 
 
 @contextlib.contextmanager
@@ -62,8 +68,9 @@ class Assignment:
         """Assign values to the variables of a layer in order."""
         if len(variables) != len(values):
             raise ModelFailsInKeras3(
-                f"Layer {layer.name!r} has {counted(len(variables), 'weight array')}, the file "
-                f"contains {len(values)}: {[value.shape for value in values]}.",
+                f"Layer {layer.name!r} has {counted(len(variables), 'weight array')}: "
+                f"{[tuple(variable.shape) for variable in variables]}, the file contains "
+                f"{len(values)}: {[value.shape for value in values]}.",
                 hint=MISMATCH,
             )
         for variable, value in zip(variables, values, strict=True):

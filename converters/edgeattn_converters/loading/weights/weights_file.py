@@ -30,12 +30,7 @@ from edgeattn_converters.loading.weights import (
     from_saved_model,
     tracking_order,
 )
-from edgeattn_converters.loading.weights.assignment import MISMATCH, find_layer
-
-_OTHER_ARCHITECTURE = (
-    "Pass the architecture that these weights were saved from: --architecture FILE.json (from "
-    "model.to_json()) or FILE.py:FUNCTION"
-)
+from edgeattn_converters.loading.weights.assignment import MISMATCH, OTHER_ARCHITECTURE, find_layer
 
 
 @dataclass(frozen=True)
@@ -214,7 +209,7 @@ class WeightsFile:
             self._assign(model, stored, major, backend)
         except UnsupportedModelError as error:
             if self.separate and error.hint == MISMATCH:
-                raise type(error)(error.message, hint=_OTHER_ARCHITECTURE) from error
+                raise type(error)(error.message, hint=OTHER_ARCHITECTURE) from error
             raise
 
     def _assign(self, model: Any, stored: Config, major: int, backend: str | None) -> None:
