@@ -62,6 +62,9 @@ def constant_value(tensor: Any) -> Array | None:
     if tensor.op.type in _PLACEHOLDERS:
         outside = _constant_outside(tensor)
         return None if outside is None or outside.dtype == tf.resource else outside.numpy()
+    size = _known_size(tensor.op)
+    if size is not None:
+        return size
     values = _values(tensor.op)
     return None if values is None else values[tensor.value_index]
 
@@ -95,6 +98,23 @@ def _known_size(operation: Any) -> Array | None:
         return None
     value: Array | None = smart_constant_value(operation.outputs[0])
     return value
+
+
+def of_constants(*operands: Any, kind: str) -> Any:
+    """The result of an operation of one result as a constant; None if an operand is not constant.
+
+    ``kind`` is its name in ``tf.raw_ops``.
+    """
+    import tensorflow as tf
+    from tensorflow.python.framework import op_def_registry
+
+    values = [constant_value(tensor) for tensor in operands]
+    if any(value is None for value in values):
+        return None
+    names = [item.name for item in op_def_registry.get(kind).input_arg]
+    with tf.init_scope():
+        result = getattr(tf.raw_ops, kind)(**dict(zip(names, values, strict=True)))
+    return tf.constant(result.numpy())
 
 
 def captured(placeholder: Any) -> Any:

@@ -17,7 +17,7 @@ from typing import Any
 
 from edgeattn_converters.graphs.function_graphs import LOOPS
 from edgeattn_converters.graphs.list_elements import Elements
-from edgeattn_converters.graphs.list_growth import Loop, lengths_after
+from edgeattn_converters.graphs.list_growth import Loop, grows, lengths_after
 from edgeattn_converters.graphs.list_operations import READERS, WRITERS
 from edgeattn_converters.graphs.operation_creation import Creation, created_by, is_copy
 from edgeattn_converters.graphs.traced_lists import SAME, TracedLists, element_shape
@@ -102,12 +102,16 @@ def _operands(
         if k in grown or inputs[k].op.type not in _PLAIN:
             changed = _as_list(elements.resized(grown[k]) if k in grown else elements)
             operands[k] = inputs[k] if changed is None else changed
-    return operands, {k: partial(_length_after, loop, k, grown.get(k, before[k])) for k in known}
+    return operands, {k: partial(_length_after, loop, k, before[k], grown.get(k)) for k in known}
 
 
-def _length_after(loop: Loop, position: int, length: int | None) -> int | None:
-    """``length``, that of a list if nothing but writes changes it."""
-    return None if loop.writes(position) is None else length
+def _length_after(loop: Loop, position: int, before: int | None, grown: int | None) -> int | None:
+    """The length ``grown`` of a list, or that ``before`` the loop if nothing but writes changes
+    it."""
+    writes = loop.writes(position)
+    if writes is None or (grown is None and any(map(grows, writes))):
+        return None
+    return before if grown is None else grown
 
 
 def _as_list(elements: Elements) -> Any:

@@ -9,6 +9,7 @@ import functools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from edgeattn_converters.graphs.constant_results import constant_value
 from edgeattn_converters.graphs.function_graphs import graph_of_function
 
 READ, WRITE = "TensorListGetItem", "TensorListSetItem"
@@ -87,11 +88,9 @@ class Loop:
 
     def values(self, value: _Sum | None) -> tuple[int | None, int | None]:
         """The first value of a sum and what each iteration adds to it, None if they vary."""
-        import tensorflow as tf
-
         if value is None or value.position is None:
             return (None, None) if value is None else (value.constant, 0)
-        start = tf.get_static_value(self._operands[value.position])
+        start = constant_value(self._operands[value.position])
         after = self._sum(self.body, self.body.outputs[value.position])
         if start is None or start.ndim or after is None or after.position != value.position:
             return None, None
@@ -132,9 +131,7 @@ class Loop:
 
     def _constant_operand(self, position: int) -> int | None:
         """The value of a scalar operand that is constant and that the loop does not change."""
-        import tensorflow as tf
-
-        value = tf.get_static_value(self._operands[position])
+        value = constant_value(self._operands[position])
         same = _source(self.body.outputs[position]) is self.body.inputs[position]
         return int(value) if same and value is not None and not value.ndim else None
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from edgeattn_converters.graphs.constant_results import constant_value
 from edgeattn_converters.graphs.known_sizes import static_sizes
 from edgeattn_converters.graphs.list_elements import Elements, Shape
 from edgeattn_converters.graphs.list_growth import RESIZES
@@ -20,7 +21,7 @@ def _dtype(attributes: _Attributes) -> Any:
 def _scalar(tensor: Any) -> int | None:
     import tensorflow as tf
 
-    value = tf.get_static_value(tf.convert_to_tensor(tensor))
+    value = constant_value(tf.convert_to_tensor(tensor))
     return None if value is None else int(value)
 
 

@@ -28,9 +28,21 @@ def of_sorted(x: Any, segments: Any, *, kind: str) -> Any:
     numbers = constant_value(segments)
     if numbers is None or not numbers.size or numbers[0] < 0 or np.any(np.diff(numbers) < 0):
         return None
-    if kind == "Mean" and not x.dtype.is_floating:
-        return None
+    if kind == "Mean" and x.dtype.is_integer:
+        return _integer_means(x, numbers)
     return _reduced(x, numbers, int(numbers[-1]) + 1, kind, _OF_EMPTY[kind])
+
+
+def _integer_means(x: Any, numbers: Array) -> Any:
+    """The quotients of sums and numbers of rows, rounded towards zero as by TensorFlow."""
+    import tensorflow as tf
+
+    sizes = np.maximum(np.bincount(numbers.astype(np.int64)), 1)
+    sums = _reduced(x, numbers, len(sizes), "Sum", _OF_EMPTY["Sum"])
+    if sums is None:
+        return None
+    sizes = sizes.reshape(-1, *[1] * (x.shape.rank - 1))
+    return tf.raw_ops.Div(x=sums, y=tf.constant(sizes, x.dtype))
 
 
 def of_unsorted(x: Any, segments: Any, count: Any, *, kind: str) -> Any:

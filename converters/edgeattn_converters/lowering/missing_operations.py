@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from edgeattn_converters.graphs.constant_results import of_constants
 from edgeattn_converters.graphs.operation_creation import replaced_by
 from edgeattn_converters.lowering import (
     angles,
@@ -203,6 +204,10 @@ _WITH_ATTRIBUTES = frozenset(
      "CumulativeLogsumexp", "DenseBincount", "Einsum", "EuclideanNorm", "ExtractImagePatches",
      "ImageProjectiveTransformV3", "MatMul", "Mean", "OneHot", "Prod", "StridedSlice", "Sum"}
 )  # fmt: skip
+# The converter of TFLite takes the last of several updates of an element for their sum.
+_SUMS_OF_UPDATES: Mapping[str, _Replacement] = {
+    kind: partial(of_constants, kind=kind) for kind in ("ScatterNd", "TensorScatterAdd")
+}
 Replacements = Mapping[str, _Replacement]
 _BOTH: Replacements = {
     "AdjustContrastv2": colors.adjust_contrast,
@@ -240,6 +245,7 @@ _BOTH: Replacements = {
 }
 TFLITE: Replacements = {
     **_BOTH,
+    **_SUMS_OF_UPDATES,
     **_VOLUMES,
     "Acos": _acos,
     "Acosh": _acosh,

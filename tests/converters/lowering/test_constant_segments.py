@@ -111,10 +111,11 @@ def test_segments_as_in_tensorflow(format: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("format", CONVERTERS)
 @pytest.mark.parametrize("dtype", ["int32", "int64"])
 def test_segments_of_integers(dtype: str, format: str, tmp_path: Path) -> None:
+    """Means are rounded towards zero; sums have no more bits than the numbers."""
     functions = {
         f"{kind} {name}": _of(f"segment_{kind}", tf.constant(numbers))
         for name, numbers in SORTED.items()
-        for kind in ("sum", "prod", "max", "min")
+        for kind in KINDS
     }
     x = np.random.default_rng(1).integers(-(2**30), 2**30, (1, ROWS, FEATURES)).astype(dtype)
     path = tmp_path / "m"
@@ -123,6 +124,37 @@ def test_segments_of_integers(dtype: str, format: str, tmp_path: Path) -> None:
     actual = open_runner(path, format, file.inputs, file.outputs).run({"x": x})
     for name, expected in model(x).items():
         np.testing.assert_array_equal(actual[name], expected, err_msg=name)
+
+
+@pytest.mark.parametrize("format", CONVERTERS)
+def test_sums_of_constants_for_the_same_place(format: str, tmp_path: Path) -> None:
+    """The numbers of rows of segments; the converter of TFLite took the last for the sum."""
+    places = tf.constant([[2], [0], [2], [1], [2]])
+    functions: _Functions = {
+        "mean": _of("unsorted_segment_mean", tf.constant(UNSORTED["in another order"]), 6),
+        "scattered": lambda x: x[:, :5] * tf.scatter_nd(places, [1, 2, 3, 4, 5], [5])[:, None],
+        "added": lambda x: (
+            x[:, :3] + tf.tensor_scatter_nd_add([7, 8, 9], places, [1, 2, 3, 4, 5])[:, None]
+        ),
+    }
+    x = np.random.default_rng(1).integers(-99, 99, (2, ROWS, FEATURES)).astype("int32")
+    numbers = np.bincount(UNSORTED["in another order"], minlength=6)[:, None]
+    sums = np.zeros((2, 6, FEATURES))
+    for row, segment in enumerate(UNSORTED["in another order"]):
+        sums[:, segment] += x[:, row]
+    values = {
+        "mean": sums / np.maximum(numbers, 1),
+        "scattered": x[:, :5] * np.array([2, 4, 9, 0, 0])[:, None],
+        "added": x[:, :3] + np.array([9, 12, 18])[:, None],
+    }
+    model = _model(functions, "int32")
+    path = tmp_path / "m"
+    file = CONVERTERS[format].convert(model, interface_of(model), recipe_for("float32"), path)
+    runner = open_runner(path, format, file.inputs, file.outputs)
+    for k, sample in enumerate(x):
+        actual = runner.run({"x": sample[None]})
+        for name, value in values.items():
+            np.testing.assert_allclose(actual[name][0], value[k], rtol=1e-6, err_msg=name)
 
 
 def test_number_of_segments_is_known() -> None:
