@@ -8,6 +8,7 @@ from typing import Any
 from unittest import mock
 
 from edgeattn_converters.loading.own_classes import is_own_class
+from edgeattn_converters.loading.weights import replaced_weights
 
 # The first release of Keras that is tf.keras, without a suffix of its version.
 FIRST_OF_TENSORFLOW = (2, 4)
@@ -147,6 +148,7 @@ def assignable_kernels() -> Iterator[None]:
 
         def assign(layer: Any, value: Any) -> None:
             assigned[id(layer), name] = value
+            replaced_weights.record(layer)
 
         return property(value, assign)
 

@@ -39,6 +39,7 @@ from edgeattn_converters.loading.stored_model import load_stored
 from edgeattn_converters.loading.tf_keras_process import UserProgram
 from edgeattn_converters.loading.training_mode import check_repeatable, training_notes
 from edgeattn_converters.loading.unsaved_variables import outside_notes, random_value_notes
+from edgeattn_converters.loading.weights import replaced_weights
 from edgeattn_converters.loading.weights.assignment import require_values
 from edgeattn_converters.loading.weights_of_tf_keras import WeightsOfTfKeras
 from edgeattn_converters.options import ModelSource
@@ -136,7 +137,7 @@ def _verified(
                     program.script,
                 ).model
             ),
-            weights.error,
+            weights.error or replaced_weights.unclear_order(loaded.model),
         )
 
     try:

@@ -31,7 +31,7 @@ from edgeattn_converters.loading.migrate.context import Context
 from edgeattn_converters.loading.migrate.custom_layers import LAYER_ARGUMENTS
 from edgeattn_converters.loading.migrate.keras2 import HARD_SIGMOID_NOTE
 from edgeattn_converters.loading.own_classes import is_own_class, source_of
-from edgeattn_converters.loading.weights import tracking_order
+from edgeattn_converters.loading.weights import replaced_weights, tracking_order
 
 # Where programs find the activations.
 _MODULES = ("keras.activations", "keras._tf_keras.keras.activations", "keras.src.activations")
@@ -156,6 +156,9 @@ def weights_of_keras_2() -> Iterator[None]:
     def with_weights(layer: Any, name: str, value: Any) -> None:
         if is_own_class(type(layer)) and not name.startswith("_self_"):
             value = _with_weights(layer, value, created)
+        before = vars(layer).get(name)
+        if isinstance(before, keras.Variable) and not isinstance(value, keras.Variable):
+            replaced_weights.record(layer)
         set_attribute(layer, name, value)
 
     with (

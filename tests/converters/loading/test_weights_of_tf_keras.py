@@ -12,7 +12,12 @@ from long_parameters import only
 from twin_programs import run_in_tf_keras
 
 from edgeattn.errors import UnsupportedModelError
-from edgeattn_converters.loading import tf_keras_assignments, weights_of_tf_keras
+from edgeattn_converters.loading import (
+    graph_of_tf_keras,
+    tf_keras_assignments,
+    tf_keras_check,
+    weights_of_tf_keras,
+)
 from edgeattn_converters.loading.audit import audit_file
 from edgeattn_converters.loading.load import load_model
 from edgeattn_converters.loading.tf_keras_worker import NotLoadedError
@@ -92,6 +97,19 @@ def square():
     return model(Restored(layers.GRU(6, use_bias=False)))
 
 
+class Doubled(layers.Dense):
+    def build(self, shape):
+        super().build(shape)
+        self.other = self.add_weight(name="other", shape=(6, 6))
+
+    def call(self, x):
+        return super().call(x @ self.other)
+
+
+def squares():
+    return model(Restored(Doubled(6)))
+
+
 def addons():
     return model(OfAddons(layers.Conv1D(4, 3)))
 
@@ -103,7 +121,7 @@ def twice():
 def subclass():
     return Net()
 """
-NAMES = ("convolution", "recurrent", "square", "addons", "twice")
+NAMES = ("convolution", "recurrent", "square", "squares", "addons", "twice")
 NOTE = "The weights were assigned as tf_keras"
 
 
@@ -169,21 +187,26 @@ def test_weights_of_another_program_are_an_error(tmp_path: Path) -> None:
         load_model(audit_file(tmp_path / "m.h5"), **options(tmp_path, "convolution", "weights"))
 
 
-@pytest.mark.compared
-def test_a_model_that_is_not_compared_keeps_its_error(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from edgeattn_converters.loading import graph_of_tf_keras, tf_keras_check
+REASONS = {
+    "convolution": r"has weights of shape \(3, 6, 4\)",
+    "square": r"Several have the shape \(6, 18\)",
+    "squares": r"Several have the shape \(6, 6\)",
+}
 
+
+@pytest.mark.compared
+@pytest.mark.parametrize("name", only(REASONS, "square"))
+def test_a_model_that_is_not_compared_is_an_error(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fail(*_: Any) -> Any:
         raise tf_keras_check.NotCompared("it fails")
 
-    monkeypatch.setattr(graph_of_tf_keras, "load_graph", lambda *_: None)
-
-    saved("convolution", tmp_path / "m.h5", "weights")
+    saved(name, tmp_path / "m.h5", "weights")
     monkeypatch.setattr(tf_keras_check, "_answer", fail)
-    with pytest.raises(UnsupportedModelError, match=r"has weights of shape \(3, 6, 4\)"):
-        load_model(audit_file(tmp_path / "m.h5"), **options(tmp_path, "convolution", "weights"))
+    monkeypatch.setattr(graph_of_tf_keras, "load_graph", lambda *_: None)
+    with pytest.raises(UnsupportedModelError, match=REASONS[name]):
+        load_model(audit_file(tmp_path / "m.h5"), **options(tmp_path, name, "weights"))
 
 
 @pytest.mark.compared
