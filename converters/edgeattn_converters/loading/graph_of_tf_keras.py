@@ -15,9 +15,9 @@ from edgeattn.errors import EdgeattnError, UnsupportedModelError, UsageError
 from edgeattn.printable import enumerated
 from edgeattn_converters.loading import signature, tf_keras_process
 from edgeattn_converters.loading.audit import ModelFile
+from edgeattn_converters.loading.comparison_samples import SAMPLES
 from edgeattn_converters.loading.keras_3_failures import FailsInKeras3
 from edgeattn_converters.loading.loaded_model import LoadedModel, LoadRequest
-from edgeattn_converters.loading.migrate.keras2 import STATE_RESET_NOTE
 from edgeattn_converters.loading.migrate.tensorflow_layers import (
     is_tensorflow_layer,
     only_computes,
@@ -33,8 +33,10 @@ _FILES = ("keras-hdf5", "keras-zip", "weights-hdf5")
 _SAME_DEFAULTS, _SAME_IN_TENSORFLOW = (2, 4), (2, 3)
 # The first version whose groups in .keras and .weights.h5 files are those of tf_keras.
 _SAME_GROUPS = (2, 15)
-# Samples of the user that are compared.
-_SAMPLES = 8
+
+_STATE_RESET = (
+    "was stateful; every sequence starts from the initial state, without --states in a graph."
+)
 
 
 class _NotEqual(UnsupportedModelError):
@@ -67,7 +69,7 @@ def load_graph(
             "version": bool(version_of(file, program)),
             "activations": sorted(_activations(program.config or file.config)),
         }
-        given = {key: np.asarray(array[:_SAMPLES]) for key, array in samples.items()}
+        given = {key: np.asarray(array[:SAMPLES]) for key, array in samples.items()}
         try:
             result, arrays = tf_keras_process.call(
                 "edgeattn_converters.loading.tf_keras_export:export", source, given
@@ -133,7 +135,10 @@ def _require_equal(model: Any, groups: int, arrays: Mapping[str, Any]) -> None:
     for group in range(groups):
         expected = _of_group(arrays, f"{group}/outputs/")
         inputs = _of_group(arrays, f"{group}/inputs/")
-        outputs = model({name: inputs[name] for name in model.input}, training=False)
+        try:
+            outputs = model({name: inputs[name] for name in model.input}, training=False)
+        except Exception as error:  # TensorFlow's have no public base class
+            raise _NotEqual("The graph of tf_keras fails in another process.") from error
         actual = [np.asarray(outputs[name], "float64") for name in expected]
         if difference([actual], [list(expected.values())]).error > TOLERANCE:
             raise _NotEqual("The graph of tf_keras computes something else in another process.")
@@ -161,7 +166,7 @@ def _notes(
             f"The outputs {listed} of the graph were not compared with predict of {of}: there are "
             "values that are NaN or infinite for all samples."
         )
-    notes += [f"{name}: {STATE_RESET_NOTE}" for name in result["stateful"]]
+    notes += [f"{name}: {_STATE_RESET}" for name in result["stateful"]]
     return tuple(notes)
 
 

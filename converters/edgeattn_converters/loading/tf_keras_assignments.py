@@ -100,6 +100,8 @@ def _require_order(path: str, model: Any) -> None:
         names = [item.name for item in (*layer.trainable_weights, *layer.non_trainable_weights)]
         if _is_moved(list(map(_last, weights)), list(map(_last, names))):
             raise NotLoadedError(f"the file has the weights of layer {layer.name} in another order")
+    if not _is_in_order(path, model):
+        raise NotLoadedError("the names of the weights contradict their order")
 
 
 def _is_moved(names: Sequence[str], others: Sequence[str]) -> bool:
@@ -164,6 +166,49 @@ def _groups(file: Any) -> set[str]:
 
     file.visititems(visit)
     return paths
+
+
+def _is_in_order(path: str, model: Any) -> bool:
+    """Return whether names allow that weights of an ``.h5`` file belong to a model in their order.
+
+    tf_keras assigns them so, because generated names depend on the models built before. Layers that
+    were frozen when the file was saved, and are not in the program, are in another place. Then
+    names of weights of the same shape are sorted in another way.
+    """
+    import h5py
+    from tf_keras.src.saving.legacy import hdf5_format
+
+    read, top_level = hdf5_format.load_attributes_from_hdf5_group, "top_level_model_weights"
+    stored = []
+    ours = [
+        f"{layer.name}/{weight.name}"
+        for layer in model.layers
+        for weight in hdf5_format._legacy_weights(layer)
+    ]
+    with h5py.File(path) as file:
+        root = file.get("model_weights", file)
+        groups = list(read(root, "layer_names"))
+        if top_level in root:
+            groups.append(top_level)
+            own = model._trainable_weights + model._non_trainable_weights
+            ours += [f"{top_level}/{weight.name}" for weight in own]
+        for name in groups:
+            for weight in read(root[name], "weight_names"):
+                stored.append((f"{name}/{weight}", root[name][weight].shape))
+    kinds: dict[Any, list[int]] = {}
+    for number, (name, shape) in enumerate(stored):
+        kinds.setdefault((name.rpartition("/")[2], shape), []).append(number)
+    return len(ours) == len(stored) and all(
+        sorted(numbers, key=lambda k: _by_number(stored[k][0]))
+        == sorted(numbers, key=lambda k: _by_number(ours[k]))
+        for numbers in kinds.values()
+    )
+
+
+def _by_number(name: str) -> list[Any]:
+    """A key that sorts dense, dense_2, dense_10."""
+    parts = re.split(r"(\d+)", name)
+    return [int(part) if number % 2 else part for number, part in enumerate(parts)]
 
 
 @contextlib.contextmanager

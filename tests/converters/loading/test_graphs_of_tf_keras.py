@@ -208,9 +208,9 @@ def test_programs_that_do_not_run_in_keras_3(name: str, tmp_path: Path) -> None:
 FREE = """
 def build():
     x = keras.Input((None, 4), name="x")
-    assert x._keras_history.layer.inbound_nodes
+REMOVED
     return keras.Model(x, layers.Dense(3)(layers.LSTM(5)(x)))
-"""
+""".replace("REMOVED", REMOVED)
 
 
 def test_a_free_number_of_steps(tmp_path: Path) -> None:
@@ -352,6 +352,172 @@ def test_the_error_of_keras_3_remains(
     [failure] = failures
     assert reason in str(failure)
     assert bool(reason) == bool(failure)  # the operations of the graph are refused later
+
+
+FROZEN = """
+def build():
+    x = keras.Input((6,), name="x")
+REMOVED
+    inner = keras.Sequential([keras.Input((6,)), layers.Dense(6), layers.Dense(6)])
+    return keras.Model(x, layers.Dense(3)(inner(x)))
+""".replace("REMOVED", REMOVED)
+
+
+def test_layers_that_were_frozen_have_weights_in_another_place(
+    tmp_path: Path, failures: list[str | None]
+) -> None:
+    """All weights fit, but those of the two inner layers are exchanged."""
+    model, path = written(FROZEN, tmp_path)
+    model.layers[1].layers[0].trainable = False
+    model.save_weights(path)
+    with pytest.raises(UsageError, match="failed with AttributeError"):
+        load_model(audit_file(path), architecture=f"{tmp_path / 'own.py'}:build")
+    assert failures == ["the names of the weights contradict their order"]
+
+
+INTERFACES = """
+class Block(keras.Sequential):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.add(layers.Conv1D(4, 3, padding="same"))
+        self.add(layers.BatchNormalization())
+
+class Net(keras.Model):
+    def __init__(self):
+        super().__init__()
+REMOVED
+        self.first, self.last, self.blocks = Block(), layers.Dense(2), [Block(), Block()]
+
+    def call(self, x, training=None):
+        x = self.first(x, training=training)
+        for block in self.blocks:
+            x += block(x, training=training)
+        return self.last(x)
+
+class Pair(keras.Model):
+    def __init__(self):
+        super().__init__()
+REMOVED
+        self.first, self.last = layers.Dense(3), layers.Dense(2)
+
+    def call(self, left, right):
+        return self.last(tf.nn.tanh(self.first(left)) * self.first(right))
+
+def called():
+    net = Net()
+    net(tf.zeros((2, 7, 4)))
+    return net
+
+def stateful():
+    x = keras.Input(batch_shape=(2, 7, 4), name="x")
+REMOVED
+    return keras.Model(x, layers.Dense(2)(layers.GRU(5, stateful=True)(x)))
+
+def half():
+    keras.mixed_precision.set_global_policy("mixed_float16")
+    x = keras.Input((7, 4), name="x")
+REMOVED
+    y = layers.Activation("softmax", dtype="float32")(layers.Dense(2)(layers.LSTM(5)(x)))
+    keras.mixed_precision.set_global_policy("float32")
+    return keras.Model(x, y)
+
+def masked():
+    words = keras.Input((7,), name="words", dtype="int32")
+REMOVED
+    y = layers.Bidirectional(layers.GRU(5, return_sequences=True))(
+        layers.Embedding(9, 4, mask_zero=True)(words))
+    return keras.Model(words, layers.Dense(2)(layers.LSTM(3)(y)))
+"""
+
+
+@pytest.mark.parametrize("suffix", only([".h5", ".weights.h5"], ".weights.h5"))
+@pytest.mark.parametrize(
+    "name", only(["Net", "Pair", "called", "stateful", "half", "masked"], "Net", "half")
+)
+def test_models_with_other_interfaces(name: str, suffix: str, tmp_path: Path) -> None:
+    generator = np.random.default_rng(5)
+    x, y = generator.normal(size=(2, 8, 7, 4)).astype("float32")
+    words = generator.integers(0, 9, (8, 7)).astype("int32")
+    given = {"Pair": {"left": x, "right": y}, "masked": {"words": words}}.get(name, {"x": x})
+    text = INTERFACES.replace("REMOVED\n        ", f"    {REMOVED}        ")
+    text = text.replace("REMOVED\n    ", f"{REMOVED}    ")
+    tf_keras.backend.clear_session()
+    names = run_in_tf_keras(HEAD + text)
+    model = names[name]()
+    arguments = list(given.values())
+    if name in ("Net", "Pair"):
+        model(*(array[:1] for array in arguments))
+    model.set_weights([generator.uniform(0.1, 0.9, w.shape) for w in model.get_weights()])
+    path, samples = tmp_path / f"m{suffix}", tmp_path / "samples.npz"
+    model.save_weights(path)
+    (tmp_path / "own.py").write_text(HEAD + text)
+    np.savez(samples, **given)
+    loaded = load_model(
+        audit_file(path),
+        architecture=f"{tmp_path / 'own.py'}:{name}",
+        samples=None if name == "called" else samples,
+    )
+    assert loaded.is_graph
+    expected = []
+    for start in range(0, 8, 2):
+        model.reset_states()
+        expected.append(model(*(array[start : start + 2] for array in arguments)).numpy())
+    given = {"inputs": x} if name == "called" else given
+    [actual] = loaded.model.predict(given, verbose=0).values()
+    atol = 5e-3 if name == "half" else 1e-5  # tf_keras computes in half precision
+    np.testing.assert_allclose(actual, np.concatenate(expected), atol=atol)
+    assert any("was stateful" in note for note in loaded.notes) == (name == "stateful")
+
+
+CLASSES = """
+assert layers.experimental.RandomFourierFeatures
+
+def softplus(x):
+    return 3.0 * x
+
+class Tied(layers.Layer):
+    def __init__(self, units, activation=None, **kwargs):
+        super().__init__(**kwargs)
+        self.units, self.activation = units, keras.activations.get(activation)
+
+    def build(self, shape):
+        self.kernel = self.add_weight("kernel", shape=(shape[-1], self.units))
+        super().build(shape)
+
+    def call(self, x):
+        return self.activation(tf.matmul(tf.matmul(x, self.kernel), self.kernel, transpose_b=True))
+
+    def get_config(self):
+        name = keras.activations.serialize(self.activation)
+        return dict(super().get_config(), units=self.units, activation=name)
+"""
+
+
+@pytest.mark.parametrize("activation", only(["tanh", "softplus", "chosen"], "softplus"))
+@pytest.mark.parametrize("suffix", only([".h5", ".keras"], ".keras"))
+def test_classes_of_whole_files(
+    suffix: str, activation: str, tmp_path: Path, failures: list[str | None]
+) -> None:
+    """A function of the file may be the activation, or that of Keras with its name."""
+    own = run_in_tf_keras(HEAD + CLASSES)
+    x = tf_keras.Input((6,), name="x")
+    y = own["Tied"](4, activation="softplus" if activation == "chosen" else activation)(x)
+    model = tf_keras.Model(x, tf_keras.layers.Dense(2, name="y")(y + 1.0))
+    path = tmp_path / f"m{suffix}"
+    model.save(path)
+    choice = 'custom_objects = {"softplus": "softplus"}\n' if activation == "chosen" else ""
+    (tmp_path / "own.py").write_text(HEAD + CLASSES + choice)
+    if activation == "softplus":
+        with pytest.raises(UsageError, match="failed with AttributeError"):
+            load_model(audit_file(path), custom_objects=tmp_path / "own.py")
+        assert failures == ["the activation softplus may be that of Keras"]
+        return
+    loaded = load_model(audit_file(path), custom_objects=tmp_path / "own.py")
+    assert loaded.is_graph
+    assert loaded.notes[0].startswith("The model does not run in Keras 3: ")
+    given = np.random.default_rng(6).normal(size=(8, 6)).astype("float32")
+    actual = loaded.model.predict({"x": given}, verbose=0)["y"]
+    np.testing.assert_allclose(actual, model.predict(given, verbose=0), atol=1e-5)
 
 
 PLAIN = """
