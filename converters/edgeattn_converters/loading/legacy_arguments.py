@@ -13,9 +13,9 @@ from edgeattn_converters.loading.migrate import keras1
 Arguments = dict[str, Any]
 
 # They chose between implementations of the same values, or values that the file replaces.
-_WITHOUT_EFFECT = ("implementation", "fused", "batch_size", "weights", "input_dtype")
+_WITHOUT_EFFECT = ("implementation", "fused", "batch_size", "weights", "input_dtype", "dynamic")
 # Arguments with the only value that Keras 3 has.
-_FIXED = {"time_major": False, "renorm": False, "dynamic": False, "causal": False}
+_FIXED = {"time_major": False, "renorm": False, "causal": False, "virtual_batch_size": None}
 _SHAPES = frozenset({"input_shape", "batch_input_shape", "batch_shape"})
 # Layers whose input_dim is the size of the last of three axes.
 _OF_SEQUENCES = frozenset(
@@ -40,7 +40,7 @@ def current(
     if class_name == "Layer":
         return tuple(values), _kept(found)
     if class_name == "Lambda":
-        return _with_traced_mask(values, found)
+        return _of_lambda(values, found)
     if class_name == "InputLayer":
         return _of_input(values, found)
     if found.get("dim_ordering") == "default":
@@ -68,11 +68,16 @@ def _of_input(values: Sequence[Any], named: Arguments) -> tuple[tuple[Any, ...],
     return (*map(shape, values[:1]), *values[1:]), {**named, **shapes}
 
 
-def _with_traced_mask(values: Sequence[Any], named: Arguments) -> tuple[tuple[Any, ...], Arguments]:
-    """The arguments of a Lambda layer, whose mask may be computed by functions of TensorFlow."""
+def _of_lambda(values: Sequence[Any], named: Arguments) -> tuple[tuple[Any, ...], Arguments]:
+    """The arguments of a Lambda layer, whose mask may be computed by functions of TensorFlow.
+
+    Its output shape may be a list, or the size of its only axis.
+    """
     found = named | dict(zip(("function", "output_shape", "mask"), values, strict=False))
     if callable(mask := found.get("mask")):
         found["mask"] = traced(mask)
+    if isinstance(shape := found.get("output_shape"), list | int):
+        found["output_shape"] = (shape,) if isinstance(shape, int) else tuple(shape)
     return (), found
 
 

@@ -25,8 +25,10 @@ from edgeattn_converters.loading import (
     places_of_arguments,
     training_names,
 )
+from edgeattn_converters.loading.argument_types import layer_classes
 from edgeattn_converters.loading.legacy_program import OF_TF_KERAS, Program
 from edgeattn_converters.loading.migrate import keras1
+from edgeattn_converters.loading.migrate.context import safe_input_name
 from edgeattn_converters.loading.own_classes import is_own_class
 
 # Functions that only concern training.
@@ -69,7 +71,7 @@ def accepted(program: Program) -> Iterator[None]:
         def replace(place: Any, name: str, value: Any) -> None:
             stack.enter_context(mock.patch.object(place, name, value, create=True))
 
-        for cls in _layer_classes():
+        for cls in layer_classes():
             replace(cls, "__init__", _constructor(cls, program))
         sequential = _in_place(keras.Sequential.__init__, "Sequential", program)
         replace(keras.Sequential, "__init__", sequential)
@@ -118,18 +120,6 @@ def _of_any_key(get_item: Callable[..., Any]) -> Callable[..., Any]:
     return get
 
 
-def _layer_classes() -> set[type]:
-    import keras
-
-    return {
-        value
-        for value in vars(keras.layers).values()
-        if isinstance(value, type)
-        and issubclass(value, keras.layers.Layer)
-        and "__init__" in vars(value)
-    }
-
-
 def _constructor(cls: Any, program: Program) -> Callable[..., None]:
     """The constructor of a class, called with the arguments of Keras 3."""
     create = cls.__init__
@@ -167,12 +157,9 @@ def _constructor(cls: Any, program: Program) -> Callable[..., None]:
 
 @contextlib.contextmanager
 def places_accepted(program: Program) -> Iterator[None]:
-    """Let constructors of layers have their arguments in the places of Keras 2, and its axes."""
-    from edgeattn_converters.loading.migrate import normalized_axes
-
+    """Let constructors of layers have their arguments in the places of Keras 2."""
     with contextlib.ExitStack() as stack:
-        stack.enter_context(normalized_axes.accepted())
-        for cls in _layer_classes():
+        for cls in layer_classes():
             create: Any = vars(cls)["__init__"]
             if cls.__name__ in places_of_arguments.CLASSES:
                 if cls.__name__ == "Embedding":
@@ -258,6 +245,8 @@ def _input(create: Callable[..., Any], program: Program) -> Callable[..., Any]:
     @functools.wraps(create)
     def with_places(*args: Any, **kwargs: Any) -> Any:
         args, kwargs = _by_name("Input", names, program, args, kwargs)
+        if isinstance(name := kwargs.get("name"), str) and program.version < (3,):
+            kwargs["name"] = safe_input_name(name)
         return create(*args, **kwargs)
 
     return with_places

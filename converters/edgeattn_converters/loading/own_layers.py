@@ -16,6 +16,7 @@ from unittest import mock
 from edgeattn.errors import UnsupportedModelError
 from edgeattn.printable import enumerated
 from edgeattn_converters.loading import (
+    argument_types,
     autograph,
     cell_states,
     classes_of_keras_2,
@@ -74,6 +75,7 @@ def created_as_stored(objects: Mapping[str, Any], ctx: Context) -> Iterator[None
             stack.enter_context(legacy_identifiers.accepted())
             stack.enter_context(cell_states.of_any_shape())
             stack.enter_context(legacy_layers.places_accepted(program))
+            stack.enter_context(argument_types.accepted())
             if ctx.of_tensorflow:
                 stack.enter_context(tracking_order.recorded())
             stack.enter_context(_activations_of_keras_2())

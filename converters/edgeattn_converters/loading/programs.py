@@ -8,6 +8,7 @@ from typing import Any
 from edgeattn.errors import UnsupportedModelError, UsageError
 from edgeattn.printable import enumerated
 from edgeattn_converters.loading import (
+    argument_types,
     classes_of_keras_2,
     config_inspection,
     implicit_masks,
@@ -191,6 +192,7 @@ def _run(file: ModelFile, architecture: str, samples: Mapping[str, Any], program
                 stack.enter_context(own_layers.weights_of_keras_2())
                 # Also in methods that run after the function.
                 stack.enter_context(legacy_layers.places_accepted(program))
+                stack.enter_context(argument_types.accepted())
             elif program.may_be_older:
                 stack.enter_context(implicit_masks.reported(program.notes))
             return function_model(architecture, samples, program)

@@ -6,7 +6,6 @@ in a ``.weights.h5`` file.
 """
 
 import contextlib
-import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 from unittest import mock
@@ -14,6 +13,7 @@ from unittest import mock
 import keras
 from keras import ops
 
+from edgeattn_converters.loading import places_of_arguments
 from edgeattn_converters.loading.migrate.replaced_layers import has_own_axes
 
 
@@ -118,12 +118,13 @@ def _with_one_axis(create: Callable[..., None]) -> Callable[..., None]:
             )
         return axis[0]
 
-    @functools.wraps(create)
+    # Without functools.wraps: Keras reads both the signature and the names of the arguments.
     def with_axis(layer: Any, /, *args: Any, **kwargs: Any) -> None:
         named = {"axis": only(layer, kwargs["axis"])} if "axis" in kwargs else {}
         args = tuple(only(layer, value) for value in args[:1]) + args[1:]
         create(layer, *args, **{**kwargs, **named})
 
+    setattr(with_axis, places_of_arguments.NAMES, places_of_arguments.names(create))
     return with_axis
 
 

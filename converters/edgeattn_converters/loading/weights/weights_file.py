@@ -11,6 +11,7 @@ from typing import Any
 
 from edgeattn.errors import UnsupportedModelError
 from edgeattn.printable import counted
+from edgeattn_converters.loading.argument_types import scopes
 from edgeattn_converters.loading.audit import ModelFile
 from edgeattn_converters.loading.config_inspection import (
     Config,
@@ -21,7 +22,7 @@ from edgeattn_converters.loading.config_inspection import (
     unqualified,
 )
 from edgeattn_converters.loading.formats import hdf5, keras_archive, saved_model
-from edgeattn_converters.loading.migrate.context import Shape
+from edgeattn_converters.loading.migrate.context import Shape, safe_name
 from edgeattn_converters.loading.notes import MOST_NAMES
 from edgeattn_converters.loading.quantized_layers import is_float8
 from edgeattn_converters.loading.weights import (
@@ -133,11 +134,7 @@ class WeightsFile:
         """
         if not self.is_layered:
             return self
-        shapes = {
-            name: [shape for _, shape in arrays]
-            for name, arrays in from_hdf5.stored_shapes(self.source).items()
-            if arrays
-        }
+        stored_shapes = from_hdf5.stored_shapes(self.source)
         found = {
             layer_name(item): layer
             for item in stored_layers(stored)
@@ -148,6 +145,13 @@ class WeightsFile:
         in_class = {id(layer) for layer in found.values()} <= set(order)
         if in_class and tracking_order.is_recorded(model):
             found = dict(sorted(found.items(), key=lambda item: order.index(id(item[1]))))
+        slashed = scopes([name for name in stored_shapes if stored_shapes[name]], list(found))
+        named = replace(self, names=slashed)
+        shapes = {
+            slashed.get(name, name): [shape for _, shape in arrays]
+            for name, arrays in stored_shapes.items()
+            if arrays
+        }
         names, layers = list(shapes), list(found)
         in_order = dict(zip(names, layers, strict=False))
         if set(names) == set(layers):
@@ -155,25 +159,34 @@ class WeightsFile:
             if all(shapes[name] == shapes[layer] for name, layer in moved.items()):
                 if moved:
                     raise _ambiguous(names, layers)
-                return self
+                return named
             fits_by_name = all(_sizes(shapes[name]) == _sizes_of(found[name]) for name in moved)
-            return self if fits_by_name else replace(self, names=in_order)
+            return named if fits_by_name else self._renamed(in_order, slashed)
         if len(names) != len(layers):
-            return self
+            return named
         fits = all(_sizes(shapes[name]) == _sizes_of(found[in_order[name]]) for name in names)
         if set(names) <= set(all_names(stored)) and not fits:
-            return self  # some are those of layers in nested models
+            return named  # some are those of layers in nested models
         by_number = _by_number(names, layers)
         moved = {name: layer for name, layer in by_number.items() if layer != in_order[name]}
         if moved and all(_sizes(shapes[name]) == _sizes_of(found[moved[name]]) for name in moved):
             raise _other_numbers(in_order, by_number)
-        return replace(self, names=in_order)
+        return self._renamed(in_order, slashed)
+
+    def _renamed(self, layers: Mapping[str, str], slashed: Mapping[str, str]) -> WeightsFile:
+        """The file with layers by its names, of which ``slashed`` are those with slashes."""
+        names = {safe: name for name, safe in slashed.items()}
+        return replace(self, names={names.get(name, name): layers[name] for name in layers})
 
     def order_notes(self) -> tuple[str, ...]:
         """A note with the names that differ if the weights are assigned in order."""
-        if not self.names:
+        pairs = [
+            f"{layer} <- {name}"
+            for name, layer in self.names.items()
+            if layer not in (name, safe_name(name))
+        ]
+        if not pairs:
             return ()
-        pairs = [f"{layer} <- {name}" for name, layer in self.names.items() if layer != name]
         more = len(pairs) - MOST_NAMES
         listed = "; ".join(pairs[:MOST_NAMES]) + (f"; and {more} more" if more > 0 else "")
         equal = len(self.names) - len(pairs)
