@@ -118,10 +118,19 @@ def twice():
     return model(keras.Sequential([Restored(layers.Dense(6)), OfAddons(layers.Dense(6))]))
 
 
+def nested():
+    x, z = keras.Input((5, 6)), keras.Input((5, 6))
+    inner = keras.Model(z, Restored(layers.Dense(6))(OfAddons(layers.Dense(6))(z)))
+    twice = keras.Model(x, inner(inner(x)))
+    y = keras.Input((5, 6))
+    shared, inside = Restored(layers.Dense(6)), Restored(layers.Dense(6))
+    return keras.Model(y, twice(layers.TimeDistributed(inside)(shared(shared(y)))))
+
+
 def subclass():
     return Net()
 """
-NAMES = ("convolution", "recurrent", "square", "squares", "addons", "twice")
+NAMES = ("convolution", "recurrent", "square", "squares", "addons", "twice", "nested")
 NOTE = "The weights were assigned as tf_keras"
 
 

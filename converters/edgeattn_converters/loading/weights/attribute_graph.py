@@ -5,6 +5,7 @@ they have. Several attributes may lead to one variable, and to other ones in one
 layer of Keras 2 to whose kernel a tensor was assigned does not have its variable any more.
 """
 
+import re
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -27,7 +28,14 @@ _LISTS = (
         "_operations",
         "_functional",
     ),
-    *("_input_layers", "_output_layers", "_layer_call_argspecs", "_edgeattn"),
+    *(
+        "_input_layers",
+        "_output_layers",
+        "_input_coord",
+        "_output_coord",
+        "_layer_call_argspecs",
+        "_edgeattn",
+    ),
 )
 _PLACE, _NAME = "layers#", "layers:"
 
@@ -81,7 +89,9 @@ def _labelled(layer: Any) -> Iterator[tuple[str, Any]]:
     kinds = {cls.__name__ for cls in type(layer).__mro__}
     if kinds & {"Functional", "Sequential"}:
         for number, inner in enumerate(layer.layers):
-            yield f"{_NAME}{safe_name(inner.name)}", inner
+            # A model without a name is "model" in Keras 2 and "functional" in Keras 3.
+            name = re.sub(r"^functional(?=_\d+$|$)", "model", safe_name(inner.name))
+            yield f"{_NAME}{name}", inner
             if "Sequential" in kinds:
                 yield f"{_PLACE}{number}", inner
 
