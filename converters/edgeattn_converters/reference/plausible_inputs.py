@@ -123,7 +123,7 @@ def _users(tensor: Any, *, integers: bool = False) -> Iterator[Any]:
         positions = [k for k, argument in enumerate(arguments) if argument is tensor]
         user = node.operation
         model = getattr(user, "model", user)
-        inner = model.inputs if isinstance(model, keras.Model) else None
+        inner = getattr(model, "inputs", None) if isinstance(model, keras.Model) else None
         if positions and is_keras_class(user, *_TRANSPARENT):
             yield from _users(node.outputs[0], integers=integers)
         elif integers and positions == [0] and (factor := _factor(node)):
