@@ -17,6 +17,8 @@ from edgeattn_converters.loading.migrate.context import safe_name
 
 # Arguments that Keras 2 converts to an integer.
 _COUNTS = ("units", "filters")
+# The deviation of a GaussianNoise, at most 1 in Keras 3. It has no effect outside training.
+_NOISE = "stddev"
 # Strings in which it ignores the case.
 _LOWERED = ("padding", "data_format")
 
@@ -109,6 +111,8 @@ def _converted(name: str, value: Any) -> Any:
         return int(value)
     if name in _LOWERED and isinstance(value, str):
         return value.lower()
+    if name == _NOISE and isinstance(value, int | float):
+        return min(value, 1.0)
     return _plain(value)
 
 

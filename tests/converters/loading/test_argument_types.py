@@ -33,9 +33,14 @@ def numbers():
     y = layers.Bidirectional(lstm, name="rnn/both")(y)
     y = layers.MultiHeadAttention(np.int64(2), np.int64(3))(y, y)
     y = layers.Lambda(lambda z: z[:, 0], output_shape=[6], name="first/step")(y)
+    y = layers.GaussianNoise(2.5)(y)
     y = layers.RepeatVector(2)(layers.Lambda(lambda z: z * 2.0, output_shape=6)(y))
     m = keras.Model(x, layers.Dense(np.array(4), name="out/dense")(y))
     return keras.Model(m.input, [m.get_layer("out/dense").output, m.get_layer("conv1/bn").output])
+
+def noise():
+    x = keras.Input((8, 4))
+    return keras.Model(x, layers.Dense(3)(layers.GaussianNoise(stddev=20)(x)))
 
 def tokens():
     t = keras.Input((8,), dtype="int32")
@@ -62,18 +67,21 @@ def own():
 """
 CASES = [
     *(("numbers", "w.h5"), ("numbers", "w.weights.h5"), ("tokens", "w.h5")),
+    *(("noise", "m.h5"), ("noise", "m.keras")),
     *(("own", name) for name in ("w.h5", "w.weights.h5", "m.h5", "m.keras")),
 ]
 
 
-@pytest.mark.parametrize("case", only(CASES, CASES[0], CASES[-2]), ids="-".join)
+@pytest.mark.parametrize("case", only(CASES, CASES[0], ("noise", "m.h5"), CASES[-2]), ids="-".join)
 def test_layers_of_programs_and_classes(case: tuple[str, str], tmp_path: Path) -> None:
     function, name = case
     model = run_in_tf_keras(PROGRAM)[function]()
     generator = np.random.default_rng(5)
     model.set_weights([generator.uniform(0.2, 1.2, w.shape) for w in model.get_weights()])
     (tmp_path / "own.py").write_text(PROGRAM)
-    options: dict[str, Any] = {"custom_objects": tmp_path / "own.py"}
+    options: dict[str, Any] = {}
+    if function == "own":
+        options = {"custom_objects": tmp_path / "own.py"}
     if name.startswith("w"):
         model.save_weights(tmp_path / name)
         options = {"architecture": f"{tmp_path / 'own.py'}:{function}"}

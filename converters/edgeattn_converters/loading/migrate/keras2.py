@@ -88,6 +88,8 @@ def migrate(class_name: str, config: Config, ctx: Context) -> tuple[str, dict[st
         new = _gru(name, new, ctx)
     if current == "BatchNormalization" and isinstance(new.get("axis"), list):
         new["axis"] = new["axis"][0] if len(new["axis"]) == 1 else new["axis"]
+    if current == "GaussianNoise" and new.get("stddev", 0) > 1:
+        new["stddev"] = 1.0  # the most in Keras 3; it has no effect outside training
     if current == "LeakyReLU" and "alpha" in new:
         new["negative_slope"] = stored_number(new.pop("alpha"))
     if current == "InputLayer" and "batch_input_shape" in new:
