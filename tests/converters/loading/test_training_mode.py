@@ -12,7 +12,7 @@ import tf_keras
 from keras import layers
 
 from edgeattn.bundle.model_digest import digest
-from edgeattn.errors import UnsupportedModelError
+from edgeattn.errors import UnsafeModelError, UnsupportedModelError
 from edgeattn_converters.loading.audit import audit_file
 from edgeattn_converters.loading.load import load_model
 
@@ -178,3 +178,28 @@ def test_own_function_that_draws_random_numbers(tmp_path: Path) -> None:
     file = audit_file(tmp_path / "m.h5", trust=digest(tmp_path / "m.h5"))
     with pytest.raises(UnsupportedModelError, match=r"random numbers at inference .*: drawn\)"):
         load_model(file, custom_objects=tmp_path / "own.py")
+
+
+def test_stored_code_that_draws_random_numbers(tmp_path: Path) -> None:
+    """As in variational autoencoders of keras.io; a function that returns the mean replaces it."""
+    program: dict[str, Any] = {"K": tf_keras.backend}
+    code = """
+        def sampling(arguments):
+            mean, scale = arguments
+            noise = K.random_normal(shape=(K.shape(mean)[0], K.int_shape(mean)[1]))
+            return mean + K.exp(0.5 * scale) * noise
+    """
+    exec(textwrap.dedent(code), program)
+    inputs = tf_keras.Input(SHAPE)
+    states = tf_keras.layers.LSTM(4)(inputs)
+    drawn = tf_keras.layers.Lambda(program["sampling"], name="drawn")([states, states])
+    tf_keras.Model(inputs, drawn).save(tmp_path / "m.h5")
+    with pytest.raises(UnsafeModelError, match="which draws random numbers") as error:
+        load_model(audit_file(tmp_path / "m.h5"))
+    assert "by something without random numbers, such as the mean, and" in str(error.value.hint)
+    (tmp_path / "own.py").write_text("def drawn(arguments):\n    return arguments[0]\n")
+    file = audit_file(tmp_path / "m.h5", trust=digest(tmp_path / "m.h5"))
+    loaded = load_model(file, custom_objects=tmp_path / "own.py")
+    x = np.random.default_rng(3).normal(size=(2, *SHAPE)).astype("float32")
+    means = tf_keras.Model(inputs, states)(x)
+    np.testing.assert_allclose(loaded.model(x), means, atol=1e-6)

@@ -9,7 +9,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from edgeattn_converters.loading.lambdas import expressions, marshal_reader, opcodes
-from edgeattn_converters.loading.lambdas.expressions import Expression, NotRecognizedError
+from edgeattn_converters.loading.lambdas.expressions import (
+    Expression,
+    NotRecognizedError,
+    RandomNumbersError,
+)
 from edgeattn_converters.loading.lambdas.stack_machine import StackMachine
 
 
@@ -32,7 +36,7 @@ def recognize(
     except marshal_reader.UnreadableCodeError as error:
         raise NotRecognizedError(str(error)) from error
     meanings: list[Expression] = []
-    reasons: list[tuple[int, str]] = []
+    reasons: list[tuple[int, NotRecognizedError]] = []
     for code in codes:
         for dialect in opcodes.DIALECTS:
             if dialect.layout != code.layout:
@@ -42,14 +46,16 @@ def recognize(
                 expression = machine.run(_variables(code, defaults, arguments))
             # Manipulated code may refer to constants, names or operators that do not exist.
             except (ValueError, LookupError, TypeError, AttributeError) as error:
-                reasons.append((machine.position, f"{dialect.name}: {error}"))
+                known = isinstance(error, RandomNumbersError)
+                kind = RandomNumbersError if known else NotRecognizedError
+                reasons.append((machine.position, kind(f"{dialect.name}: {error}")))
                 continue
             if expression not in meanings:
                 meanings.append(expression)
     if len(meanings) != 1:
         # The version that got furthest is most likely the one that wrote the bytecode.
-        furthest = max(reasons, key=lambda item: item[0], default=(0, "its bytecode is ambiguous"))
-        raise NotRecognizedError(furthest[1])
+        ambiguous = (0, NotRecognizedError("its bytecode is ambiguous"))
+        raise max(reasons, key=lambda item: item[0], default=ambiguous)[1]
     return meanings[0]
 
 

@@ -1,6 +1,5 @@
 """Calls of functions of TensorFlow, and of operators of tensors, by the names that files have."""
 
-import re
 from collections.abc import Mapping, Sequence
 
 from edgeattn_converters.loading.lambdas import expressions, tensorflow_functions
@@ -22,7 +21,6 @@ _OF_ONE_TYPE = frozenset(
      "less_equal", "greater", "greater_equal", "where"}
 )  # fmt: skip
 _REFLECTED = frozenset({"radd", "rsub", "rmul", "rtruediv", "rdiv", "rfloordiv", "rmod", "rpow"})
-_RANDOM = re.compile(r"random|dropout|\.fractional_|sampled_softmax|nce_loss|truncated_normal")
 _TAKE_FUNCTIONS = frozenset(
     {"case", "cond", "foldl", "foldr", "map_fn", "rnn", "scan", "vectorized_map", "while_loop"}
 )
@@ -30,7 +28,7 @@ _TAKE_FUNCTIONS = frozenset(
 
 def _reason_against(path: str) -> str:
     """Why an unknown function has no expression, as a clause."""
-    if _RANDOM.search(path):
+    if expressions.draws_random_numbers(path):
         return "it draws random numbers, in inference too"
     if path.rsplit(".", 1)[-1] in _TAKE_FUNCTIONS:
         return "the file does not contain the Python function that it calls"

@@ -10,6 +10,7 @@ An expression is one of ``{"input": None}`` (the argument of the layer), ``{"inp
 that is not known.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -30,6 +31,18 @@ _CONSTANTS = {"True": True, "False": False, "None": None, "tf.newaxis": None, "n
 
 class NotRecognizedError(ValueError):
     """The function is not known to only compute on tensors; the message is a clause: "it ..."."""
+
+
+class RandomNumbersError(NotRecognizedError):
+    """The function draws random numbers, which no artifact can reproduce."""
+
+
+_RANDOM = re.compile(r"random|dropout|\.fractional_|sampled_softmax|nce_loss|truncated_normal")
+
+
+def draws_random_numbers(path: str) -> bool:
+    """Return whether the function at ``path``, such as ``K.random_normal``, does, by its name."""
+    return _RANDOM.search(path) is not None
 
 
 def constant(value: Any) -> Expression:
@@ -86,6 +99,8 @@ def function(
     if signature is None:
         if signatures.is_of_backend(path) and last in backend_functions.FUNCTIONS:
             return backend_call(last, arguments, named)
+        if draws_random_numbers(path):
+            raise RandomNumbersError(f"it calls {path!r}, which draws random numbers")
         raise NotRecognizedError(f"it calls {path!r}")
     try:
         return {"op": signature.operation, "args": _bind(path, signature, arguments, named)}

@@ -15,7 +15,11 @@ from edgeattn.errors import UnsafeModelError
 from edgeattn.printable import enumerated
 from edgeattn_converters.loading import error_text
 from edgeattn_converters.loading.lambdas import bytecode, expressions, marshal_reader
-from edgeattn_converters.loading.lambdas.expressions import Expression, NotRecognizedError
+from edgeattn_converters.loading.lambdas.expressions import (
+    Expression,
+    NotRecognizedError,
+    RandomNumbersError,
+)
 
 Config = Mapping[str, Any]
 
@@ -179,12 +183,14 @@ def refusal(unknown: Sequence[UnknownCode], trust: CodeTrust) -> UnsafeModelErro
     reasons = list(dict.fromkeys(error_text.beginning(item.reason, 200) for item in unknown))
     functions = enumerated(list(dict.fromkeys(item.definition for item in unknown)))
     layers = enumerated([repr(name) for name in names])
+    is_random = any(isinstance(item.reason, RandomNumbersError) for item in unknown)
+    by = " by something without random numbers, such as the mean" * is_random
     pronoun = "layer contains" if len(names) == 1 else "layers contain"
     return UnsafeModelError(
         f"Refused at {layers}: the Lambda {pronoun} Python code that is "
         f"not known to be harmless ({'; '.join(reasons[:_LISTED_REASONS])}).",
         hint=f"Define {functions} in a Python file to replace the code, which is never "
-        f"run, and pass: --custom-objects FILE.py --trust {trust.sha256}",
+        f"run,{by and by + ','} and pass: --custom-objects FILE.py --trust {trust.sha256}",
     )
 
 
