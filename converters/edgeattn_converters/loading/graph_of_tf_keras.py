@@ -85,7 +85,8 @@ def load_graph(
             raise
         except EdgeattnError:
             return None
-    return LoadedModel(file, model, (*_notes(program, failure, result), *notes[1:]))
+    own_notes = _notes(program, failure, result, has_version=bool(source["version"]))
+    return LoadedModel(file, model, (*own_notes, *notes[1:]))
 
 
 def _is_of_same_keras(file: ModelFile, program: UserProgram) -> bool:
@@ -150,7 +151,7 @@ def _of_group(arrays: Mapping[str, Any], prefix: str) -> dict[str, Any]:
 
 
 def _notes(
-    program: UserProgram, failure: FailsInKeras3, result: Mapping[str, Any]
+    program: UserProgram, failure: FailsInKeras3, result: Mapping[str, Any], *, has_version: bool
 ) -> tuple[str, ...]:
     of = f"tf_keras {result['version']}"
     kind = "program" if program.function is not None else "model"
@@ -160,6 +161,11 @@ def _notes(
         "Keras layers, which inspect would list and --lowering arrange. Attention maps are those "
         "that are found in the graph."
     ]
+    if not has_version:
+        notes.append(
+            "The file does not contain its Keras version. No other Keras 2 would load other "
+            "weights from it into the program, which therefore computes as in tf_keras."
+        )
     if result["unknown"]:
         listed = enumerated(list(map(repr, result["unknown"])))
         notes.append(

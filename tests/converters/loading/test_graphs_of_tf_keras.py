@@ -458,6 +458,8 @@ def test_models_with_other_interfaces(name: str, suffix: str, tmp_path: Path) ->
         samples=None if name == "called" else samples,
     )
     assert loaded.is_graph
+    of_version = [note for note in loaded.notes if "does not contain its Keras version" in note]
+    assert bool(of_version) == (suffix == ".weights.h5")
     expected = []
     for start in range(0, 8, 2):
         model.reset_states()
