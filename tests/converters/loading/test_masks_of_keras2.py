@@ -119,7 +119,7 @@ def test_rows_that_are_masked_throughout(tmp_path: Path) -> None:
     actual = loaded.model.predict(list(inputs.values()), verbose=0)
     for name, value, result in zip(weights, expected, actual, strict=True):
         np.testing.assert_allclose(result, value, rtol=1e-4, atol=1e-5, err_msg=name)
-    assert any("Softmax treats masks as in Keras 2" in note for note in loaded.notes)
+    assert any("Softmax treats masks as in tf_keras" in note for note in loaded.notes)
 
 
 @pytest.mark.long
