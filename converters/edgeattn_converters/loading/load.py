@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeattn.errors import UnsafeModelError, UnsupportedModelError, UsageError
+from edgeattn_converters.graphs.free_squeezes import squeezes_of_free_batches
 from edgeattn_converters.loading import (
     config_inspection,
     fixed_time_axis,
@@ -85,7 +86,8 @@ def load_model(
         allow_free_time=allow_free_time,
     )
     try:
-        loaded = load(file)
+        with squeezes_of_free_batches():
+            loaded = load(file)
         program = _program(architecture, custom_objects, file)
         if program is None:
             return loaded
@@ -183,6 +185,7 @@ def _load_again(
 ) -> LoadedModel:
     """Load a file again, with the files of the user run again."""
     with contextlib.ExitStack() as stack:
+        stack.enter_context(squeezes_of_free_batches())
         if script is not None:
             stack.enter_context(run_again(script))
         return load(file)

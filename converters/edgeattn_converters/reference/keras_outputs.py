@@ -11,6 +11,7 @@ import numpy as np
 from edgeattn.errors import EdgeattnError, UnsupportedModelError
 from edgeattn.metrics.limits import LIMITS
 from edgeattn.tensors import Array, Tensors
+from edgeattn_converters.graphs.free_squeezes import squeezes_of_free_batches
 from edgeattn_converters.keras_classes import is_signature
 from edgeattn_converters.loading.build import root_cause
 from edgeattn_converters.loading.loaded_model import calls_signature
@@ -73,7 +74,11 @@ def predict(
     try:
         if interface.half:
             return dict(traced_values(_in_float32(model, interface), inputs, batch_size))
-        with averages_of_known_shape(), reshapes_of_free_batches():
+        with (
+            averages_of_known_shape(),
+            reshapes_of_free_batches(),
+            squeezes_of_free_batches(model),
+        ):
             size = _samples_of_signature(model) or interface.batch or batch_size
             predicted = model.predict(_batches(pack(model, ordered), size), verbose=0)
     except tf.errors.OpError as error:

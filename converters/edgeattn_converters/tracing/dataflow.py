@@ -9,8 +9,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from edgeattn_converters.graphs.data_sources import is_data
 from edgeattn_converters.tracing.axes import Axes
-from edgeattn_converters.tracing.data_sources import is_data
 from edgeattn_converters.tracing.origins import (
     depends_on,
     is_mask,

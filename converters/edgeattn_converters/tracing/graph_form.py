@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from edgeattn.errors import UnsupportedModelError
+from edgeattn_converters.graphs.data_sources import is_data
 from edgeattn_converters.graphs.operation_creation import Creation, created_by
 from edgeattn_converters.graphs.signatures import with_constants
-from edgeattn_converters.tracing.data_sources import is_data
 
 
 @contextlib.contextmanager

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
+from edgeattn_converters.graphs.data_sources import is_data, operations_behind, placeholders
 from edgeattn_converters.tracing.axes import REDUCTIONS
-from edgeattn_converters.tracing.data_sources import is_data, operations_behind, placeholders
 from edgeattn_converters.tracing.softmax_forms import normalizations_of
 from edgeattn_converters.tracing.weight_functions import POSITIVE
 

@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from typing import Any
 
+from edgeattn_converters.graphs.data_sources import is_data
 from edgeattn_converters.tracing.axes import Axes, static_value
-from edgeattn_converters.tracing.data_sources import is_data
 from edgeattn_converters.tracing.origins import is_mask, is_weights
 
 _MOVES = (

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from edgeattn_converters.graphs.data_sources import is_data
 from edgeattn_converters.tracing.axes import Axes, axis_behind, static_value
-from edgeattn_converters.tracing.data_sources import is_data
 from edgeattn_converters.tracing.weight_functions import is_positive_score, thresholded_axes
 
 # Operations allowed between exp(x), its sum, and the division by it.

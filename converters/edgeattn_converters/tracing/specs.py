@@ -5,6 +5,7 @@ from typing import Any
 
 from edgeattn.errors import UnsupportedModelError
 from edgeattn.tensors import Specs, TensorSpec
+from edgeattn_converters.graphs.data_sources import operations_behind
 from edgeattn_converters.loading.fixed_time_axis import (
     Size,
     TimeSteps,
@@ -15,7 +16,6 @@ from edgeattn_converters.loading.fixed_time_axis import (
 from edgeattn_converters.loading.loaded_model import calls_signature
 from edgeattn_converters.lowering.composed_operations import fixed_bins
 from edgeattn_converters.tracing.attention_outputs import unique
-from edgeattn_converters.tracing.data_sources import operations_behind
 from edgeattn_converters.tracing.keras_call import dtype_of, layer_name
 
 

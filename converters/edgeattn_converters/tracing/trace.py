@@ -10,6 +10,7 @@ import numpy as np
 from edgeattn.errors import UnsupportedModelError
 from edgeattn.tensors import Specs, TensorSpec
 from edgeattn_converters.graphs.constant_results import constant_results
+from edgeattn_converters.graphs.free_squeezes import squeezes_of_free_batches
 from edgeattn_converters.graphs.known_lists import known_lists
 from edgeattn_converters.graphs.signatures import with_constants
 from edgeattn_converters.graphs.single_precision import (
@@ -301,6 +302,7 @@ def _concrete(
                 stack.enter_context(averages_of_known_shape())
                 stack.enter_context(no_argpartition())
                 stack.enter_context(reshapes_of_free_batches())
+                stack.enter_context(squeezes_of_free_batches(model, batch))
                 stack.enter_context(constant_results())
                 if inline:
                     stack.enter_context(inlined())

@@ -4,8 +4,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from edgeattn_converters.graphs.data_sources import is_data
 from edgeattn_converters.tracing.axes import REDUCTIONS, Axes, axes_behind
-from edgeattn_converters.tracing.data_sources import is_data
 from edgeattn_converters.tracing.origins import is_mask, is_weights
 from edgeattn_converters.tracing.products import kept_axes
 from edgeattn_converters.tracing.softmax_forms import divided_by_own_sum, inverse, normalizations_of

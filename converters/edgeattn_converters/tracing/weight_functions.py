@@ -8,8 +8,8 @@ sums to 1.
 
 from typing import Any
 
+from edgeattn_converters.graphs.data_sources import operations_behind
 from edgeattn_converters.tracing.axes import Axes, static_value
-from edgeattn_converters.tracing.data_sources import operations_behind
 
 _MOVES = ("Identity", "Cast", "Reshape", "ExpandDims", "Squeeze", "StopGradient", "Transpose")
 # The results of these are not negative, whatever the operands are.
