@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,7 @@ from edgeattn.cli.artifact_lines import (
 )
 from edgeattn.cli.terminal import styled_line
 from edgeattn.metrics.verdict import FAIL, RIGHT
-from edgeattn.printable import Text, counted, keras_name
+from edgeattn.printable import Text, counted, enumerated, keras_name
 from edgeattn.schemes import EXPERIMENTAL
 
 if TYPE_CHECKING:
@@ -49,10 +49,7 @@ def conversion_lines(conversion: Conversion, *, verbose: bool) -> Iterator[str]:
     if dequantized_note(model):
         yield NOT_COVERED
     if reference.get("lengths"):
-        yield (
-            "Files for sequences of any length were compared at "
-            f"{', '.join(map(str, reference['lengths']))} steps too."
-        )
+        yield _compared_lengths(manifest.artifacts, reference["lengths"])
     if reference["not_finite"]:
         yield f"Rows left out because Keras itself has no finite outputs: {reference['not_finite']}"
     if reference["left_out"] and verbose:
@@ -85,6 +82,7 @@ def _table(conversion: Conversion) -> Text:
     sequences = {
         name for report in conversion.report.artifacts for name in report.artifact.free_axes
     }
+    folder = conversion.bundle.path.name
     header = [
         *("verdict", "format", "scheme", *(["steps"] if free else [])),
         "flash (kB)" if micro else "size (kB)",
@@ -100,7 +98,7 @@ def _table(conversion: Conversion) -> Text:
                 report.verdict,
                 artifact.format,
                 _achieved_scheme(artifact),
-                *([_steps(artifact, sequences)] if free else []),
+                *([_steps(artifact, sequences, folder)] if free else []),
                 f"{artifact.bytes / 1000:,.1f}",
                 *([_arena(artifact)] if micro else []),
                 _quantized_weights(artifact),
@@ -129,22 +127,46 @@ def _accepts_lengths(artifact: Artifact) -> bool:
     return bool(artifact.free_axes) or "fixed_length" in artifact.achieved
 
 
-def _steps(artifact: Artifact, sequences: Collection[str]) -> str:
+def _compared_lengths(artifacts: Iterable[Artifact], lengths: Iterable[int]) -> str:
+    """The line on other sequence lengths, which are those of the first input with a free axis."""
+    compared = (
+        f"Files for sequences of any length were compared at {', '.join(map(str, lengths))} steps"
+    )
+    free = next((item for item in artifacts if item.free_axes), None)
+    if free is None:
+        return f"{compared} too."
+    sizes = {
+        spec.name: [spec.shape[axis] for axis in free.free_axes[spec.name]]
+        for spec in free.inputs
+        if spec.name in free.free_axes
+    }
+    if all(size == next(iter(sizes.values())) for size in sizes.values()):
+        return f"{compared} too."
+    first, *others = sizes
+    return (
+        f"{compared} of {first} too, with {enumerated(others)} shortened or lengthened in the same "
+        "way."
+    )
+
+
+def _steps(artifact: Artifact, sequences: Collection[str], folder: str = "") -> str:
     """The length that an artifact accepts: ``20``, or ``64x48``, the height and width of images.
 
     ``sequences`` are the inputs whose axes are free in another artifact; others, such as states,
-    have no length. Without them all inputs have one.
+    have no length. Without them all inputs have one. Several lengths are in the order of the inputs
+    or, if the bundle is in a ``folder`` for these lengths, in that of its name, ``steps-20-8``.
     """
     if artifact.free_axes:
         return "any"
     inputs = [spec for spec in artifact.inputs if spec.name in sequences] or artifact.inputs
-    lengths = {
+    lengths = dict.fromkeys(
         # All axes of images but the channels; of sequences, there may be no such axis.
         "x".join(map(str, spec.shape[1 : max(2, len(spec.shape) - 1)]))
         for spec in inputs
         if len(spec.shape) > 1
-    }
-    return ", ".join(sorted(lengths))
+    )
+    named = folder.split("-")
+    return ", ".join(sorted(lengths, key=lambda text: (*named, text).index(text)))
 
 
 def _scheme(name: str) -> str:
