@@ -7,7 +7,9 @@ initial weights, whatever is trained or loaded later, and no file contains it.
 
 import contextlib
 import dis
+import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import CodeType
 from typing import Any
 from unittest import mock
 
@@ -118,14 +120,34 @@ def _set_by_calls(cls: type) -> set[str]:
     attributes: set[str] = set()
     methods, seen = ["call"], {"call"}
     while methods:
-        code = getattr(getattr(cls, methods.pop(), None), "__code__", None)
-        for step in dis.get_instructions(code) if code is not None else ():
-            if step.opname == "STORE_ATTR":
-                attributes.add(step.argval)
-            elif isinstance(step.argval, str) and step.argval not in seen:
-                seen.add(step.argval)
-                methods.append(step.argval)
+        for code in _codes(cls, methods.pop()):
+            for step in dis.get_instructions(code):
+                if step.opname == "STORE_ATTR":
+                    attributes.add(step.argval)
+                elif isinstance(step.argval, str) and step.argval not in seen:
+                    seen.add(step.argval)
+                    methods.append(step.argval)
     return attributes
+
+
+def _codes(cls: type, name: str) -> Iterator[CodeType]:
+    """The code of a method, of functions inside, and of the methods that it calls by ``super``."""
+    defining = [parent for parent in cls.__mro__ if name in vars(parent)]
+    for parent in defining[:1] + list(filter(is_own_class, defining[1:])):
+        method = vars(parent)[name]
+        # Methods of classes of the user are wrapped when a file of Keras 2 is loaded.
+        code = getattr(inspect.unwrap(method), "__code__", None) if callable(method) else None
+        codes = [] if code is None else list(_nested(code))
+        yield from codes
+        if not any("super" in part.co_names for part in codes):
+            return
+
+
+def _nested(code: CodeType) -> Iterator[CodeType]:
+    yield code
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _nested(constant)
 
 
 def _arrays(attribute: Any) -> Iterator[Any]:

@@ -15,8 +15,10 @@ import pytest
 import tf_keras
 
 from edgeattn.errors import UnsupportedModelError
+from edgeattn_converters.loading import classes_of_keras_2
 from edgeattn_converters.loading.audit import audit_file
 from edgeattn_converters.loading.load import load_model
+from edgeattn_converters.loading.values_of_build import with_trained
 
 X = np.random.default_rng(3).normal(size=(4, 3)).astype("float32")
 OFFSET = np.array([0.5, -0.5])
@@ -133,3 +135,70 @@ def test_files_of_keras_3_do_not_contain_them(suffix: str, tmp_path: Path) -> No
     options = {"architecture": f"{own}:build"} if weights_only else {"custom_objects": own}
     with pytest.raises(UnsupportedModelError, match="'left' of layer"):
         load_model(audit_file(path), **options)
+
+
+CALLED = """
+import keras
+
+class Parent(keras.layers.Layer):
+    def build(self, shape):
+        self.parts = []
+        {computed}
+
+    def call(self, x):
+        self.parts = [x, 2 * x]
+        return x
+
+class OfMethod(Parent):
+    def keep(self, x):
+        self.parts = [x]
+
+    def call(self, x):
+        self.keep(x)
+        return x
+
+class OfParent(Parent):
+    def call(self, x):
+        return super().call(x)
+
+class OfFunction(Parent):
+    def call(self, x):
+        def step(x):
+            self.parts = [x]
+            return x
+        return step(x)
+
+class Other(Parent):
+    def call(self, x):
+        return x
+"""
+
+
+def called_layer(name: str, computed: str) -> Any:
+    """Return a model with the layer, whose methods are wrapped as in files of Keras 2.
+
+    It is called with values, as it is when weights are assigned as in tf_keras.
+    """
+    import keras
+
+    names: dict[str, Any] = {"__name__": "own"}
+    exec(CALLED.format(computed=computed), names)
+    classes_of_keras_2.restore_weights(names[name])
+    x = keras.Input((3,))
+    model = keras.Model(x, names[name]()(x))
+    model(X)
+    return model
+
+
+@pytest.mark.parametrize("name", ["Parent", "OfMethod", "OfParent", "OfFunction"])
+def test_lists_that_wrapped_calls_set_are_no_lost_tensors(name: str) -> None:
+    model, again = called_layer(name, "pass"), called_layer(name, "pass")
+    again.layers[1].parts = []  # as before its first call with values
+    assert with_trained(model, [], lambda: again, in_graph=False) is model
+
+
+def test_lists_of_an_overridden_call_are_lost_tensors() -> None:
+    computed = "self.parts = [keras.random.normal((2,))]"
+    model = called_layer("Other", computed)
+    with pytest.raises(UnsupportedModelError, match="'parts' of layer"):
+        with_trained(model, [], lambda: called_layer("Other", computed), in_graph=False)
