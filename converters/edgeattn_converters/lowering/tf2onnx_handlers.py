@@ -3,9 +3,12 @@
 These operations have no ONNX operator of the same name.
 """
 
+from string import ascii_lowercase
 from typing import Any
 
 import numpy as np
+
+from edgeattn.errors import ConversionError
 
 # TensorProto.DataType
 _BOOL = 9
@@ -26,6 +29,7 @@ def operation_handlers() -> dict[str, Any]:
         "ConcatV2": _concat,
         "Conv2DBackpropInput": _conv_transpose,
         "Conv3DBackpropInputV2": _conv_transpose,
+        "Einsum": _einsum,
         "Erfc": _erfc,
         "Expm1": _expm1,
         "FloorDiv": _floor_div,
@@ -91,6 +95,23 @@ def _conv_transpose(ctx: Any, node: Any, name: str, args: Any) -> None:
     if missing.any():
         node.set_attr("pads", np.where(missing, 0, pads).ravel().tolist())
         node.set_attr("output_padding", missing.tolist())
+
+
+def _einsum(ctx: Any, node: Any, name: str, args: Any) -> None:
+    """The equation with other letters if some are upper case.
+
+    tf2onnx makes all lower case: the axes ``h`` and ``H`` of ``bhc,bHc->bhH`` would become one.
+    """
+    from tf2onnx.onnx_opset.math import Einsum
+
+    equation = node.get_attr_value("equation").decode()
+    if equation != equation.lower():
+        letters = sorted({letter for letter in equation if letter.isalpha()}, key=equation.index)
+        if len(letters) > len(ascii_lowercase):
+            raise ConversionError(f"The einsum {equation!r} has more than 26 letters.")
+        names = str.maketrans(dict(zip(letters, ascii_lowercase, strict=False)))
+        node.set_attr("equation", equation.translate(names))
+    Einsum.version_12(ctx, node)
 
 
 def _erfc(ctx: Any, node: Any, name: str, args: Any) -> None:
