@@ -139,7 +139,10 @@ def test_long_inputs_may_have_a_score_for_every_pair(inputs: int, limit: int) ->
     assert max_values(inputs) == limit
 
 
-@pytest.mark.parametrize(("steps", "heads", "is_refused"), [(4096, 8, False), (4096, 17, True)])
+@pytest.mark.parametrize(
+    ("steps", "heads", "is_refused"),
+    [pytest.param(4096, 8, False, marks=pytest.mark.long), (4096, 17, True)],
+)
 def test_written_attention_over_thousands_of_steps(
     steps: int, heads: int, is_refused: bool, tmp_path: Path
 ) -> None:

@@ -28,7 +28,7 @@ OPTIONS: Mapping[str, dict[str, Any]] = {
 @pytest.mark.parametrize(
     ("library", "suffix"),
     [
-        (tf_keras, ".h5"),
+        pytest.param(tf_keras, ".h5", marks=pytest.mark.long),
         pytest.param(tf_keras, ".keras", marks=pytest.mark.long),
         pytest.param(keras, ".h5", marks=pytest.mark.long),
         (keras, ".keras"),

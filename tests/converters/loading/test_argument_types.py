@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tensorflow as tf
+import tf_keras
 from long_parameters import only
 from twin_programs import run_in_tf_keras
 
@@ -75,6 +76,7 @@ CASES = [
 @pytest.mark.parametrize("case", only(CASES, CASES[0], ("noise", "m.h5"), CASES[-2]), ids="-".join)
 def test_layers_of_programs_and_classes(case: tuple[str, str], tmp_path: Path) -> None:
     function, name = case
+    tf_keras.backend.clear_session()  # the names of layers are those of a new process
     model = run_in_tf_keras(PROGRAM)[function]()
     generator = np.random.default_rng(5)
     model.set_weights([generator.uniform(0.2, 1.2, w.shape) for w in model.get_weights()])

@@ -63,6 +63,7 @@ def test_layers_of_different_sizes(tmp_path: Path) -> None:
     check_files(loaded, values, expected, tmp_path)
 
 
+@pytest.mark.long
 def test_a_forward_layer_that_runs_backwards(tmp_path: Path) -> None:
     """Keras 2 lets the other layer run forward, in Keras 3 it would run backwards too."""
     x = tf_keras.Input((3, 5), name="x")

@@ -91,7 +91,6 @@ def ids() -> np.ndarray:
     only(
         ["Model w.h5", "functional w.h5", "functional m.h5", "functional m.keras"],
         "Model w.h5",
-        "functional m.h5",
     ),
 )
 def test_layers_that_a_call_creates(case: str, tmp_path: Path) -> None:

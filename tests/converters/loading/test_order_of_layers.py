@@ -62,7 +62,7 @@ def saved(name: str, suffix: str, folder: Path) -> Any:
     return model
 
 
-@pytest.mark.parametrize("name", only(NAMES, "merged", "with_a_class"))
+@pytest.mark.parametrize("name", only(NAMES, "merged"))
 def test_weights_of_layers_with_masks(name: str, tmp_path: Path) -> None:
     model = saved(name, ".h5", tmp_path)
     tokens = np.random.default_rng(2).integers(1, 12, size=(2, 5, 7)).astype("float32")

@@ -154,6 +154,7 @@ def test_as_in_keras_2(name: str, tmp_path: Path) -> None:
     assert bool(masks) == (name == "nested_decoder")
 
 
+@pytest.mark.long
 def test_files_of_earlier_versions(tmp_path: Path) -> None:
     """No stock loader has their version, so that nothing else would detect the difference."""
     model = saved("lstm", tmp_path / "m.h5")
