@@ -199,7 +199,7 @@ def test_weights_of_another_program_are_an_error(tmp_path: Path) -> None:
 REASONS = {
     "convolution": r"has weights of shape \(3, 6, 4\)",
     "square": r"Several have the shape \(6, 18\)",
-    "squares": r"Several have the shape \(6, 6\)",
+    "squares": r"has weights of shape \(6, 6\)",
 }
 
 
