@@ -90,6 +90,8 @@ def test_axes_of_files(function: str, name: str, script: Path, tmp_path: Path) -
 
 
 def _listed(outputs: Any) -> list[Any]:
+    if isinstance(outputs, dict):  # of a graph
+        return list(outputs.values())
     return list(outputs) if isinstance(outputs, list | tuple) else [outputs]
 
 
