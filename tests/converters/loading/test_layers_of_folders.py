@@ -106,6 +106,15 @@ def tuples() -> Any:
     return tf_keras.Model(x, (layers.Dense(2)(flat), pairs[:, ::-1, tf.newaxis]))
 
 
+def depthwise() -> Any:
+    """Keras 3 has another name for the kernels of DepthwiseConv1D and DepthwiseConv2D."""
+    x = tf_keras.Input((STEPS, FEATURES), name="x")
+    rows = layers.DepthwiseConv1D(2, depth_multiplier=2)(layers.SeparableConv1D(3, 2)(x))
+    images = layers.DepthwiseConv2D(2, use_bias=False)(layers.Reshape((3, 3, 2))(rows))
+    flat = layers.Flatten()(layers.SeparableConv2D(3, 2)(images))
+    return tf_keras.Model(x, layers.Dense(2)(flat))
+
+
 def saved(build: Callable[[], Any], path: Path) -> Any:
     generator, model = np.random.default_rng(9), build()
     if build is not adapted:
@@ -126,6 +135,7 @@ def values(model: Any) -> Any:
     "build",
     [
         tuples,
+        depthwise,
         *(
             pytest.param(build, marks=pytest.mark.long)
             for build in (attention, nested, frozen, words, stateful, expression, augmented)

@@ -139,7 +139,7 @@ def _assign_variable(path: str, value: Any, layer: Any, assignment: Assignment) 
         if isinstance(target, list | tuple) and step.isdigit():
             target = target[int(step)]
             continue
-        names = (step, step.lstrip("_"), ATTRIBUTES.get(step, ""))
+        names = (step, step.lstrip("_"), ATTRIBUTES.get(step, ""), _renamed(target, step))
         attributes = (getattr(target, n) for n in names if n and hasattr(target, n))
         found = next((value for value in attributes if value is not None), None)
         # Attributes of Normalization are computed from its variables, which have their names.
@@ -153,6 +153,14 @@ def _assign_variable(path: str, value: Any, layer: Any, assignment: Assignment) 
             hint=SAVE_AS_FILE,
         )
     assignment.assign(target, value, layer.name)
+
+
+def _renamed(layer: Any, name: str) -> str:
+    """Return the attribute of Keras 3 for one of Keras 2 with another name, "" for all others."""
+    import keras
+
+    depthwise = keras.layers.DepthwiseConv1D, keras.layers.DepthwiseConv2D
+    return "kernel" if name == "depthwise_kernel" and isinstance(layer, depthwise) else ""
 
 
 def _variable(layer: Any, name: str) -> Any:
