@@ -9,6 +9,11 @@ from edgeattn_converters.loading.legacy_program import Program, generated_name
 from edgeattn_converters.loading.migrate.removed_classes import merge_arguments
 
 _BRANCHES = "_edgeattn_merge"
+# What the module ``merge`` of Keras 2, whose name is that of the function, contains.
+_OF_MODULE = (
+    *("Add", "Average", "Concatenate", "Dot", "Maximum", "Minimum", "Multiply", "Subtract"),
+    *("add", "average", "concatenate", "dot", "maximum", "minimum", "multiply", "subtract"),
+)
 
 
 class Merge:
@@ -65,7 +70,11 @@ class Merge:
 
 
 def functions(program: Program) -> dict[str, Callable[..., Any]]:
-    """Return ``merge`` and ``Merge`` for a program."""
+    """Return ``merge`` and ``Merge`` for a program.
+
+    ``merge`` has the attributes of the module of that name in Keras 2.
+    """
+    import keras
 
     def create(*arguments: Any, **named: Any) -> Merge:
         program.is_keras_1 = True
@@ -74,6 +83,8 @@ def functions(program: Program) -> dict[str, Callable[..., Any]]:
     def merge(inputs: Sequence[Any], *arguments: Any, **named: Any) -> Any:
         return create(None, *arguments, **named)(inputs)
 
+    vars(merge).update({name: getattr(keras.layers, name) for name in _OF_MODULE})
+    vars(merge)["_Merge"] = keras.layers.Add.__base__
     return {"merge": merge, "Merge": create}
 
 

@@ -291,3 +291,39 @@ def test_architecture_of_keras_1_in_a_file_of_its_own(tmp_path: Path) -> None:
     first, second = (dense(value, layer) for value, layer in zip(inputs, layers, strict=False))
     expected = dense(np.concatenate([first + second, first], 1), layers[2])
     np.testing.assert_allclose(loaded.model(inputs), expected, atol=1e-5)
+
+
+OF_MODULE = """
+import keras
+from keras.layers import Dense, Input
+IMPORT
+
+def build():
+    x = Input((3,))
+    a, b = Dense(2)(x), Dense(2)(x)
+    parts = [merge.maximum([a, b]), merge.subtract([a, b]), merge.Dot(axes=1)([a, b])]
+    return keras.Model(x, merge.concatenate([merge.Multiply()([a, b]), *parts]))
+"""
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "from tensorflow.python.keras.layers import merge",
+        "from keras.layers import merge",
+        "from tensorflow.keras.layers import merge",
+        "import keras.layers.merge as merge",
+        "merge = keras.layers.merge",
+    ],
+)
+def test_the_module_with_the_name_of_the_function(text: str, tmp_path: Path) -> None:
+    x = tf_keras.Input((3,))
+    a, b = tf_keras.layers.Dense(2)(x), tf_keras.layers.Dense(2)(x)
+    layers, values = tf_keras.layers, np.random.default_rng(4).normal(size=(4, 3)).astype("float32")
+    parts = [layers.maximum([a, b]), layers.subtract([a, b]), layers.Dot(axes=1)([a, b])]
+    model = tf_keras.Model(x, layers.concatenate([layers.multiply([a, b]), *parts]))
+    model.save_weights(tmp_path / "m.h5")
+    (tmp_path / "program.py").write_text(OF_MODULE.replace("IMPORT", text))
+    program = f"{tmp_path / 'program.py'}:build"
+    loaded = load_model(audit_file(tmp_path / "m.h5"), architecture=program)
+    np.testing.assert_allclose(loaded.model(values), model(values), rtol=1e-5, atol=1e-6)
