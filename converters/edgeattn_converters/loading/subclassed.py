@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from edgeattn.errors import UnsupportedModelError, UsageError
+from edgeattn.printable import enumerated
 from edgeattn.samples.npz import read_npz
 from edgeattn_converters.keras_classes import derives_from
 from edgeattn_converters.loading import error_text, own_files
@@ -76,7 +77,14 @@ def as_functional(
     """
     if getattr(model, "inputs", None):
         return model
-    shapes = getattr(model, "_build_shapes_dict", None) or {}
+    shapes = _recorded_shapes(model)
+    by_name = len(shapes) > 1
+    if not shapes and not _has_call(model):
+        raise _without_call(model)
+    if not shapes:
+        # A program may set ``built`` of a model that was never called.
+        shapes = {name: list(array.shape) for name, array in samples.items()}
+        by_name = len(shapes) > 1 and set(shapes) <= set(_arguments(model))
     if not shapes:
         raise UnsupportedModelError(
             f"The model is a subclass of keras.Model ({type(model).__name__}) without the shapes "
@@ -85,18 +93,23 @@ def as_functional(
         )
     if len(shapes) == 1 < len(samples) and set(samples) <= set(_arguments(model)):
         # Keras stores the shape of the first argument of call only.
-        shapes = {name: list(array.shape) for name, array in samples.items()}
+        shapes, by_name = {name: list(array.shape) for name, array in samples.items()}, True
     samples = _in_call_order(model, samples)
-    several = len(shapes) > 1
     shape = {key.removesuffix("_shape"): value for key, value in shapes.items()}
-    shape = shape if several else next(iter(shape.values()))
+    shape = shape if len(shape) > 1 else next(iter(shape.values()))
     shape = with_time_steps(free_batch(shape), time_steps)
     if not allow_free_time and is_free(shape):
         raise UsageError(
             f"The inputs of the model ({type(model).__name__}) have a free time axis: {shape}.",
             hint="Pass the number: --time-steps N (or --samples with sequences of that length).",
         )
-    return _called(model, shape, samples, by_name=several)
+    return _called(model, shape, samples, by_name=by_name)
+
+
+def _recorded_shapes(model: Any) -> dict[str, Any]:
+    """The shapes of the arguments of ``build``; a call that fails may leave None."""
+    shapes = getattr(model, "_build_shapes_dict", None) or {}
+    return {} if all(shape is None for shape in shapes.values()) else shapes
 
 
 def is_called_by_name(model: Any, functional: Any) -> bool:
@@ -145,7 +158,7 @@ def create_weights(
     if not is_subclassed(model) or (all(layer.built for layer in layers) and model.weights):
         return None
     samples = _in_call_order(model, samples)
-    shapes = getattr(model, "_build_shapes_dict", None) or {}
+    shapes = _recorded_shapes(model)
     by_name = len(shapes) > 1
     if not shapes:
         shapes = {name: list(array.shape) for name, array in samples.items()}
@@ -264,11 +277,35 @@ def _called(model: Any, shape: Any, samples: Mapping[str, Any], *, by_name: bool
             return keras.Model(inputs, outputs, name=model.name)
         except Exception as error:
             failure = failure or error
+    if isinstance(failure, NotImplementedError) and not _has_call(model):
+        raise _without_call(model) from failure
     raise ModelFailsInKeras3(
         f"The model ({type(model).__name__}) cannot be called with inputs of shape {shape}: "
         f"{'' if failure is None else error_text.reason(failure)}",
         hint=NO_SHAPE if failure is None else _hint(model, samples, failure),
     ) from failure
+
+
+def _has_call(model: Any) -> bool:
+    """Return whether the class of a model, or a parent of it, computes something."""
+    import keras
+
+    parents = [parent for parent in type(model).__mro__ if parent not in keras.Model.__mro__]
+    return "call" in vars(model) or any("call" in vars(parent) for parent in parents)
+
+
+def _without_call(model: Any) -> UnsupportedModelError:
+    import keras
+
+    name = type(model).__name__
+    parts = [key for key, value in vars(model).items() if isinstance(value, keras.layers.Layer)]
+    layers = f" from its layers {enumerated(list(map(repr, parts)))}" if len(parts) > 1 else ""
+    return UnsupportedModelError(
+        f"The model is a subclass of keras.Model ({name}) without a method call: Keras cannot "
+        "compute its outputs.",
+        hint=f"Add call(self, inputs) to the class {name}; it returns what the model computes"
+        f"{layers}. {NO_SHAPE}",
+    )
 
 
 def _hint(model: Any, samples: Mapping[str, Any], failure: Exception) -> str:

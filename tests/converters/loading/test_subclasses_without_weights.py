@@ -127,3 +127,67 @@ def test_h5_file_of_several_arguments_as_keras(own: Any, tmp_path: Path) -> None
     other.save(tmp_path / "m.keras")
     actual = _load(tmp_path / "m.keras", file)({"x": X, "enc": ENC})
     np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-6)
+
+
+AUTOENCODER = """
+import keras
+from keras import layers
+
+i = keras.Input((6,))
+encoder = keras.Model(i, [layers.Dense(2, name="mean")(i), layers.Dense(2, name="var")(i)])
+j = keras.Input((2,))
+decoder = keras.Model(j, layers.Dense(6, activation="sigmoid", name="out")(j))
+
+class VAE(keras.Model):
+    def __init__(self, encoder, decoder, **kwargs):
+        super().__init__(**kwargs)
+        self.encoder, self.decoder = encoder, decoder
+
+    def train_step(self, data):
+        return {}
+METHODS
+
+def build():
+    vae = VAE(encoder, decoder)
+    vae.built = BUILT
+    return vae
+"""
+CALL = """
+    def call(self, inputs):
+        return self.decoder(self.encoder(inputs)[0])
+"""
+
+
+def autoencoder(folder: Path, methods: str, built: bool) -> tuple[Path, dict[str, Any]]:
+    """Return a file of weights of Keras 2, and how it is loaded with samples."""
+    text = AUTOENCODER.replace("METHODS", methods).replace("BUILT", str(built))
+    names: dict[str, Any] = {"__name__": "own"}
+    exec(text.replace("import keras\nfrom keras", "import tf_keras as keras\nfrom tf_keras"), names)
+    model, generator = names["build"](), np.random.default_rng(5)
+    model.built = True
+    model.set_weights([generator.normal(size=w.shape) for w in model.get_weights()])
+    model.save_weights(folder / "m.h5")
+    (folder / "program.py").write_text(text)
+    np.savez(folder / "s.npz", generator.normal(size=(8, 6)).astype("float32"))
+    options = {"architecture": f"{folder / 'program.py'}:build", "samples": folder / "s.npz"}
+    return folder / "m.h5", {**options, "original": names["build"], "saved": model}
+
+
+@pytest.mark.parametrize("built", [True, False])
+@pytest.mark.parametrize("with_samples", [True, False])
+def test_a_class_without_call_is_named(built: bool, with_samples: bool, tmp_path: Path) -> None:
+    path, options = autoencoder(tmp_path, "", built)
+    samples = {"samples": options["samples"]} if with_samples else {}
+    with pytest.raises(UnsupportedModelError, match=r"\(VAE\) without a method call") as error:
+        load_model(audit_file(path), architecture=options["architecture"], **samples)
+    assert "Add call(self, inputs) to the class VAE" in str(error.value.hint)
+    assert "'encoder' and 'decoder'" in str(error.value.hint)
+
+
+def test_the_advice_for_a_class_without_call_helps(tmp_path: Path) -> None:
+    path, options = autoencoder(tmp_path, CALL, True)
+    loaded = load_model(
+        audit_file(path), architecture=options["architecture"], samples=options["samples"]
+    )
+    x = np.random.default_rng(6).normal(size=(3, 6)).astype("float32")
+    np.testing.assert_allclose(loaded.model(x), options["saved"](x), rtol=1e-5, atol=1e-6)
