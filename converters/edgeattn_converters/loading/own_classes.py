@@ -13,8 +13,12 @@ def is_of_library(module: str) -> bool:
 
 def is_own_class(cls: type) -> bool:
     """Return whether a class is the user's, neither of a library nor of edgeattn."""
-    package = cls.__module__.split(".")[0]
-    return not (is_of_library(cls.__module__) or package in ("edgeattn", "edgeattn_converters"))
+    return not is_of_edgeattn_or_library(cls.__module__)
+
+
+def is_of_edgeattn_or_library(module: str) -> bool:
+    """Return whether a module is one of edgeattn or of a library, as in :func:`is_of_library`."""
+    return is_of_library(module) or module.split(".")[0] in ("edgeattn", "edgeattn_converters")
 
 
 def source_of(cls: type) -> str:

@@ -15,6 +15,7 @@ import numpy as np
 from edgeattn.errors import EdgeattnError, UsageError
 from edgeattn.printable import enumerated
 from edgeattn_converters.loading.legacy_program import Program
+from edgeattn_converters.loading.own_classes import is_of_edgeattn_or_library
 
 # Two axes or more, some of length one: functions differ in the axis along which they normalize.
 _SHAPES = ((3, 4), (2, 5, 3), (2, 5, 1), (2, 3, 4, 2))
@@ -114,6 +115,17 @@ def has_own_activation(layer: Any) -> bool:
     Keras stores a function of the user by its name, and loads the one that Keras has by that name.
     """
     return bool(_own_activations(layer))
+
+
+def calls_function_of_user(layer: Any) -> bool:
+    """Return whether an activation of the layer is a function of the user's program.
+
+    That of a library is none, nor is the ``hard_sigmoid`` of Keras 2, which edgeattn defines.
+    """
+    return any(
+        not is_of_edgeattn_or_library(str(getattr(function, "__module__", "")))
+        for _, function in _own_activations(layer)
+    )
 
 
 def keep_in_forward_layer(layer: Any, wrapped: Any, program: Program) -> None:

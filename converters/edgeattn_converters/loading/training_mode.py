@@ -15,7 +15,7 @@ from edgeattn.errors import UnsupportedModelError
 from edgeattn_converters.keras_classes import derives_from, is_keras_class
 from edgeattn_converters.loading.output_differences import unknown_outputs
 from edgeattn_converters.loading.own_classes import is_own_class
-from edgeattn_converters.loading.own_functions import has_own_activation
+from edgeattn_converters.loading.own_functions import calls_function_of_user
 from edgeattn_converters.loading.untracked_weights import require_tracked, untracked_weights
 
 _RATES = ("rate", "stddev", "dropout", "recurrent_dropout", "_dropout")
@@ -70,7 +70,9 @@ def check_repeatable(model: Any) -> None:
     own = [
         layer.name
         for layer in model._flatten_layers(include_self=False)
-        if is_own_class(type(layer)) or is_keras_class(layer, "Lambda") or has_own_activation(layer)
+        if is_own_class(type(layer))
+        or is_keras_class(layer, "Lambda")
+        or calls_function_of_user(layer)
     ]
     if own and getattr(model, "inputs", None) and _is_random_in_inference(model):
         raise UnsupportedModelError(
