@@ -11,7 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from edgeattn.errors import EdgeattnError, UsageError
-from edgeattn_converters.loading import legacy_layers, local_packages, own_files, own_functions
+from edgeattn_converters.loading import (
+    legacy_layers,
+    legacy_modules,
+    local_packages,
+    own_files,
+    own_functions,
+)
 from edgeattn_converters.loading.config_inspection import registered_name, unqualified
 from edgeattn_converters.loading.keras_3_failures import ProgramFailsInKeras3
 from edgeattn_converters.loading.legacy_program import Program
@@ -74,6 +80,11 @@ def _hint(error: Exception, path: Path, option: str) -> str:
         return (
             f"Keras {keras.__version__} does not have it. Remove the import from {importing}, or "
             f"import it from where Keras has it now; {needed}"
+        )
+    if f"'{legacy_modules.CONTRIB}" in str(error):
+        return (
+            "No package has tensorflow.contrib, which was a part of TensorFlow 1; of it, edgeattn "
+            f"provides tensorflow.contrib.keras only. Remove the import from {importing}: {needed}"
         )
     if not isinstance(error, ModuleNotFoundError):
         return f"Try: python {path}"

@@ -21,8 +21,12 @@ from edgeattn_converters.loading.migrate.keras1 import DATA_FORMATS
 
 # Names under which programs import Keras.
 _ROOTS = re.compile(
-    r"(keras|tensorflow\.(compat\.v[12]\.)?keras|tensorflow\.python\.keras|tf_keras)(\.|$)"
+    r"(keras|tensorflow\.(compat\.v[12]\.)?keras|tensorflow\.python\.keras|tf_keras|"
+    r"tensorflow\.contrib\.keras(\.(api|python)\.keras)?)(\.|$)"
 )
+# Keras of TensorFlow 1.0 to 1.3 was a part of this package, which is in no later version.
+CONTRIB = "tensorflow.contrib"
+_PARENTS = frozenset({CONTRIB, *(f"{CONTRIB}.keras.{name}" for name in ("api", "python"))})
 # The private copy of Keras 2 in TensorFlow, whose layers Keras 3 does not accept.
 _PRIVATE = "tensorflow.python.keras"
 # The package that continues Keras 2, and its implementation, which has helpers of Keras 2.
@@ -83,6 +87,9 @@ def importable() -> Iterator[None]:
             if parent is not None and hasattr(parent, "keras"):
                 module = _module(f"{name}.keras")
                 stack.enter_context(mock.patch.object(parent, "keras", module))
+        stack.enter_context(
+            mock.patch.object(sys.modules["tensorflow"], "contrib", _module(CONTRIB), create=True)
+        )
         finders = [_Finder(_is_replaced), *sys.meta_path, _Finder(_is_of_keras)]
         stack.enter_context(mock.patch.object(sys, "meta_path", finders))
         for module in _places():
@@ -123,7 +130,8 @@ class _Module(ModuleType):
 
     def __getattr__(self, name: str) -> Any:
         full = f"{self.__name__}.{name}"
-        if not name.startswith("_") and _parts(full)[0] in training_names.PACKAGES:
+        is_name = not name.startswith("_") and _ROOTS.match(full)
+        if is_name and full not in _PARENTS and _parts(full)[0] in training_names.PACKAGES:
             return training_names.Unused(full)
         if name.startswith("_") or not _is_of_keras(full):
             raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
@@ -177,7 +185,7 @@ def _is_in(name: str, package: str) -> bool:
 
 
 def _is_of_keras(name: str) -> bool:
-    return bool(_ROOTS.match(name)) and _target(name) is not None
+    return name in _PARENTS or (bool(_ROOTS.match(name)) and _target(name) is not None)
 
 
 def _module(name: str) -> ModuleType:
@@ -197,6 +205,8 @@ def _target(name: str) -> dict[str, Any] | None:
     """What a module of Keras 1 or 2 contains in Keras 3, None if there is nothing of it."""
     import keras
 
+    if name in _PARENTS:
+        return {}
     parts = _parts(name)
     if parts == [""]:
         return vars(keras)

@@ -486,6 +486,12 @@ IMPORTED = {
     "from tensorflow.compat.v1.keras.backend import set_session\n"
     "from tensorflow.compat.v1.keras import layers as old": "old.Layer",
     "from tensorflow.compat.v2 import keras as old": "old.layers.Layer",
+    "from tensorflow.contrib.keras.python.keras import layers as old\n"
+    "from tensorflow.contrib.keras.python.keras.engine import InputSpec": "old.Layer",
+    "from tensorflow.contrib import keras as old": "old.layers.Layer",
+    "import tensorflow as tf1\nfrom tensorflow.contrib.keras.api.keras.models import Model": (
+        "tf1.contrib.keras.layers.Layer"
+    ),
     "from tensorflow import keras as old\nregister = old.saving.register_keras_serializable": (
         "old.layers.Layer"
     ),
@@ -514,6 +520,19 @@ def test_imports_of_what_keras_3_lacks(imports: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError) as caught:
         load(NAMES, path, imports)
     assert "Remove the import from own.py" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize(
+    "imports",
+    ["from tensorflow.contrib import rnn", "import tensorflow.contrib.slim as slim",
+     "import tensorflow as tf1\nxavier = tf1.contrib.layers.xavier_initializer()"],
+)  # fmt: skip
+def test_imports_of_other_parts_of_tensorflow_1(imports: str, tmp_path: Path) -> None:
+    path, _ = write(NAMES, NAMED["ignoring them"], tmp_path, "2.9.0")
+    with pytest.raises(UsageError) as caught:
+        load(NAMES, path, imports)
+    assert "Install" not in str(caught.value.hint)
+    assert "edgeattn provides tensorflow.contrib.keras only" in str(caught.value.hint)
 
 
 ATTENDING = """
