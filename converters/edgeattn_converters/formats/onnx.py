@@ -46,6 +46,7 @@ from edgeattn_converters.lowering.tf2onnx_fixes import (
     sound_casts,
     sound_reshapes,
     sound_rewriters,
+    sound_squares,
     without_list_shapes,
 )
 from edgeattn_converters.lowering.tf2onnx_handlers import operation_handlers
@@ -228,7 +229,7 @@ def _to_onnx(traced: Traced, placeholders: Placeholders, opset: int) -> Any:
     remove_unknown_shapes(definition)
     changes = (
         *(sound_rewriters(), sound_reshapes(), sound_casts(), own_bfloat16()),
-        *(reproducible_graphs(), bounded_einsum_search()),
+        *(sound_squares(), reproducible_graphs(), bounded_einsum_search()),
     )
     with tf.Graph().as_default() as graph, contextlib.ExitStack() as stack:
         for change in changes:

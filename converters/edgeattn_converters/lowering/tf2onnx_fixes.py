@@ -161,6 +161,36 @@ def sound_casts() -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def sound_squares() -> Iterator[None]:
+    """A context in which tf2onnx knows the shape of the product of a value with itself.
+
+    It moves the transposition of the value behind the product, and leaves the product the shape
+    that it had. If a size is 1, the transposition then became a reshape to wrong sizes, or to the
+    right ones with the values in another order.
+    """
+    from tf2onnx.optimizer.transpose_optimizer import TransposeOptimizer
+
+    original = TransposeOptimizer._mul_handler
+
+    def move(optimizer: Any, transpose: Any, product: Any) -> Any:
+        graph, output = optimizer._g, product.output[0]
+        shape = graph.get_shape(output)
+        is_square = set(product.input) == set(transpose.output)
+        is_moved = original(optimizer, transpose, product)
+        if is_moved and is_square and shape is not None:
+            order = transpose.get_attr_value("perm")
+            graph.set_shape(output, [shape[order.index(axis)] for axis in range(len(order))])
+            graph.set_shape(transpose.output[0], shape)
+        return is_moved
+
+    TransposeOptimizer._mul_handler = move
+    try:
+        yield
+    finally:
+        TransposeOptimizer._mul_handler = original
+
+
+@contextlib.contextmanager
 def own_bfloat16() -> Iterator[None]:
     """A context in which tf2onnx does not write float16 for bfloat16, which has another range."""
     from onnx import TensorProto
