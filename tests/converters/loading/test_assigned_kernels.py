@@ -131,7 +131,7 @@ NAMES = ("dense", "convolution", "kept", "bias", "inside", "words", *CREATED)
 
 
 @pytest.mark.compared
-@pytest.mark.parametrize("name", only(NAMES, "convolution", "spectral"))
+@pytest.mark.parametrize("name", only(NAMES, "convolution"))
 @pytest.mark.parametrize("stored", only(("model", "weights"), "model"))
 def test_kernels_are_assigned_in_calls(stored: str, name: str, tmp_path: Path) -> None:
     model, generator = run_in_tf_keras(PROGRAM)[name](), np.random.default_rng(2)

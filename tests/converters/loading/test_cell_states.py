@@ -154,7 +154,7 @@ def _arrays(outputs: Any) -> list[Any]:
     return [np.asarray(o) for o in (outputs if isinstance(outputs, list | tuple) else [outputs])]
 
 
-@pytest.mark.parametrize("name", only(MODELS, "steps", "vector", "typed"))
+@pytest.mark.parametrize("name", only(MODELS, "steps"))
 @pytest.mark.parametrize("stored", only(("model", "weights"), "model"))
 def test_states_are_matrices(name: str, stored: str, tmp_path: Path) -> None:
     x, expected = _saved(name, tmp_path / "m.h5", weights=stored == "weights")

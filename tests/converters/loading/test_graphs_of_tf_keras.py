@@ -213,6 +213,7 @@ REMOVED
 """.replace("REMOVED", REMOVED)
 
 
+@pytest.mark.long
 def test_a_free_number_of_steps(tmp_path: Path) -> None:
     model, path = written(FREE, tmp_path)
     architecture = f"{tmp_path / 'own.py'}:build"

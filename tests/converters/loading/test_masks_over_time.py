@@ -104,6 +104,7 @@ def check(names: Sequence[str], path: Path, *documents: np.ndarray) -> None:
             np.testing.assert_allclose(result, value, rtol=1e-4, atol=1e-5, err_msg=name)
 
 
+@pytest.mark.long
 def test_masks_are_those_of_keras_2(tmp_path: Path) -> None:
     check(("LSTM", "pooling"), tmp_path / "model.h5", padded())
 

@@ -73,7 +73,7 @@ def test_weights_of_layers_with_masks(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("not_compared")
-@pytest.mark.parametrize("name", only(NAMES, "merged"))
+@pytest.mark.parametrize("name", only(NAMES))
 def test_a_note_says_that_the_order_depends_on_the_version(name: str, tmp_path: Path) -> None:
     """Files of Keras 3 and tf_keras with weights only are the same."""
     saved(name, ".weights.h5", tmp_path)
