@@ -70,8 +70,10 @@ def load_model(
     model cannot be loaded faithfully, and :class:`UnsafeModelError` if the file declares more
     weights than it stores.
     """
+    # Read when it is needed, because the file of the architecture may be missing.
+    program_of = functools.cache(functools.partial(_program, architecture, custom_objects, file))
     weights = WeightsOfTfKeras(
-        functools.partial(_program, architecture, custom_objects, file),
+        program_of,
         subclassed.sample_arrays(samples),
         time_steps,
         allow_free_time,
@@ -86,17 +88,16 @@ def load_model(
         allow_free_time=allow_free_time,
     )
     try:
-        with squeezes_of_free_batches():
-            loaded = load(file)
-        program = _program(architecture, custom_objects, file)
+        loaded = load(file)
+        program = program_of()
         if program is None:
             return loaded
         return _verified(loaded, file, program, load, weights)
     except FailsInKeras3 as failure:
-        program = _program(architecture, custom_objects, file)
-        request = LoadRequest({}, time_steps, allow_free_time)
+        program = program_of()
         if program is None:
             raise
+        request = LoadRequest({}, time_steps, allow_free_time)
         graph = graph_of_tf_keras.load_graph(file, program, weights.samples, request, failure)
         if graph is None:
             raise
@@ -185,12 +186,12 @@ def _load_again(
 ) -> LoadedModel:
     """Load a file again, with the files of the user run again."""
     with contextlib.ExitStack() as stack:
-        stack.enter_context(squeezes_of_free_batches())
         if script is not None:
             stack.enter_context(run_again(script))
         return load(file)
 
 
+@squeezes_of_free_batches()
 def _load_once(
     file: ModelFile,
     *,

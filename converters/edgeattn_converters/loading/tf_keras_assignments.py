@@ -23,6 +23,10 @@ _LISTED = 3
 # Groups in a file for training, which no output depends on.
 _OF_TRAINING = re.compile(r"(^|/)[^/]*(optimizer|metric|loss)[^/]*(/|$)", re.IGNORECASE)
 _VALUES = "vars"
+# The group of weights of the model itself in an ``.h5`` file.
+_TOP_LEVEL = "top_level_model_weights"
+
+Shape = tuple[int, ...]
 
 
 @dataclass
@@ -84,24 +88,36 @@ def _require_order(path: str, model: Any) -> None:
     last parts of the names of weights are given by the program. They are in another order if layers
     of a nested model were frozen when the file was saved.
     """
+    listed = _listed(path)
+    names = [name for name, weights in listed.items() if weights and name != _TOP_LEVEL]
+    layers = [layer for layer in model.layers if layer.weights]
+    if _is_moved(names, [layer.name for layer in layers]):
+        raise NotLoadedError("the file has the layers in another order")
+    for layer, name in zip(layers, names, strict=False):
+        ours = [item.name for item in (*layer.trainable_weights, *layer.non_trainable_weights)]
+        if _is_moved([_last(weight) for weight, _ in listed[name]], list(map(_last, ours))):
+            raise NotLoadedError(f"the file has the weights of layer {layer.name} in another order")
+    if not _is_in_order(listed, model):
+        raise NotLoadedError("the names of the weights contradict their order")
+
+
+def _listed(path: str) -> dict[str, list[tuple[str, Shape]]]:
+    """The names and shapes of the weights in an ``.h5`` file by the names of its layers, in order.
+
+    Those of the model itself are last, under another name.
+    """
     import h5py
 
     with h5py.File(path) as file:
-        group = file.get("model_weights", file)
-        listed = {
-            name: list(hdf5.texts(group[name], "weight_names"))
-            for name in hdf5.texts(group, "layer_names")
+        root = file.get("model_weights", file)
+        names = [*hdf5.texts(root, "layer_names"), *([_TOP_LEVEL] if _TOP_LEVEL in root else [])]
+        return {
+            name: [
+                (weight, root[name][weight].shape)
+                for weight in hdf5.texts(root[name], "weight_names")
+            ]
+            for name in names
         }
-    stored = {name: weights for name, weights in listed.items() if weights}
-    layers = [layer for layer in model.layers if layer.weights]
-    if _is_moved(list(stored), [layer.name for layer in layers]):
-        raise NotLoadedError("the file has the layers in another order")
-    for layer, weights in zip(layers, stored.values(), strict=False):
-        names = [item.name for item in (*layer.trainable_weights, *layer.non_trainable_weights)]
-        if _is_moved(list(map(_last, weights)), list(map(_last, names))):
-            raise NotLoadedError(f"the file has the weights of layer {layer.name} in another order")
-    if not _is_in_order(path, model):
-        raise NotLoadedError("the names of the weights contradict their order")
 
 
 def _is_moved(names: Sequence[str], others: Sequence[str]) -> bool:
@@ -168,33 +184,26 @@ def _groups(file: Any) -> set[str]:
     return paths
 
 
-def _is_in_order(path: str, model: Any) -> bool:
+def _is_in_order(listed: Mapping[str, Sequence[tuple[str, Shape]]], model: Any) -> bool:
     """Return whether names allow that weights of an ``.h5`` file belong to a model in their order.
 
     tf_keras assigns them so, because generated names depend on the models built before. Layers that
     were frozen when the file was saved, and are not in the program, are in another place. Then
     names of weights of the same shape are sorted in another way.
     """
-    import h5py
     from tf_keras.src.saving.legacy import hdf5_format
 
-    read, top_level = hdf5_format.load_attributes_from_hdf5_group, "top_level_model_weights"
-    stored = []
     ours = [
         f"{layer.name}/{weight.name}"
         for layer in model.layers
         for weight in hdf5_format._legacy_weights(layer)
     ]
-    with h5py.File(path) as file:
-        root = file.get("model_weights", file)
-        groups = list(read(root, "layer_names"))
-        if top_level in root:
-            groups.append(top_level)
-            own = model._trainable_weights + model._non_trainable_weights
-            ours += [f"{top_level}/{weight.name}" for weight in own]
-        for name in groups:
-            for weight in read(root[name], "weight_names"):
-                stored.append((f"{name}/{weight}", root[name][weight].shape))
+    if _TOP_LEVEL in listed:
+        own = model._trainable_weights + model._non_trainable_weights
+        ours += [f"{_TOP_LEVEL}/{weight.name}" for weight in own]
+    stored = [
+        (f"{name}/{weight}", shape) for name, weights in listed.items() for weight, shape in weights
+    ]
     kinds: dict[Any, list[int]] = {}
     for number, (name, shape) in enumerate(stored):
         kinds.setdefault((name.rpartition("/")[2], shape), []).append(number)

@@ -28,7 +28,7 @@ from edgeattn_converters.loading.output_differences import TOLERANCE, difference
 from edgeattn_converters.loading.own_classes import own_objects
 from edgeattn_converters.loading.tf_keras_assignments import Assignments
 from edgeattn_converters.loading.tf_keras_interface import Interface
-from edgeattn_converters.loading.tf_keras_samples import kinds_of
+from edgeattn_converters.loading.tf_keras_samples import Sized, kinds_of
 from edgeattn_converters.loading.tf_keras_worker import NotLoadedError
 from edgeattn_converters.loading.training_mode import CALLS
 
@@ -258,7 +258,7 @@ def _groups(graph: _Graph, time_steps: Any, samples: Mapping[str, Any]) -> Itera
     """Yield samples for the inputs: generated ones, and those of the user."""
     inputs = graph.interface.inputs
     rows = np.arange(graph.batch or SAMPLES) % SAMPLES
-    tensors = [item.sized(time_steps) for item in inputs]
+    tensors = [Sized.of(item, time_steps) for item in inputs]
     for kind in graph.kinds:
         for group in padded_groups(tensors, kind):
             yield [array[rows] for array in group]

@@ -11,10 +11,7 @@ from typing import Any
 import numpy as np
 
 from edgeattn_converters.loading import tf_keras_worker
-from edgeattn_converters.loading.fixed_time_axis import TimeSteps, length_of, with_sizes
-from edgeattn_converters.loading.tf_keras_samples import Sized
 from edgeattn_converters.loading.tf_keras_worker import NotLoadedError
-from edgeattn_converters.loading.training_mode import FREE_AXIS
 
 
 @dataclass(frozen=True)
@@ -24,11 +21,6 @@ class Input:
     name: str
     shape: tuple[int | None, ...]
     dtype: str
-
-    def sized(self, time_steps: TimeSteps | None) -> Sized:
-        """Return the shape of one sample, with a length in place of each free axis."""
-        shape = with_sizes(self.shape, length_of(time_steps, self.name))
-        return Sized((1, *(axis or FREE_AXIS for axis in shape[1:])), self.dtype)
 
 
 @dataclass(frozen=True)

@@ -98,7 +98,7 @@ def loaded(source: Mapping[str, Any], build: Callable[[Any], Any]) -> Any:
 
     ``source`` is that of :func:`outputs`. ``build`` calls a model that has no weights yet.
     """
-    module = script(Path(source["script"])) if source["script"] else ModuleType("none")
+    module = _script(Path(source["script"])) if source["script"] else ModuleType("none")
     with _linked(source) as link:
         if source["function"] is not None:
             model = _built(module, source["function"])
@@ -137,7 +137,7 @@ def _stored(config: str | None, path: Path, objects: dict[str, Any]) -> Any:
     return tf_keras.models.model_from_json(config, custom_objects=objects)
 
 
-def script(path: Path) -> Any:
+def _script(path: Path) -> Any:
     name = local_packages.module_name(path)
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
@@ -245,7 +245,7 @@ def predicted(model: Any, inputs: Any, *, by_name: bool) -> list[Any]:
 
     compute_in_float32(model)
     flat = tf.nest.flatten(inputs)
-    size = batch_size(model) or len(flat[0])
+    size = _batch_size(model) or len(flat[0])
     parts = []
     for start in range(0, len(flat[0]), size):
         rows = np.arange(start, start + size) % len(flat[0])
@@ -264,7 +264,7 @@ def compute_in_float32(model: Any) -> None:
             layer._set_dtype_policy("float32")
 
 
-def batch_size(model: Any) -> int | None:
+def _batch_size(model: Any) -> int | None:
     """Return the number of samples that a model takes, if it is fixed."""
     sizes = [tensor.shape[0] for tensor in model.inputs or ()]
     return next((size for size in sizes if size is not None), None)
@@ -274,18 +274,18 @@ def _result(model: Any, inputs: Any, *, by_name: bool) -> Any:
     if by_name:
         return called(model, inputs, by_name=by_name)
     with contextlib.suppress(Exception):
-        return model.predict_on_batch(reference(model, inputs))
+        return model.predict_on_batch(_reference(model, inputs))
     return called(model, inputs, by_name=by_name)
 
 
 def called(model: Any, inputs: Any, *, by_name: bool) -> Any:
     import tensorflow as tf
 
-    inputs = tf.nest.map_structure(tf.convert_to_tensor, reference(model, inputs))
+    inputs = tf.nest.map_structure(tf.convert_to_tensor, _reference(model, inputs))
     return model(**inputs, training=False) if by_name else model(inputs, training=False)
 
 
-def reference(model: Any, inputs: Any) -> Any:
+def _reference(model: Any, inputs: Any) -> Any:
     """Return inputs in the structure with which a functional model was created."""
     import tensorflow as tf
 
