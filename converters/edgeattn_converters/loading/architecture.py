@@ -26,9 +26,9 @@ from edgeattn_converters.loading.config_inspection import Config
 from edgeattn_converters.loading.custom_objects import check_size, load_module
 from edgeattn_converters.loading.formats.json_config import parse_config
 from edgeattn_converters.loading.keras_3_failures import (
-    FailsInKeras3,
-    ModelFailsInKeras3,
-    ProgramFailsInKeras3,
+    Keras3Error,
+    Keras3ModelError,
+    Keras3ProgramError,
 )
 from edgeattn_converters.loading.lambdas.recognition import CodeTrust
 from edgeattn_converters.loading.legacy_program import Program
@@ -105,8 +105,8 @@ def load_weights(file: ModelFile, model: Any, version: tuple[int, ...] = ()) -> 
         else:
             _load_all(model, file)
     except Exception as error:
-        is_final = isinstance(error, EdgeattnError) and not isinstance(error, FailsInKeras3)
-        raise (UnsupportedModelError if is_final else ModelFailsInKeras3)(
+        is_final = isinstance(error, EdgeattnError) and not isinstance(error, Keras3Error)
+        raise (UnsupportedModelError if is_final else Keras3ModelError)(
             f"The weights in {file.path.name} do not fit the model of --architecture: "
             f"{error_text.shortened(_reason(error), 400)}",
             hint=OTHER_ARCHITECTURE,
@@ -247,7 +247,7 @@ def _call(function: Any, path: str, name: str, program: Program) -> Any:
         hint = f"Change {name}() so that it runs in Keras {keras.__version__}."
         if isinstance(error, TypeError) and f"{name}() missing" in str(error):
             hint = f"Make {name}() callable without arguments; it must return the model."
-        raise ProgramFailsInKeras3(
+        raise Keras3ProgramError(
             f"--architecture: {name}() failed with {root_cause(error)}{own_files.place(error)}",
             hint=hint,
         ) from error

@@ -22,7 +22,7 @@ from edgeattn_converters.loading import (
 from edgeattn_converters.loading.audit import ModelFile
 from edgeattn_converters.loading.custom_objects import for_keras
 from edgeattn_converters.loading.directions import shapes_of_both_directions
-from edgeattn_converters.loading.keras_3_failures import ModelFailsInKeras3
+from edgeattn_converters.loading.keras_3_failures import Keras3ModelError
 from edgeattn_converters.loading.own_classes import is_own_class
 from edgeattn_converters.loading.safety.size_limits import max_values
 
@@ -94,7 +94,7 @@ def build_model(
             hint = f"If the error is in a class of yours, change it so that it runs in {_KERAS_3}"
         if place := own_files.last_call(error):
             hint = f"Change {place} so that it runs in {_KERAS_3}"
-        raise ModelFailsInKeras3(
+        raise Keras3ModelError(
             f"Keras cannot build the model in {file.path.name}: {root_cause(error)}", hint=hint
         ) from error
 
@@ -144,7 +144,7 @@ def build_sublayers(model: Any) -> None:
             if any(None in tensor.shape[1:] for tensor in nodes[0].input_tensors):
                 continue
             name = type(layer).__name__
-            raise ModelFailsInKeras3(
+            raise Keras3ModelError(
                 f"Layer {layer.name!r} of your class {name} fails in Keras {keras.__version__}: "
                 f"{root_cause(error)}",
                 hint=f"Change {name} so that it runs in {_KERAS_3}",

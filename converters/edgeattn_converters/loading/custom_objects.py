@@ -19,7 +19,7 @@ from edgeattn_converters.loading import (
     own_functions,
 )
 from edgeattn_converters.loading.config_inspection import registered_name, unqualified
-from edgeattn_converters.loading.keras_3_failures import ProgramFailsInKeras3
+from edgeattn_converters.loading.keras_3_failures import Keras3ProgramError
 from edgeattn_converters.loading.legacy_program import Program
 from edgeattn_converters.loading.own_classes import is_of_library, own_objects
 from edgeattn_converters.loading.safety.allowed_classes import is_keras_module
@@ -54,7 +54,7 @@ def load_module(path: Path, *, option: str, program: Program | None = None) -> A
             spec.loader.exec_module(module)
     except Exception as error:
         is_final = isinstance(error, EdgeattnError)
-        raise (UsageError if is_final else ProgramFailsInKeras3)(
+        raise (UsageError if is_final else Keras3ProgramError)(
             f"{option}: {path.name} failed with {type(error).__name__}: "
             f"{' '.join(str(error).split())}{own_files.place(error)}",
             hint=_hint(error, path, option),

@@ -16,7 +16,7 @@ from edgeattn.printable import enumerated
 from edgeattn_converters.loading import signature, tf_keras_process
 from edgeattn_converters.loading.audit import ModelFile
 from edgeattn_converters.loading.comparison_samples import SAMPLES
-from edgeattn_converters.loading.keras_3_failures import FailsInKeras3
+from edgeattn_converters.loading.keras_3_failures import Keras3Error
 from edgeattn_converters.loading.loaded_model import LoadedModel, LoadRequest
 from edgeattn_converters.loading.migrate.tensorflow_layers import (
     is_tensorflow_layer,
@@ -48,7 +48,7 @@ def load_graph(
     program: UserProgram,
     samples: Mapping[str, Any],
     request: LoadRequest,
-    failure: FailsInKeras3,
+    failure: Keras3Error,
 ) -> LoadedModel | None:
     """Load a model of the user's program or classes, which Keras 3 cannot load.
 
@@ -151,7 +151,7 @@ def _of_group(arrays: Mapping[str, Any], prefix: str) -> dict[str, Any]:
 
 
 def _notes(
-    program: UserProgram, failure: FailsInKeras3, result: Mapping[str, Any], *, has_version: bool
+    program: UserProgram, failure: Keras3Error, result: Mapping[str, Any], *, has_version: bool
 ) -> tuple[str, ...]:
     of = f"tf_keras {result['version']}"
     kind = "program" if program.function is not None else "model"

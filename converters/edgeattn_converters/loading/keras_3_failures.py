@@ -8,14 +8,14 @@ whatever loads the model.
 from edgeattn.errors import EdgeattnError, UnsupportedModelError, UsageError
 
 
-class FailsInKeras3(EdgeattnError):
+class Keras3Error(EdgeattnError):
     """Base class: Keras 3 fails, or a change that edgeattn makes for it is missing or wrong."""
 
 
-class ProgramFailsInKeras3(UsageError, FailsInKeras3):
+class Keras3ProgramError(UsageError, Keras3Error):
     """A program of the user that fails in Keras 3."""
 
 
-class ModelFailsInKeras3(UnsupportedModelError, FailsInKeras3):
+class Keras3ModelError(UnsupportedModelError, Keras3Error):
     """A model that Keras 3 cannot build, whose weights do not fit, or that computes another result
     than in tf_keras."""

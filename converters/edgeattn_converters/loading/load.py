@@ -30,7 +30,7 @@ from edgeattn_converters.loading.build import reset_names
 from edgeattn_converters.loading.built_model import load_program
 from edgeattn_converters.loading.custom_objects import load_custom_objects
 from edgeattn_converters.loading.formats import saved_model
-from edgeattn_converters.loading.keras_3_failures import FailsInKeras3
+from edgeattn_converters.loading.keras_3_failures import Keras3Error
 from edgeattn_converters.loading.loaded_model import LoadedModel, LoadRequest
 from edgeattn_converters.loading.local_packages import run_again
 from edgeattn_converters.loading.migrate import channels_first, preprocessing
@@ -93,7 +93,7 @@ def load_model(
         if program is None:
             return loaded
         return _verified(loaded, file, program, load, weights)
-    except FailsInKeras3 as failure:
+    except Keras3Error as failure:
         program = program_of()
         if program is None:
             raise

@@ -19,7 +19,7 @@ from edgeattn_converters.keras_classes import derives_from
 from edgeattn_converters.loading import error_text, own_files
 from edgeattn_converters.loading.config_inspection import Config, is_model, stored_layers
 from edgeattn_converters.loading.fixed_time_axis import TimeSteps
-from edgeattn_converters.loading.keras_3_failures import ModelFailsInKeras3
+from edgeattn_converters.loading.keras_3_failures import Keras3ModelError
 from edgeattn_converters.loading.nested_inputs import (
     free_batch,
     input_names,
@@ -279,7 +279,7 @@ def _called(model: Any, shape: Any, samples: Mapping[str, Any], *, by_name: bool
             failure = failure or error
     if isinstance(failure, NotImplementedError) and not _has_call(model):
         raise _without_call(model) from failure
-    raise ModelFailsInKeras3(
+    raise Keras3ModelError(
         f"The model ({type(model).__name__}) cannot be called with inputs of shape {shape}: "
         f"{'' if failure is None else error_text.reason(failure)}",
         hint=NO_SHAPE if failure is None else _hint(model, samples, failure),

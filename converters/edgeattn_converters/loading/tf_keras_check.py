@@ -16,7 +16,7 @@ from edgeattn.process.worker import WorkerDied
 from edgeattn_converters.loading import config_inspection, error_text, tf_keras_process
 from edgeattn_converters.loading.audit import ModelFile
 from edgeattn_converters.loading.fixed_time_axis import TimeSteps
-from edgeattn_converters.loading.keras_3_failures import ModelFailsInKeras3
+from edgeattn_converters.loading.keras_3_failures import Keras3ModelError
 from edgeattn_converters.loading.legacy_program import OF_TF_KERAS
 from edgeattn_converters.loading.loaded_model import LoadedModel
 from edgeattn_converters.loading.output_differences import (
@@ -41,7 +41,7 @@ class DifferentOutputs(UnsupportedModelError):
     """A model for which tf_keras computes other outputs, and nothing explains that."""
 
 
-class WronglyLoaded(DifferentOutputs, ModelFailsInKeras3):
+class WronglyLoaded(DifferentOutputs, Keras3ModelError):
     """One of Keras 2: what tf_keras computes is right."""
 
 

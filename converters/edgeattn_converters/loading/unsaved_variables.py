@@ -14,7 +14,7 @@ from edgeattn.printable import enumerated
 from edgeattn_converters.loading import training_mode
 from edgeattn_converters.loading.config_inspection import PACKAGE
 from edgeattn_converters.loading.custom_objects import in_attribute
-from edgeattn_converters.loading.keras_3_failures import ModelFailsInKeras3
+from edgeattn_converters.loading.keras_3_failures import Keras3ModelError
 from edgeattn_converters.loading.own_classes import is_own_class
 
 
@@ -29,7 +29,7 @@ def unsaved_notes(model: Any, build: Callable[[], Any]) -> list[str]:
         return []
     for (name, value), other in zip(unsaved.items(), _variables(build()).values(), strict=True):
         if not np.array_equal(value, other, equal_nan=True):
-            raise ModelFailsInKeras3(
+            raise Keras3ModelError(
                 f"The file does not contain {name}: it is a tf.Variable, which Keras 3 does not "
                 "save, and its values are other ones whenever it is created.",
                 hint="Create it with self.add_weight(...), train the model again and save it. If "

@@ -16,7 +16,7 @@ from edgeattn_converters.loading import subclassed
 from edgeattn_converters.loading.audit import ModelFile
 from edgeattn_converters.loading.classes_of_keras_2 import is_of_tensorflow
 from edgeattn_converters.loading.fixed_time_axis import TimeSteps
-from edgeattn_converters.loading.keras_3_failures import ModelFailsInKeras3
+from edgeattn_converters.loading.keras_3_failures import Keras3ModelError
 from edgeattn_converters.loading.loaded_model import LoadedModel
 from edgeattn_converters.loading.tf_keras_check import NotCompared, in_worker
 from edgeattn_converters.loading.tf_keras_process import UserProgram
@@ -74,11 +74,11 @@ class WeightsOfTfKeras:
     ) -> None:
         """Assign the weights of a file of Keras ``version`` to a model: by ``assign``, if it can.
 
-        Raises its :class:`ModelFailsInKeras3` if tf_keras does not load the file either.
+        Raises its :class:`Keras3ModelError` if tf_keras does not load the file either.
         """
         try:
             assign()
-        except ModelFailsInKeras3 as error:  # no other: some weights are lost or ambiguous
+        except Keras3ModelError as error:  # no other: some weights are lost or ambiguous
             if not self._assign(file, model, version):
                 raise self._explained(error) from error
             self.error = self.error or error
@@ -98,7 +98,7 @@ class WeightsOfTfKeras:
             f"they do not fit the model in Keras 3: {' '.join(self.error.message.split())}",
         )
 
-    def _explained(self, error: ModelFailsInKeras3) -> ModelFailsInKeras3:
+    def _explained(self, error: Keras3ModelError) -> Keras3ModelError:
         """Return an error of weights with what tf_keras has done with them."""
         if not self._answers:
             return error

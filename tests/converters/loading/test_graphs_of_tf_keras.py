@@ -19,7 +19,7 @@ from edgeattn.runners import open_runner
 from edgeattn_converters.formats import onnx, tflite
 from edgeattn_converters.loading import tf_keras_process
 from edgeattn_converters.loading.audit import audit_file
-from edgeattn_converters.loading.keras_3_failures import ModelFailsInKeras3, ProgramFailsInKeras3
+from edgeattn_converters.loading.keras_3_failures import Keras3ModelError, Keras3ProgramError
 from edgeattn_converters.loading.load import load_model
 from edgeattn_converters.recipes import recipe_for
 from edgeattn_converters.tracing.trace import interface_of
@@ -552,8 +552,8 @@ def test_versions_with_the_same_defaults(version: str, tmp_path: Path) -> None:
 
 def test_errors_have_their_public_class_in_other_processes() -> None:
     for error, kind in (
-        (ProgramFailsInKeras3("a", hint="b"), UsageError),
-        (ModelFailsInKeras3("a", hint="b"), UnsupportedModelError),
+        (Keras3ProgramError("a", hint="b"), UsageError),
+        (Keras3ModelError("a", hint="b"), UnsupportedModelError),
     ):
         received = error_from_json(error_to_json(error))
         assert type(received) is kind

@@ -13,7 +13,7 @@ from typing import Any
 from edgeattn.errors import UnsupportedModelError
 from edgeattn_converters.loading.config_inspection import Config, registered_name, unqualified
 from edgeattn_converters.loading.error_text import beginning
-from edgeattn_converters.loading.keras_3_failures import ModelFailsInKeras3
+from edgeattn_converters.loading.keras_3_failures import Keras3ModelError
 from edgeattn_converters.loading.migrate.context import registered_layer
 from edgeattn_converters.loading.safety.allowed_classes import LAYERS, is_operation_module
 
@@ -161,7 +161,7 @@ def with_several_inputs(
     if layer["class_name"] != "TimeDistributed" or not any(map(_has_several, calls)):
         return layer
     if not all(is_none(call["kwargs"].get("mask")) for call in calls):
-        raise ModelFailsInKeras3(
+        raise Keras3ModelError(
             f"Layer {name!r} is a TimeDistributed that is called with several inputs and a mask.",
             hint="Rebuild the model without the argument mask, for example with the mask as "
             "another input of the layer inside. Then load the weights.",
@@ -272,7 +272,7 @@ def keras3_call(class_name: str, config: Config, call: Mapping[str, Any]) -> dic
 
 def constants_error(name: str) -> UnsupportedModelError:
     """Return the error about a recurrent layer that is called with constants."""
-    return ModelFailsInKeras3(
+    return Keras3ModelError(
         f"Layer {name!r} is called with constants, which edgeattn passes only to a single cell of "
         "an RNN, also inside Bidirectional.",
         hint="Change the cell so that it receives the constants as part of the sequence "

@@ -18,7 +18,7 @@ from edgeattn_converters.loading.config_inspection import (
     unqualified,
 )
 from edgeattn_converters.loading.error_text import beginning
-from edgeattn_converters.loading.keras_3_failures import ModelFailsInKeras3
+from edgeattn_converters.loading.keras_3_failures import Keras3ModelError
 from edgeattn_converters.loading.migrate.context import Context, keras_layer, safe_name
 
 HARD_SIGMOID = "edgeattn>hard_sigmoid_keras2"
@@ -122,7 +122,7 @@ def migrate(class_name: str, config: Config, ctx: Context) -> tuple[str, dict[st
     if current in ("ReLU", "LeakyReLU", "ELU"):
         new = {key: stored_number(value) for key, value in new.items()}
     if ctx.major < 3 and current in _RECURRENT and new.pop("time_major", False):
-        raise ModelFailsInKeras3(
+        raise Keras3ModelError(
             f"Layer {name!r} expects the time axis first (time_major=True), which Keras 3 does not "
             "support.",
             hint="Rebuild the model with time_major=False and load its weights; they fit.",
@@ -156,7 +156,7 @@ def _accepted_only(class_name: str, config: dict[str, Any], ctx: Context) -> dic
         ):
             continue
         elif key not in _DEFAULTS or value != _DEFAULTS[key]:
-            raise ModelFailsInKeras3(
+            raise Keras3ModelError(
                 f"Layer {config.get('name')!r} is a {class_name!r} with {key}="
                 f"{beginning(repr(value), 80)}, which Keras 3 does not support. Its stored config: "
                 f"{abbreviated(config)}",

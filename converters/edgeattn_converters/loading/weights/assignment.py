@@ -10,7 +10,7 @@ import numpy as np
 from edgeattn.errors import UnsupportedModelError
 from edgeattn.printable import counted
 from edgeattn_converters.loading.config_inspection import Config, layer_name
-from edgeattn_converters.loading.keras_3_failures import ModelFailsInKeras3
+from edgeattn_converters.loading.keras_3_failures import Keras3ModelError
 from edgeattn_converters.loading.migrate.context import safe_name
 
 Array = np.ndarray[Any, Any]
@@ -54,7 +54,7 @@ class Assignment:
         if (convert := getattr(variable, "from_stored", None)) is not None:
             value = convert(value)
         if tuple(variable.shape) != tuple(value.shape):
-            raise ModelFailsInKeras3(
+            raise Keras3ModelError(
                 f"Layer {layer!r} has weights of shape {tuple(variable.shape)}, the file contains "
                 f"{tuple(value.shape)}.",
                 hint=MISMATCH,
@@ -67,7 +67,7 @@ class Assignment:
     def assign_all(self, layer: Any, variables: Sequence[Any], values: Sequence[Array]) -> None:
         """Assign values to the variables of a layer in order."""
         if len(variables) != len(values):
-            raise ModelFailsInKeras3(
+            raise Keras3ModelError(
                 f"Layer {layer.name!r} has {counted(len(variables), 'weight array')}: "
                 f"{[tuple(variable.shape) for variable in variables]}, the file contains "
                 f"{len(values)}: {[value.shape for value in values]}.",
@@ -120,7 +120,7 @@ def require_values(model: Any, from_file: Container[int]) -> None:
         if id(variable) not in from_file
     ]
     if missing:
-        raise ModelFailsInKeras3(
+        raise Keras3ModelError(
             f"The file has no weights for {len(missing)} of "
             f"{counted(len(model.weights), 'variable')}, such as {missing[0]!r}.",
             hint="Save the whole trained model: model.save('model.keras')",

@@ -16,7 +16,7 @@ from edgeattn_converters.loading.config_inspection import (
     wrapped_model,
 )
 from edgeattn_converters.loading.formats import hdf5
-from edgeattn_converters.loading.keras_3_failures import ModelFailsInKeras3
+from edgeattn_converters.loading.keras_3_failures import Keras3ModelError
 from edgeattn_converters.loading.migrate.attention_package import ATTRIBUTES
 from edgeattn_converters.loading.own_classes import is_of_library, is_own_class
 from edgeattn_converters.loading.quantized_layers import check_complete, quantize_as_stored
@@ -265,7 +265,7 @@ def _load_own(layer: Any, values: dict[str, Any]) -> list[Any]:
         with recorded_assignments() as assigned:
             layer.load_own_variables(values)
     except ValueError as error:
-        raise dropped_error(layer, variables, stored) or ModelFailsInKeras3(
+        raise dropped_error(layer, variables, stored) or Keras3ModelError(
             f"Layer {layer.name!r} has weights of the shapes {shapes}, the file contains {stored}.",
             hint=MISMATCH,
         ) from error
@@ -289,7 +289,7 @@ def _assign_attribute(group: Any, key: str, layer: Any, assignment: _Walk) -> No
     elif isinstance(attribute, list | tuple | dict):
         _assign_members(group, attribute, assignment)
     elif key != _OPTIMIZER and not _is_of_training(group, attribute):
-        raise ModelFailsInKeras3(
+        raise Keras3ModelError(
             f"The file contains weights for the attribute {key!r} of layer {layer.name!r}, which "
             "has no such attribute.",
             hint="Give your own class the attributes it had when the model was saved, and pass it: "

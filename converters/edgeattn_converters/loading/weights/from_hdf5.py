@@ -14,7 +14,7 @@ from edgeattn_converters.loading.config_inspection import (
     stored_layers,
 )
 from edgeattn_converters.loading.formats import hdf5
-from edgeattn_converters.loading.keras_3_failures import ModelFailsInKeras3
+from edgeattn_converters.loading.keras_3_failures import Keras3ModelError
 from edgeattn_converters.loading.quantized_layers import is_quantized, quantize_parts_as_stored
 from edgeattn_converters.loading.weights import tracking_order
 from edgeattn_converters.loading.weights.arrays_of_layers import (
@@ -143,7 +143,7 @@ def _layers_with_arrays(
             # words, whose weights its config has, too.
             continue
         if item is None:
-            raise ModelFailsInKeras3(
+            raise Keras3ModelError(
                 f"The file contains weights for a layer {name!r} that its architecture lacks.",
                 hint=MISMATCH,
             )
