@@ -3,7 +3,7 @@
 A file stores the name of an activation only, which may be that of a function of the program.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from edgeattn_converters.keras_classes import is_keras_class
@@ -41,20 +41,45 @@ def softmax_notes(model: Any) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def gelu_notes(model: Any) -> tuple[str, ...]:
+def gelu_notes(model: Any, stored: Any) -> tuple[str, ...]:
     """Return a note on each layer whose gelu may be another one than that of Keras' activations.
 
     ``keras.ops.gelu`` is the approximation with tanh, and Keras 3 stores it by the name of the
-    activation, which is exact. Keras itself loads the exact one, too.
+    activation, which is exact. Keras itself loads the exact one, too. ``stored`` is the config of
+    the file. It does not decide the activations of layers that a class of the user creates, unless
+    it names gelu as an argument of that class.
     """
     exact = own_functions.activations()["gelu"]
+    names = set(_naming(stored, "gelu"))
+    layers = model._flatten_layers()
+    named = {
+        id(part) for layer in layers if layer.name in names for part in layer._flatten_layers()
+    }
     return tuple(
         f"{layer.name}: gelu is the exact one, as Keras loads it. If the program passes "
         "keras.ops.gelu, an approximation that Keras stores by the same name, pass a file with the "
         'line custom_objects = {"gelu": keras.ops.gelu}: --custom-objects FILE.py'
-        for layer in model._flatten_layers(include_self=False)
-        if getattr(layer, "activation", None) is exact
+        for layer in layers
+        if id(layer) in named and getattr(layer, "activation", None) is exact
     )
+
+
+def _naming(stored: Any, value: str, layer: str = "") -> Iterator[str]:
+    """Yield the name of each stored layer that has ``value`` as an argument, at any depth.
+
+    Arguments of layers inside it are theirs. ``layer`` is the name of the layer that the config
+    belongs to.
+    """
+    if stored == value:
+        yield layer
+    if isinstance(stored, Mapping):
+        config = stored.get("config")
+        if isinstance(config, Mapping) and "class_name" in stored:
+            layer = str(config.get("name", layer))
+        stored = list(stored.values())
+    if isinstance(stored, list):
+        for item in stored:
+            yield from _naming(item, value, layer)
 
 
 def _summed_along(layer: Any) -> Iterator[tuple[str, int]]:

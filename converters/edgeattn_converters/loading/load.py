@@ -227,7 +227,7 @@ def _load_once(
     loaded = replace(loaded, model=model, is_called_by_name=by_name)
     notes = (*loaded.notes, *weights.notes(), *softmax_notes(model), *training_notes(model))
     if str(file.keras_version).startswith("3") and (architecture or ".json").endswith(".json"):
-        notes += gelu_notes(model)
+        notes += gelu_notes(model, _stored(file, architecture))
     loaded = replace(loaded, notes=combined_notes(notes))
     return _with_valid_name(loaded)
 
@@ -253,7 +253,7 @@ def _load(
         return _load_signature(file, request)
     if architecture is not None and not architecture.endswith(".json"):
         return load_program(programs.run(file, architecture, arrays), request)
-    stored = read_architecture(Path(architecture), file) if architecture else file.config
+    stored = _stored(file, architecture)
     if not config_inspection.is_model(stored):
         stored = subclassed.with_build_config(stored, arrays)
     try:
@@ -268,6 +268,11 @@ def _load(
                 _both_reasons(error.message, of_graph.message),
                 hint=error.hint,
             ) from error
+
+
+def _stored(file: ModelFile, architecture: str | None) -> Any:
+    """Return the config of a model that is not built by a program."""
+    return read_architecture(Path(architecture), file) if architecture else file.config
 
 
 def _in_one_line(message: str) -> str:

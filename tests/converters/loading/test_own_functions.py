@@ -169,6 +169,66 @@ def test_gelu_of_operations_is_chosen_by_a_line(ending: str, tmp_path: Path) -> 
     assert "gelu" not in " ".join(loaded.notes)
 
 
+GELUS = """
+import keras
+
+
+class Chosen(keras.layers.Layer):
+    def __init__(self, units, activation, **kwargs):
+        super().__init__(**kwargs)
+        self.units, self.stored = units, activation
+        self.dense = keras.layers.Dense(units, activation=activation, name="inner")
+
+    def call(self, x):
+        return self.dense(x)
+
+    def get_config(self):
+        return {**super().get_config(), "units": self.units, "activation": self.stored}
+
+
+class Fixed(keras.layers.Layer):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.bent = keras.layers.Activation("gelu")
+        self.dense = keras.layers.Dense(3, activation="gelu", name="inner")
+        self.activation = keras.activations.get("gelu")
+
+    def call(self, x):
+        return self.activation(self.dense(self.bent(x)))
+"""
+
+
+def with_layer(layer: Any) -> Any:
+    inputs = keras.Input((STEPS, FEATURES))
+    return keras.Model(inputs, layer(inputs))
+
+
+def gelu_notes(model: Any, folder: Path) -> list[str]:
+    """Return the names of the layers that notes on gelu name, after the model is stored."""
+    model.save(folder / "m.keras")
+    (folder / "own.py").write_text(GELUS)
+    loaded = load_model(audit_file(folder / "m.keras"), custom_objects=folder / "own.py")
+    np.testing.assert_allclose(
+        np.asarray(loaded.model(X)), np.asarray(model(X)), rtol=1e-5, atol=1e-6
+    )
+    return [note.partition(":")[0] for note in loaded.notes if "gelu" in note]
+
+
+def test_notes_on_gelu_are_for_activations_of_the_file(tmp_path: Path) -> None:
+    """The user's class decides the activations of layers that it creates."""
+    own: dict[str, Any] = {"__name__": "own"}
+    exec(GELUS, own)
+    chosen, fixed = own["Chosen"], own["Fixed"]
+    assert gelu_notes(with_layer(fixed()), tmp_path) == []
+    assert gelu_notes(with_layer(chosen(2, "relu")), tmp_path) == []
+    assert gelu_notes(with_layer(chosen(2, "gelu", name="own")), tmp_path) == ["inner"]
+    both = keras.Sequential([keras.layers.Activation("gelu", name="outer"), fixed()])
+    assert gelu_notes(with_layer(both), tmp_path) == ["outer"]
+    dense = keras.layers.Dense(2, activation="gelu", name="each")
+    wrapped = keras.layers.TimeDistributed(dense)
+    assert gelu_notes(with_layer(wrapped), tmp_path) == ["each"]
+
+
 def test_only_gelu_has_other_defaults_as_an_operation() -> None:
     x = X[0]
     differ = set()
