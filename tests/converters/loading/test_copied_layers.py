@@ -99,7 +99,7 @@ def _model_of_tf_keras(kind: str) -> Any:
 
 @pytest.mark.compared
 @pytest.mark.parametrize("suffix", only([".keras", ".h5"], ".keras"))
-@pytest.mark.parametrize("kind", only(KINDS, "both directions", "over time"))
+@pytest.mark.parametrize("kind", only(KINDS, "over time"))
 def test_copies_in_files_of_tf_keras(kind: str, suffix: str, tmp_path: Path) -> None:
     """Keras lets parts of a copy share the layers of the copy before it, when it loads a file."""
     model = _model_of_tf_keras(kind)
@@ -111,8 +111,9 @@ def test_copies_in_files_of_tf_keras(kind: str, suffix: str, tmp_path: Path) -> 
     np.testing.assert_allclose(loaded(TOKENS), model(TOKENS), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", only(["both_directions", "heads_of_heads"], "both_directions"))
-@pytest.mark.parametrize("name", only(["m.h5", "m.weights.h5"], "m.weights.h5"))
+@pytest.mark.long
+@pytest.mark.parametrize("kind", ["both_directions", "heads_of_heads"])
+@pytest.mark.parametrize("name", ["m.h5", "m.weights.h5"])
 def test_weights_of_copies(name: str, kind: str, tmp_path: Path) -> None:
     model = _model_of_tf_keras(kind.replace("_", " "))
     model.save_weights(tmp_path / name)

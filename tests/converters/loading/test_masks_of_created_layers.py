@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from long_parameters import only
 from twin_programs import run_in_tf_keras
 
 from edgeattn_converters.loading.audit import audit_file
@@ -86,12 +85,9 @@ def ids() -> np.ndarray:
     return values
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
-    "case",
-    only(
-        ["Model w.h5", "functional w.h5", "functional m.h5", "functional m.keras"],
-        "Model w.h5",
-    ),
+    "case", ["Model w.h5", "functional w.h5", "functional m.h5", "functional m.keras"]
 )
 def test_layers_that_a_call_creates(case: str, tmp_path: Path) -> None:
     build, name = case.split()

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 import tf_keras
-from long_parameters import only
 from twin_programs import run_in_tf_keras
 
 from edgeattn.errors import UsageError
@@ -146,7 +145,8 @@ def build():
 """
 
 
-@pytest.mark.parametrize("name", only(["m.h5", "m.weights.h5"], "m.weights.h5"))
+@pytest.mark.long
+@pytest.mark.parametrize("name", ["m.h5", "m.weights.h5"])
 def test_recurrent_classes_with_inputs_of_another_name(name: str, tmp_path: Path) -> None:
     program = run_in_tf_keras(RECURRENT)
     model = program["build"]()
