@@ -44,6 +44,11 @@ class _Answer:
     weights: frozenset[int]
     values: Mapping[int, Array]
 
+    @property
+    def without_value(self) -> int:
+        """The number of weights that tf_keras leaves as they were initialized, silently."""
+        return len(self.weights - self.values.keys())
+
 
 @dataclass
 class WeightsOfTfKeras:
@@ -107,14 +112,21 @@ class WeightsOfTfKeras:
                 f"{self._failure.name} cannot load them: {self._failure.reason}.",
                 error.hint,
             )
-        elif self._answers[0] is not None:
+        elif (answer := self._answers[0]) is None:
+            return error
+        elif answer.without_value:
             text = (
-                f"tf_keras {self._answers[0].version} loads them, but the attributes that lead to "
+                f"tf_keras {answer.version} loads none for {answer.without_value} of "
+                f"{len(answer.weights)} variables either and keeps their initial values, without "
+                "an error."
+            )
+            hint = _NOT_STORED
+        else:
+            text = (
+                f"tf_keras {answer.version} loads them, but the attributes that lead to "
                 "them do not show where they belong in Keras 3."
             )
             hint = _EXPORT
-        else:
-            return error
         return type(error)(f"{error.message} {text}", hint=hint)
 
     def _assign(self, file: ModelFile, model: Any, version: tuple[int, ...]) -> bool:
@@ -164,6 +176,11 @@ class WeightsOfTfKeras:
 _EXPORT = (
     "Load the weights into the program with tf_keras, and convert the folder that "
     "model.export('folder') writes."
+)
+_NOT_STORED = (
+    "The trained values of these variables are not in the file. Keras 2 does not save layers in a "
+    "list of lists, for example, to .keras and .weights.h5 files. Save the trained model again "
+    "with model.save_weights('model.h5'), which contains all its weights."
 )
 _OTHERWISE = "Their shapes fit in both orders, and the outputs differ."
 

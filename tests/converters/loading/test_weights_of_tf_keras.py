@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -201,6 +202,53 @@ REASONS = {
     "square": r"Several have the shape \(6, 18\)",
     "squares": r"has weights of shape \(6, 6\)",
 }
+
+
+IN_LISTS = """
+from tensorflow import keras
+from tensorflow.keras import layers
+
+
+class Block(layers.Layer):
+    def __init__(self):
+        super().__init__()
+        self.parts = [[layers.LayerNormalization(), layers.Dense(4)] for _ in range(2)]
+
+    def call(self, x):
+        for norm, dense in self.parts:
+            x = x + dense(norm(x))
+        return x
+
+
+def build():
+    x = keras.Input((3, 4))
+    return keras.Model(x, layers.Dense(2)(Block()(x)))
+"""
+
+
+@pytest.mark.compared
+@pytest.mark.parametrize("name", only(["m.weights.h5", "m.h5"], "m.weights.h5"))
+def test_layers_that_keras_2_does_not_save(name: str, tmp_path: Path) -> None:
+    """Layers of a list in a list are in no group of objects, and tf_keras does not miss them."""
+    build = run_in_tf_keras(IN_LISTS)["build"]
+    model, other = build(), build()
+    generator = np.random.default_rng(7)
+    x = generator.normal(size=(2, 3, 4)).astype("float32")
+    for weight in model.weights:
+        weight.assign(generator.normal(size=weight.shape))
+    path = tmp_path / name
+    model.save_weights(path)
+    other.load_weights(path)
+    has_all = np.allclose(other(x), model(x), atol=1e-5)
+    assert has_all == (name == "m.h5")
+    (tmp_path / "own.py").write_text(IN_LISTS)
+    load = partial(load_model, audit_file(path), architecture=f"{tmp_path}/own.py:build")
+    if has_all:
+        np.testing.assert_allclose(load().model(x), model(x), rtol=1e-4, atol=1e-5)
+        return
+    with pytest.raises(UnsupportedModelError, match="none for 8 of 10 variables either") as error:
+        load()
+    assert "model.save_weights('model.h5')" in str(error.value.hint)
 
 
 @pytest.mark.compared
