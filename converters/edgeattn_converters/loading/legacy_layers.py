@@ -19,6 +19,7 @@ from edgeattn_converters.loading import (
     legacy_classes,
     legacy_identifiers,
     legacy_merge,
+    legacy_models,
     legacy_modules,
     masks_of_classes,
     own_functions,
@@ -102,7 +103,7 @@ def accepted(program: Program) -> Iterator[None]:
         replace(keras.Model, "compile", lambda *_, **__: None)
         replace(optimizer, "__init__", _with_rate(optimizer.__init__))
         training_names.provide(replace)
-        _accept_models(replace, program)
+        legacy_models.provide(replace, program)
         legacy_attributes.provide(replace, program)
         if program.version < (3,):
             replace(keras.layers.Layer, "__new__", legacy_attributes.with_arguments_of_methods())
@@ -284,26 +285,6 @@ def adapt_to_keras_2(cls: Any) -> None:
     classes_of_keras_2.infer_output_shape(cls)
     classes_of_keras_2.provide_weight_lists(cls)
     cell_states.accept(cls)
-
-
-def _accept_models(replace: Callable[[Any, str, Any], None], program: Program) -> None:
-    """Accept ``Model(input=x, output=y)``."""
-    import keras
-    from keras.src.models.functional import Functional
-
-    names = {"input": "inputs", "output": "outputs"}
-
-    def renamed(named: dict[str, Any]) -> dict[str, Any]:
-        if names.keys() <= named.keys():
-            program.is_keras_1 = True
-            return {names.get(key, key): value for key, value in named.items()}
-        return named
-
-    new, create = keras.Model.__new__, Functional.__init__
-    replace(keras.Model, "__new__", lambda cls, *args, **named: new(cls, *args, **renamed(named)))
-    replace(
-        Functional, "__init__", lambda self, *args, **named: create(self, *args, **renamed(named))
-    )
 
 
 def _with_several_inputs(cls: Any) -> Callable[..., Any]:

@@ -23,6 +23,7 @@ from edgeattn_converters.loading import (
     custom_objects,
     legacy_identifiers,
     legacy_layers,
+    legacy_models,
     masks_of_classes,
 )
 from edgeattn_converters.loading.config_inspection import Config
@@ -75,6 +76,7 @@ def created_as_stored(objects: Mapping[str, Any], ctx: Context) -> Iterator[None
             stack.enter_context(legacy_identifiers.accepted())
             stack.enter_context(cell_states.of_any_shape())
             stack.enter_context(legacy_layers.places_accepted(program))
+            stack.enter_context(legacy_models.created(program))
             stack.enter_context(argument_types.accepted())
             if ctx.of_tensorflow:
                 stack.enter_context(tracking_order.recorded())
