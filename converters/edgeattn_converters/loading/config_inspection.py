@@ -110,6 +110,8 @@ def major_version(version: tuple[int, ...], config: Config) -> int:
         return 3
     if "'output_dim'" in text and "'units'" not in text and "'W_regularizer'" in text:
         return 1
+    if "'dim_ordering'" in text and "'data_format'" not in text:
+        return 1
     return 1 if "'nb_filter'" in text or "'inner_activation'" in text else 2
 
 

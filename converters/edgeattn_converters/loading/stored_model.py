@@ -13,6 +13,7 @@ from edgeattn.errors import UnsupportedModelError
 from edgeattn_converters.loading import (
     classes_of_keras_2,
     config_inspection,
+    dim_ordering,
     fixed_time_axis,
     hidden_layers,
     implicit_masks,
@@ -53,6 +54,16 @@ def load_stored(file: ModelFile, stored: Config, request: LoadRequest) -> Loaded
         model_config.require_layers(stored)
         stored = custom_layers.with_own_names(stored, request.objects)
         stored = model_config.with_connections(stored)
+        is_of_keras_1 = _major(file, stored) == 1
+    if not is_of_keras_1:
+        return _load_complete(file, stored, request)
+    return dim_ordering.load_in_order(
+        stored, lambda complete: _load_complete(file, complete, request)
+    )
+
+
+def _load_complete(file: ModelFile, stored: Config, request: LoadRequest) -> LoadedModel:
+    """Load a model whose config has the order of the axes of each layer."""
     with open_weights(file) as weights:
         with as_damaged(file.path):
             if file.kind == "keras-hdf5" and weights.size():
@@ -178,20 +189,27 @@ def _build(
         raise
 
 
+def _major(file: ModelFile, stored: Config) -> int:
+    """The major version of the Keras that wrote a config.
+
+    A whole file has one version; an architecture in a separate file has its own.
+    """
+    version = config_inspection.version_numbers(stored.get("keras_version"))
+    if file.kind != "weights-hdf5":
+        version = config_inspection.version_numbers(file.keras_version) or version
+    return config_inspection.major_version(version, stored)
+
+
 def _context(
     file: ModelFile, stored: Config, objects: Mapping[str, Any], weights: WeightsFile
 ) -> Context:
     of_config = config_inspection.version_numbers(stored.get("keras_version"))
     version = config_inspection.version_numbers(file.keras_version)
-    separate = file.kind == "weights-hdf5"
-    if separate:
+    if file.kind == "weights-hdf5":
         version = version or weights.version()
     numbers = version or of_config
     return Context(
-        # A whole file has one version; an architecture in a separate file has its own.
-        major=config_inspection.major_version(
-            of_config if separate else version or of_config, stored
-        ),
+        major=_major(file, stored),
         version=numbers,
         accepted=accepted_arguments,
         custom_objects=objects,

@@ -46,6 +46,12 @@ _CLASSES = {
 }  # fmt: skip
 _KERNEL_SIZES = (("nb_row", "nb_col"), ("kernel_dim1", "kernel_dim2", "kernel_dim3"))
 
+# The sides in the order in which Keras 1 stores them.
+_PADDED_SIDES = {
+    "ZeroPadding1D": ("left", "right"),
+    "ZeroPadding2D": ("top", "bottom", "left", "right"),
+}
+
 # Initializers, regularizers and constraints: without effect on a trained model.
 _TRAINING_ONLY = (
     "init", "inner_init", "forget_bias_init", "W_regularizer", "U_regularizer", "b_regularizer",
@@ -95,6 +101,8 @@ def migrate(class_name: str, config: Config) -> tuple[str, Mapping[str, Any]]:
     for names in _KERNEL_SIZES:
         if names[0] in new:
             new["kernel_size"] = [new.pop(name) for name in names]
+    if class_name in _PADDED_SIDES and "padding" in new:
+        new["padding"] = _padding(class_name, new["padding"])
     if class_name == "Deconvolution2D":
         new["output_padding"] = _output_padding(new, new.pop("output_shape"))
     if class_name == "Embedding":
@@ -118,6 +126,16 @@ def migrate(class_name: str, config: Config) -> tuple[str, Mapping[str, Any]]:
             outer["batch_input_shape"] = new["batch_input_shape"]
         return "TimeDistributed", outer
     return keras2_class(class_name), new
+
+
+def _padding(class_name: str, padding: Any) -> Any:
+    """Return the padding of each side as pairs, which Keras 1 stores as a dict or in a row."""
+    sides = _PADDED_SIDES[class_name]
+    if isinstance(padding, Mapping):
+        padding = [padding.get(f"{side}_pad", 0) for side in sides]
+    if len(sides) == 4 and isinstance(padding, Sequence) and len(padding) == 4:
+        return [list(padding[:2]), list(padding[2:])]
+    return padding
 
 
 def _output_padding(config: Config, shape: Sequence[int]) -> list[int] | None:
