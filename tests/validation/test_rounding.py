@@ -8,11 +8,16 @@ import pytest
 from artifacts import Y, dense, samples
 from function_runner import FunctionRunner
 
+from edgeattn.bundle.manifest import Artifact
 from edgeattn.cli.artifact_lines import conversion_summary, cost_lines, failure_lines
 from edgeattn.metrics.limits import Check, Limit
 from edgeattn.metrics.verdict import FAIL, INCONCLUSIVE, PASS, PRECISION, RIGHT, UNKNOWN, WRONG
 from edgeattn.tensors import TensorSpec
-from edgeattn.validation.rounding import explained_outputs, with_wider_limits
+from edgeattn.validation.rounding import (
+    conversion_result,
+    explained_outputs,
+    with_wider_limits,
+)
 from edgeattn.validation.validate import ValidationOptions, validate
 
 MAP = TensorSpec("attention/a", (None, 3), "float32")
@@ -306,6 +311,28 @@ def test_limits_of_maps_in_float32_are_extended_by_the_cost(
     bundle = write(tmp_path, "float32", float32_costs(weight=cost))
     report = validated(bundle, 160, moved)
     assert (report.conversion, report.verdict) == (conversion, verdict)
+
+
+@pytest.mark.parametrize(
+    ("cost", "share", "conversion"),
+    [
+        (1.0, 0.2, WRONG),
+        (None, 0.2, WRONG),
+        (math.nan, 0.2, WRONG),
+        (0.95, 0.8, WRONG),
+        (0.95, 0.92, RIGHT),
+        (1.0, 1.0, RIGHT),
+    ],
+)
+@pytest.mark.parametrize("metric", ["equal_values", "batch_equal_values"])
+def test_other_integers_are_right_as_far_as_rounding_changes_those_of_keras(
+    metric, cost, share, conversion
+):
+    artifact = Artifact("onnx", "float32", "m.onnx", "", 0, (), (Y,), ())
+    costs = {} if cost is None else {"score": {"equal_values": cost}}
+    check = Check("onnx float32", "numbers", metric, share, 1.0, ">=", "score")
+    assert conversion_result(artifact, [check], costs) == conversion
+    assert bool(explained_outputs([check], costs)) == (conversion == RIGHT and bool(costs))
 
 
 @pytest.mark.parametrize("metric", ["row_sum_error", "max_abs_error", "masked_mass"])

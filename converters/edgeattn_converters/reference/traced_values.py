@@ -174,7 +174,7 @@ def _changes_of_row(
 ) -> dict[str, float]:
     """The changes of those values of ``row`` that differ alone."""
     alone = _values(traced, batch, [row])[0]
-    changes = {name: _change(value, together[name][row]) for name, value in alone.items()}
+    changes = {name: largest_change(value, together[name][row]) for name, value in alone.items()}
     return {name: change for name, change in changes.items() if change}
 
 
@@ -198,7 +198,7 @@ def _is_mixed(traced: Traced, batch: Tensors, rows: Sequence[int]) -> bool:
             beside = _values(traced, batch, [*[other] * (count - 1), row])[-1]
             if not _are_equal(last, beside):
                 return True
-        if any(_change(value, last[name], _AMPLIFIED) for name, value in copies[0].items()):
+        if any(largest_change(value, last[name], _AMPLIFIED) for name, value in copies[0].items()):
             return True
     return False
 
@@ -214,7 +214,7 @@ def _are_equal(first: Tensors, second: Tensors) -> bool:
     return all(np.array_equal(value, second[name], equal_nan=True) for name, value in first.items())
 
 
-def _change(first: Array, second: Array, factor: float = 1.0) -> float:
+def largest_change(first: Array, second: Array, factor: float = 1.0) -> float:
     """The largest difference, 0 if it is at most ``factor`` times the limit of float32 files."""
     finite = np.isfinite(first) & np.isfinite(second)
     if not finite.any():

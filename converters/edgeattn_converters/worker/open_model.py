@@ -18,6 +18,7 @@ from edgeattn_converters.loading.loaded_model import LoadedModel
 from edgeattn_converters.loading.migrate.keras2 import STATE_RESET_NOTE
 from edgeattn_converters.loading.migrate.preprocessing import REMOVED_NOTE
 from edgeattn_converters.options import ConversionOptions, ModelSource
+from edgeattn_converters.reference.free_batches import with_known_batch
 from edgeattn_converters.tracing import states
 from edgeattn_converters.tracing.free_time import FreeModel, free_model
 from edgeattn_converters.tracing.trace import Interface, interface_of
@@ -64,6 +65,8 @@ def _load(source: ModelSource, attention_layers: tuple[str, ...], with_states: b
     loaded, pairs = _with_states(loaded) if with_states else (loaded, {})
     interface = interface_of(loaded.model, time_steps=time_steps, attention=attention_layers)
     interface = states.mark_states(interface, pairs)
+    interface, notes = with_known_batch(loaded.model, interface)
+    loaded = replace(loaded, notes=(*loaded.notes, *notes))
     early_checks.check_sizes(source, sample_inputs(interface.inputs))
     free = None if time_steps is None else _free_model(source, interface, with_states=with_states)
     return OpenModel(source, loaded, interface, free)
