@@ -28,7 +28,7 @@ from edgeattn_converters.loading.output_differences import (
 )
 from edgeattn_converters.loading.tf_keras_process import UserProgram, source_of, version_of
 from edgeattn_converters.loading.tf_keras_samples import predict, sample_groups, structure_of
-from edgeattn_converters.loading.training_mode import training_notes
+from edgeattn_converters.loading.training_mode import is_in_training_mode
 
 _KERAS_2 = (2,)
 _UNVERIFIED = (
@@ -133,7 +133,7 @@ def _groups(
         raise NotCompared("layers ahead of the inputs were removed")
     if loaded.file.kind == "saved-model":
         raise NotCompared("it is a SavedModel folder")
-    if training_notes(loaded.model):
+    if is_in_training_mode(loaded.model):
         raise NotCompared("a layer is called in training mode, in which tf_keras computes")
     try:
         groups = sample_groups(loaded.model, samples, time_steps)

@@ -6,7 +6,7 @@ not. Layers and functions of the user may draw random numbers in any mode: such 
 """
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -32,31 +32,57 @@ _COMPARED = (
 
 def training_notes(model: Any) -> tuple[str, ...]:
     """Return a note on each layer that computes something else in training mode."""
-    notes = []
+    return tuple(
+        f"{layer.name}: {_by_default(layer) if _trains_by_default(layer) else _by_argument(layer)}."
+        f" {_COMPARED}"
+        for layer in _in_training_mode(model)
+    )
+
+
+def is_in_training_mode(model: Any) -> bool:
+    """Return whether an argument of a call, which no version of Keras 2 overrides, says so."""
+    return not all(map(_trains_by_default, _in_training_mode(model)))
+
+
+def _in_training_mode(model: Any) -> Iterator[Any]:
+    """Yield the layers whose calls are in training mode and compute something else then."""
     for layer in model._flatten_layers(include_self=False):
-        if not any(
+        trains = any(
             node.arguments.kwargs.get("training") is True
             for node in getattr(layer, "_inbound_nodes", ())
-        ):
-            continue
-        inner = layer._flatten_layers()
-        if _is_random(layer) and _trains_by_default(layer):
-            notes.append(
-                f"{layer.name}: random unless it is called with training=False, so the outputs of "
-                f"Keras' model(x) are random. {_COMPARED}"
-            )
-        elif any(map(_is_random, inner)):
-            notes.append(
-                f"{layer.name}: called with training=True, so the model's own outputs are random "
-                f"(Keras' model(x), and predict of Keras 2). {_COMPARED}"
-            )
-        elif any(derives_from(item, "BatchNormalization") for item in inner):
-            notes.append(
-                f"{layer.name}: called with training=True, so the model's own outputs depend on "
-                f"the other samples of a batch (Keras' model(x), and predict of Keras 2). "
-                f"{_COMPARED}"
-            )
-    return tuple(notes)
+        )
+        if trains and (_is_any_random(layer) or _normalizes(layer)):
+            yield layer
+
+
+def _by_default(layer: Any) -> str:
+    if _is_any_random(layer):
+        return (
+            "random unless it is called with training=False, so the outputs of Keras' model(x) are "
+            "random"
+        )
+    return (
+        "its outputs depend on the other samples of a batch unless it is called with "
+        "training=False, and so do those of Keras' model(x)"
+    )
+
+
+def _by_argument(layer: Any) -> str:
+    where = "(Keras' model(x), and predict of Keras 2)"
+    if _is_any_random(layer):
+        return f"called with training=True, so the model's own outputs are random {where}"
+    return (
+        "called with training=True, so the model's own outputs depend on the other samples of a "
+        f"batch {where}"
+    )
+
+
+def _is_any_random(layer: Any) -> bool:
+    return any(map(_is_random, layer._flatten_layers()))
+
+
+def _normalizes(layer: Any) -> bool:
+    return any(derives_from(item, "BatchNormalization") for item in layer._flatten_layers())
 
 
 def _trains_by_default(layer: Any) -> bool:

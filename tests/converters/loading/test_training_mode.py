@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tf_keras
 from keras import layers
+from twin_programs import run_in_tf_keras
 
 from edgeattn.bundle.model_digest import digest
 from edgeattn.errors import UnsafeModelError, UnsupportedModelError
@@ -204,3 +205,56 @@ def test_stored_code_that_draws_random_numbers(tmp_path: Path) -> None:
     x = np.random.default_rng(3).normal(size=(2, *SHAPE)).astype("float32")
     means = tf_keras.Model(inputs, states)(x)
     np.testing.assert_allclose(loaded.model(x), means, atol=1e-6)
+
+
+BY_DEFAULT = """
+from tensorflow import keras
+from tensorflow.keras import layers
+
+class Net(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.hidden = layers.Dense(6, activation="tanh")
+        self.trained = layers.{layer}
+        self.head = layers.Dense(3)
+
+    def call(self, x, training=True):
+        return self.head(self.trained(self.hidden(x), training=training))
+
+def build():
+    return Net()
+"""
+
+
+@pytest.mark.compared
+@pytest.mark.parametrize(
+    ("layer", "start"),
+    [
+        ("Dropout(0.5)", "random unless it is called with training=False"),
+        ("BatchNormalization()", "its outputs depend on the other samples of a batch unless"),
+    ],
+)
+def test_programs_that_train_by_default_are_compared(
+    layer: str, start: str, tmp_path: Path
+) -> None:
+    """``predict`` of Keras 2 calls the model in inference mode."""
+    program = BY_DEFAULT.format(layer=layer)
+    x = np.random.default_rng(2).normal(size=(9, 4)).astype("float32")
+    model = run_in_tf_keras(program)["build"]()
+    model(x)
+    for weight in model.weights:
+        weight.assign(np.random.default_rng(3).uniform(0.2, 1, weight.shape))
+    assert not np.allclose(model(x), model.predict(x, verbose=0), atol=1e-3)
+    model.save_weights(tmp_path / "w.h5")
+    np.savez(tmp_path / "x.npz", x=x)
+    (tmp_path / "own.py").write_text(program)
+    loaded = load_model(
+        audit_file(tmp_path / "w.h5"),
+        architecture=f"{tmp_path}/own.py:build",
+        samples=tmp_path / "x.npz",
+    )
+    expected = model.predict(x, verbose=0)
+    actual = np.asarray(loaded.model(x, training=False))
+    np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-5)
+    (note,) = [note for note in loaded.notes if "training" in note]
+    assert note.partition(": ")[2].startswith(start)
