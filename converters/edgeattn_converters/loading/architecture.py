@@ -193,7 +193,7 @@ def function_model(
             hint="Try: --architecture model.py:build",
         )
     program = program or Program()
-    order, policy = keras.config.image_data_format(), keras.config.dtype_policy()
+    policy = keras.config.dtype_policy()
     try:
         module = load_module(Path(path), option="--architecture", program=program)
         function = getattr(module, name, None)
@@ -202,7 +202,6 @@ def function_model(
         else:
             model, origin = _call(function, path, name, program), f"{name}() returned"
     finally:
-        keras.config.set_image_data_format(order)
         keras.config.set_dtype_policy(policy)
     if legacy_merge.merged(model) and built_in_config(model) is None:
         raise UsageError(

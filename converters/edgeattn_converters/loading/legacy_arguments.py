@@ -43,6 +43,10 @@ def current(
         return _of_lambda(values, found)
     if class_name == "InputLayer":
         return _of_input(values, found)
+    if class_name in keras1.PADDED:
+        values = [keras1.padding_of_sides(class_name, value) for value in values]
+        if "padding" in found:
+            found["padding"] = keras1.padding_of_sides(class_name, found["padding"])
     if found.get("dim_ordering") == "default":
         del found["dim_ordering"]
     if keras1.has_arguments(class_name, found):

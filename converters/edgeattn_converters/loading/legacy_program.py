@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from edgeattn.errors import UnsupportedModelError
+from edgeattn_converters.loading import image_order
 
 # The Keras that changed the default of recurrent_activation from hard_sigmoid.
 SIGMOID_BY_DEFAULT = {
@@ -55,8 +56,11 @@ class Program:
     def defaults(self, class_name: str) -> dict[str, Any]:
         """Return arguments of a layer whose defaults are others in the current Keras."""
         changed = SIGMOID_BY_DEFAULT.get(class_name)
-        if not changed or not self.version or self.version >= changed:
+        if not self.version:
             return {}
+        if not changed or self.version >= changed:
+            order = image_order.other_default(class_name, self.version, self.of_tensorflow)
+            return {} if order is None else {"data_format": order}
         if self._may_be_either(changed):
             return {}
         before = {"reset_after": False} if class_name in ("GRU", "GRUCell") else {}

@@ -19,6 +19,7 @@ from edgeattn_converters.loading import (
     config_inspection,
     fixed_time_axis,
     graph_of_tf_keras,
+    image_order,
     programs,
     subclassed,
     tf_keras_check,
@@ -208,6 +209,7 @@ def _load_once(
     # Layers whose names no file stores, such as those in classes of the user, have the same names
     # whenever a file is loaded.
     reset_names()
+    image_order.reset()
     channels_first.compute_with_channels_last()
     version = config_inspection.version_numbers(file.keras_version)
     objects = load_custom_objects(custom_objects, version)

@@ -16,6 +16,7 @@ from edgeattn_converters.loading import (
     dim_ordering,
     fixed_time_axis,
     hidden_layers,
+    image_order,
     implicit_masks,
     lora,
     own_layers,
@@ -156,6 +157,8 @@ def _build(
     with as_damaged(file.path):
         ctx = _context(file, stored, objects, weights)
         ctx = replace(ctx, of_program=request.undecided is not None)
+        if not ctx.of_program:
+            image_order.use_stored(stored, objects)
         ctx.notes.extend(built_layers.era_notes(file.path.name, stored, ctx, request.undecided))
         config = model_config.migrate_model(stored, ctx)
         if ctx.missing:

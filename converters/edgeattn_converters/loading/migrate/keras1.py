@@ -51,6 +51,7 @@ _PADDED_SIDES = {
     "ZeroPadding1D": ("left", "right"),
     "ZeroPadding2D": ("top", "bottom", "left", "right"),
 }
+PADDED = frozenset(_PADDED_SIDES)
 
 # Initializers, regularizers and constraints: without effect on a trained model.
 _TRAINING_ONLY = (
@@ -101,8 +102,8 @@ def migrate(class_name: str, config: Config) -> tuple[str, Mapping[str, Any]]:
     for names in _KERNEL_SIZES:
         if names[0] in new:
             new["kernel_size"] = [new.pop(name) for name in names]
-    if class_name in _PADDED_SIDES and "padding" in new:
-        new["padding"] = _padding(class_name, new["padding"])
+    if class_name in PADDED and "padding" in new:
+        new["padding"] = padding_of_sides(class_name, new["padding"])
     if class_name == "Deconvolution2D":
         new["output_padding"] = _output_padding(new, new.pop("output_shape"))
     if class_name == "Embedding":
@@ -128,9 +129,9 @@ def migrate(class_name: str, config: Config) -> tuple[str, Mapping[str, Any]]:
     return keras2_class(class_name), new
 
 
-def _padding(class_name: str, padding: Any) -> Any:
-    """Return the padding of each side as pairs, which Keras 1 stores as a dict or in a row."""
-    sides = _PADDED_SIDES[class_name]
+def padding_of_sides(class_name: str, padding: Any) -> Any:
+    """Return the padding of each side as pairs; in Keras 1, it may be a dict or four numbers."""
+    sides = _PADDED_SIDES.get(class_name, ())
     if isinstance(padding, Mapping):
         padding = [padding.get(f"{side}_pad", 0) for side in sides]
     if len(sides) == 4 and isinstance(padding, Sequence) and len(padding) == 4:

@@ -111,6 +111,7 @@ def migrate(class_name: str, config: Config, ctx: Context) -> tuple[str, dict[st
     if current == "RandomCrop" and ctx.major < 3:
         # Outside training, Keras 2 resizes the image; Keras 3 returns it unchanged.
         size = {"height": new["height"], "width": new["width"]}
+        size["data_format"] = "channels_last"
         return "Resizing", {"name": name, "crop_to_aspect_ratio": True, **size}
     if current == "RandomShear":
         # Keras 3 does not accept the range that it stores for one number.
@@ -163,6 +164,9 @@ def _accepted_only(class_name: str, config: dict[str, Any], ctx: Context) -> dic
                 hint="If it is your own class with the name of a Keras class, pass it: "
                 "--custom-objects FILE.py",
             )
+    if ctx.major < 3 and "data_format" in accepted:
+        # Layers lack it if their class had no such argument then.
+        migrated.setdefault("data_format", "channels_last")
     return migrated
 
 
