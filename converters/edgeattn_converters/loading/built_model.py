@@ -1,13 +1,17 @@
 """Models that a program of the user builds, with the weights of a file."""
 
 import functools
+import re
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
-from edgeattn.errors import UnsupportedModelError
+from edgeattn.errors import UnsupportedModelError, UsageError
 from edgeattn_converters.loading import (
     config_inspection,
     hidden_layers,
+    image_order,
     programs,
     quantized_layers,
 )
@@ -27,6 +31,45 @@ from edgeattn_converters.loading.stored_model import load_stored
 from edgeattn_converters.loading.unsaved_variables import unsaved_notes
 from edgeattn_converters.loading.weights import functional_order
 from edgeattn_converters.loading.weights.weights_file import open_weights
+
+_CHANNELS_FIRST_NOTE = (
+    "The model has the channels first (image_data_format='channels_first', in Keras 1 "
+    "image_dim_ordering='th'), because the weights do not fit otherwise. {} does not set it."
+)
+_OF_IMAGES = re.compile(r"\b\w+[23]D\b")
+
+
+def load_in_order(
+    file: ModelFile, script: Path, run: Callable[[], programs.Built], request: LoadRequest
+) -> LoadedModel:
+    """Load weights of Keras 1 or 2 into the model of a program that ``run`` returns.
+
+    The program may rely on the ``keras.json`` of its author for the order of the axes of images. If
+    the weights do not fit, and fit with the channels first, it is that.
+    """
+    try:
+        return load_program(run(), request)
+    except (UnsupportedModelError, UsageError):
+        if not _may_rely_on_channels_first(file, script):
+            raise
+        image_order.set_channels_first()
+        try:
+            loaded = load_program(run(), request)
+        except (UnsupportedModelError, UsageError):
+            loaded = None
+        if loaded is None:
+            image_order.reset()
+            raise
+        note = _CHANNELS_FIRST_NOTE.format(script.name)
+        return replace(loaded, notes=(note, *loaded.notes))
+
+
+def _may_rely_on_channels_first(file: ModelFile, script: Path) -> bool:
+    with open_weights(file) as weights:
+        if not weights.is_layered or str(file.keras_version)[:1] == "3":
+            return False
+    is_text = script.is_file() and image_order.is_channels_last()
+    return is_text and bool(_OF_IMAGES.search(script.read_text("utf-8", errors="replace")))
 
 
 def load_program(built: programs.Built, request: LoadRequest) -> LoadedModel:

@@ -35,6 +35,20 @@ def reset() -> None:
     keras.config.set_image_data_format(initial())
 
 
+def is_channels_last() -> bool:
+    """Return whether the channels of images are the last axis unless a layer says otherwise."""
+    import keras
+
+    return bool(keras.config.image_data_format() == "channels_last")
+
+
+def set_channels_first() -> None:
+    """Set the order that ``keras.json`` had by default in Keras 1.0."""
+    import keras
+
+    keras.config.set_image_data_format("channels_first")
+
+
 def use_stored(stored: Config, objects: Mapping[str, Any]) -> None:
     """Set the order for a stored model, of which no layer of Keras depends on ``keras.json``.
 
@@ -75,8 +89,6 @@ def other_default(class_name: str, version: tuple[int, ...], of_tensorflow: bool
         version: version of that Keras.
         of_tensorflow: whether it was part of TensorFlow.
     """
-    import keras
-
     since: tuple[int, ...] = (0,)
     until: tuple[int, ...] = _WITHOUT_EFFECT.get(class_name, (0,))
     if class_name == "SeparableConv1D" and not of_tensorflow:
@@ -85,6 +97,6 @@ def other_default(class_name: str, version: tuple[int, ...], of_tensorflow: bool
         since, until = (2,), (2, 0, 3)
     if class_name == "Flatten" and of_tensorflow:
         until = (2, 1, 6)
-    if keras.config.image_data_format() == "channels_last" or not since <= version < until:
+    if is_channels_last() or not since <= version < until:
         return None
     return "channels_last"

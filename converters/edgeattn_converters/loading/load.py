@@ -28,7 +28,7 @@ from edgeattn_converters.loading.activation_notes import gelu_notes, softmax_not
 from edgeattn_converters.loading.architecture import check_architecture, read_architecture
 from edgeattn_converters.loading.audit import ModelFile
 from edgeattn_converters.loading.build import reset_names
-from edgeattn_converters.loading.built_model import load_program
+from edgeattn_converters.loading.built_model import load_in_order
 from edgeattn_converters.loading.custom_objects import load_custom_objects
 from edgeattn_converters.loading.formats import saved_model
 from edgeattn_converters.loading.keras_3_failures import Keras3Error
@@ -254,7 +254,8 @@ def _load(
     if file.kind == "saved-model" and not file.config:
         return _load_signature(file, request)
     if architecture is not None and not architecture.endswith(".json"):
-        return load_program(programs.run(file, architecture, arrays), request)
+        run = functools.partial(programs.run, file, architecture, arrays)
+        return load_in_order(file, Path(architecture.rpartition(":")[0]), run, request)
     stored = _stored(file, architecture)
     if not config_inspection.is_model(stored):
         stored = subclassed.with_build_config(stored, arrays)

@@ -79,7 +79,7 @@ def _load_complete(file: ModelFile, stored: Config, request: LoadRequest) -> Loa
                 ctx.notes.extend(named.order_notes())
             weights = named
             ctx.notes.extend(weights.nested_notes(model, stored))
-            if file.backend == "theano":
+            if file.backend == "theano" and ctx.era > 1:  # the kernels of Keras 1 show the order
                 ctx.notes.extend(theano.order_notes(config))
         weights = replace(weights, saved_by=ctx.version)
         with as_damaged(file.path):

@@ -17,6 +17,7 @@ import pytest
 from long_parameters import only
 from numpy_convolutions import convolution
 
+from edgeattn.errors import UnsupportedModelError
 from edgeattn_converters.loading import image_order
 from edgeattn_converters.loading.audit import audit_file
 from edgeattn_converters.loading.load import load_model
@@ -82,8 +83,11 @@ def kernel(version: str) -> Any:
     return np.moveaxis(KERNEL, (-1, -2), (0, 1)) if version < "2" else KERNEL
 
 
-def load(path: Path, version: str, lines: Sequence[str], arrays: Sequence[Any]) -> Any:
+def load(
+    path: Path, version: str, lines: Sequence[str], arrays: Sequence[Any], *, is_set: bool = True
+) -> Any:
     text = OF_KERAS_1 if version < "2" else PROGRAM
+    text = text if is_set else text.replace("K.set_", "# K.set_")
     text += "".join(f"    model.add({line})\n" for line in lines) + "    return model\n"
     (path / "p.py").write_text(text)
     file = audit_file(write(path / "m.h5", version, arrays))
@@ -196,3 +200,60 @@ def test_padding_of_sides_in_programs(padding: str, tmp_path: Path) -> None:
     loaded = load(tmp_path, "1.2.2", lines, [[kernel("1.2.2"), BIAS]])
     expected = np.pad(FIRST, [(0, 0), (0, 0), (1, 2), (0, 3)])
     check(loaded.model, np.moveaxis(IMAGES, -1, 1), expected)
+
+
+@pytest.mark.parametrize("version", only(["1.2.2", "2.1.5"], "1.2.2"))
+@pytest.mark.parametrize("own", [False, True])
+def test_programs_that_do_not_set_the_order(own: bool, version: str, tmp_path: Path) -> None:
+    """The weights show that ``keras.json`` of the author had the channels first."""
+    lines = [convolution_of(version), *(["Centered()"] if own else []), "Flatten()", "Dense(2)"]
+    weights = [random(48, 2), random(2)]
+    arrays = [[kernel(version), BIAS], weights]
+    loaded = load(tmp_path, version, lines, arrays, is_set=False)
+    expected = (CENTERED if own else FIRST).reshape(2, -1) @ weights[0] + weights[1]
+    check(loaded.model, np.moveaxis(IMAGES, -1, 1), expected)
+    assert any("the weights do not fit otherwise. p.py does not set it" in n for n in loaded.notes)
+
+
+def test_weights_that_fit_in_no_order(tmp_path: Path) -> None:
+    """The error is that of the program as it is, and later models have the channels last."""
+    lines = [convolution_of("1.2.2"), "Flatten()", "Dense(2)"]
+    arrays = [[kernel("1.2.2"), BIAS], [random(47, 2), random(2)]]
+    with pytest.raises(UnsupportedModelError, match=r"\(3, 3, 5, 4\), the file contains"):
+        load(tmp_path, "1.2.2", lines, arrays, is_set=False)
+    assert keras.config.image_data_format() == "channels_last"
+
+
+LAST = ["Convolution2D(4, 3, 3, input_shape=(6, 5, 3))"]
+
+
+def test_images_that_an_architecture_flattens_in_another_order(tmp_path: Path) -> None:
+    """A program that was rewritten for the channels last, and weights of the one before."""
+    arrays = [[kernel("1.2.2"), BIAS], [random(48, 2), random(2)]]
+    for flatten in ("Flatten()", "Reshape((48,))"):
+        with pytest.raises(UnsupportedModelError, match="flattens images with the channels last"):
+            load(tmp_path, "1.2.2", [*LAST, flatten, "Dense(2)"], arrays, is_set=False)
+    lines = [*LAST, "Permute((3, 1, 2))", "Flatten()", "Dense(2)"]
+    loaded = load(tmp_path, "1.2.2", lines, arrays, is_set=False)
+    check(loaded.model, IMAGES, FIRST.reshape(2, -1) @ arrays[1][0] + arrays[1][1])
+    arrays[1][0] = random(4, 2)
+    lines = [*LAST, "AveragePooling2D((4, 3))", "Flatten()", "Dense(2)"]
+    loaded = load(tmp_path, "1.2.2", lines, arrays, is_set=False)
+    check(loaded.model, IMAGES, CONVOLVED.mean((1, 2)) @ arrays[1][0] + arrays[1][1])
+
+
+@pytest.mark.parametrize("order", ["channels_first", "channels_last"])
+def test_current_architectures_that_flatten_in_another_order(order: str, tmp_path: Path) -> None:
+    """``Flatten`` of the current Keras moves the channels last, which that of Keras 1 does not."""
+    keras.config.set_image_data_format(order)
+    shape = (3, 6, 5) if order == "channels_first" else (6, 5, 3)
+    layers = keras.layers
+    model = keras.Sequential(
+        [keras.Input(shape), layers.Conv2D(4, 3, name="part_0"), layers.Flatten(),
+         layers.Dense(2, name="part_1")]
+    )  # fmt: skip
+    (tmp_path / "m.json").write_text(model.to_json())
+    keras.config.set_image_data_format("channels_last")
+    path = write(tmp_path / "m.h5", "1.2.2", [[kernel("1.2.2"), BIAS], [random(48, 2), random(2)]])
+    with pytest.raises(UnsupportedModelError, match="flattens images with the channels last"):
+        load_model(audit_file(path), architecture=str(tmp_path / "m.json"))

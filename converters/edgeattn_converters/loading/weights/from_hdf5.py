@@ -30,6 +30,7 @@ from edgeattn_converters.loading.weights.assignment import (
     find_layer,
     is_input,
 )
+from edgeattn_converters.loading.weights.flattened_images import require_order
 from edgeattn_converters.loading.weights.layouts import in_keras3_layout, kernel_order
 
 
@@ -84,10 +85,12 @@ def assign(
     assignment = Assignment(model)
     order = None
     if major == 1:
-        order = kernel_order(
+        layers = [
             (_with_shapes(leaf, inner), [array for _, array in part])
             for leaf, inner, part in _layers_with_arrays(file, model, stored, names)
-        )
+        ]
+        order = kernel_order(layers)
+        require_order(model, layers)
     for leaf, inner, part in _layers_with_arrays(file, model, stored, names):
         if len(part) > len(_variables(inner)) and any("kernel_scale" in path for path, _ in part):
             quantize_parts_as_stored(inner, {path: hdf5.array(array) for path, array in part})

@@ -57,7 +57,7 @@ def in_keras3_layout(
     if major == 1 and class_name in _CONVOLUTIONS:
         arrays = _convolution_of_keras1(class_name, item, arrays)
     if class_name == "ConvLSTM2D" and major == 1 and len(arrays) == 12:
-        if _has_channels_first(config):
+        if has_channels_first(config):
             arrays = [_with_filters_last(value) if value.ndim == 4 else value for value in arrays]
         arrays = _join_gates(arrays, "LSTM")
     if backend == "theano" and class_name in theano.REVERSED:
@@ -93,7 +93,7 @@ def _join_gates(arrays: Sequence[Array], cell: str) -> list[Array]:
     ]
 
 
-def _has_channels_first(config: Config) -> bool:
+def has_channels_first(config: Config) -> bool:
     """Return whether the channels come first, by the argument of Keras 1 or a later one.
 
     A current Keras stores the later one, if the architecture is in a file of its own.
@@ -153,6 +153,21 @@ def kernel_order(layers: Iterable[tuple[Config, Sequence[Any]]]) -> str | None:
     return orders.pop() if unknown else None
 
 
+def kernels_with_channels_first(
+    layers: Iterable[tuple[Config, Sequence[Any]]],
+) -> list[Config]:
+    """Return the configs of the convolutions whose kernels in a file of Keras 1 show that the
+    channels of their inputs came first; see :func:`kernel_order`."""
+    found = []
+    for item, arrays in layers:
+        while item.get("class_name") == "TimeDistributed":
+            item = _wrapped(item)
+        of_images = keras2_class(str(item.get("class_name"))) in _CONVOLUTIONS - {"Conv1D"}
+        if of_images and _stores_channels_first(item, tuple(arrays[0].shape)):
+            found.append(item)
+    return found
+
+
 def _wrapped(item: Config) -> Config:
     """The config of the layer that a TimeDistributed wraps, with what was added to that of both."""
     added = {key: item[key] for key in ("shapes", "kernel_order") if key in item}
@@ -163,8 +178,8 @@ def _stores_channels_first(item: Config, shape: tuple[int, ...]) -> bool | None:
     """Whether a kernel of Keras 1 has the channels first; None if its shape is that of both."""
     config = item.get("config") or {}
     expected = next(iter(item.get("shapes", ())), None)
-    if "dim_ordering" in config or _has_channels_first(config) or expected is None:
-        return _has_channels_first(config)
+    if "dim_ordering" in config or has_channels_first(config) or expected is None:
+        return has_channels_first(config)
     last, first = list(shape), [*shape[2:], shape[1], shape[0]]
     if keras2_class(str(item.get("class_name"))) == "Conv2DTranspose":
         last[-2:], first[-2:] = last[:-3:-1], first[:-3:-1]
