@@ -91,22 +91,30 @@ def _trains_by_default(layer: Any) -> bool:
     return argument is not None and argument.default is True
 
 
-def check_repeatable(model: Any) -> None:
-    """Raise :class:`UnsupportedModelError` if code of the user makes the outputs random."""
-    own = [
-        layer.name
-        for layer in model._flatten_layers(include_self=False)
-        if is_own_class(type(layer))
-        or is_keras_class(layer, "Lambda")
-        or calls_function_of_user(layer)
-    ]
-    if own and getattr(model, "inputs", None) and _is_random_in_inference(model):
+def check_repeatable(model: Any, *, tolerance: float = 0.0) -> None:
+    """Raise :class:`UnsupportedModelError` if code of the user makes the outputs random.
+
+    Outputs that change by at most ``tolerance`` of the largest one are not.
+    """
+    own = own_layers(model)
+    if own and getattr(model, "inputs", None) and _is_random_in_inference(model, tolerance):
         raise UnsupportedModelError(
             "Keras computes different outputs for the same input each time, because a layer draws "
             f"random numbers at inference (your own layers: {', '.join(own)}). No artifact can "
             "reproduce them.",
             hint="Let this layer return what it computes without random numbers, such as the mean.",
         )
+
+
+def own_layers(model: Any) -> list[str]:
+    """Return the names of the layers that run code of the user."""
+    return [
+        layer.name
+        for layer in model._flatten_layers(include_self=False)
+        if is_own_class(type(layer))
+        or is_keras_class(layer, "Lambda")
+        or calls_function_of_user(layer)
+    ]
 
 
 def call_of(model: Any, limits: tuple[float, float] = LIMITS[0]) -> Callable[[], list[Any]]:
@@ -134,7 +142,7 @@ def are_numbers(outputs: list[Any]) -> bool:
     return not unknown_outputs([[np.asarray(output, "float64") for output in outputs]])
 
 
-def _is_random_in_inference(model: Any) -> bool:
+def _is_random_in_inference(model: Any, tolerance: float) -> bool:
     """Whether a model computes other outputs each time, False if it cannot be run.
 
     Raises :class:`UnsupportedModelError` if it computes with weights that no file contains.
@@ -150,7 +158,7 @@ def _is_random_in_inference(model: Any) -> bool:
             return False
         require_tracked(model, untracked)
         if any(
-            not np.array_equal(a, b, equal_nan=True)
+            not _are_equal(np.asarray(a), np.asarray(b), tolerance)
             for other in others
             for a, b in zip(first, other, strict=True)
         ):
@@ -158,6 +166,13 @@ def _is_random_in_inference(model: Any) -> bool:
         if is_last:
             return False
     return False
+
+
+def _are_equal(first: Any, second: Any, tolerance: float) -> bool:
+    if not tolerance or first.dtype.kind != "f":
+        return np.array_equal(first, second, equal_nan=first.dtype.kind == "f")
+    largest = float(np.abs(first).max(initial=0.0, where=np.isfinite(first)))
+    return np.allclose(first, second, rtol=0.0, atol=tolerance * largest, equal_nan=True)
 
 
 def _sample(tensor: Any, generator: np.random.Generator, limits: tuple[float, float]) -> Any:

@@ -11,6 +11,7 @@ from edgeattn.errors import UnsupportedModelError
 from edgeattn.tensors import Specs, TensorSpec
 from edgeattn_converters.graphs.constant_results import constant_results
 from edgeattn_converters.graphs.free_squeezes import squeezes_of_free_batches
+from edgeattn_converters.graphs.kept_values import without_assignments
 from edgeattn_converters.graphs.known_lists import known_lists
 from edgeattn_converters.graphs.signatures import with_constants
 from edgeattn_converters.graphs.single_precision import (
@@ -19,6 +20,7 @@ from edgeattn_converters.graphs.single_precision import (
     with_live_variables,
 )
 from edgeattn_converters.keras_classes import is_signature
+from edgeattn_converters.loading.assigned_weights import keeps_value
 from edgeattn_converters.loading.fixed_time_axis import TimeSteps
 from edgeattn_converters.tracing.attended import Attended, attended_inputs
 from edgeattn_converters.tracing.attention_outputs import (
@@ -286,6 +288,8 @@ def _concrete(
     in_loops: list[AttentionMap] = []
     switches: list[tuple[Any, int]] = []
 
+    kept = [variable for variable in getattr(model, "weights", ()) if keeps_value(variable)]
+
     def function(*tensors: Any) -> list[Any]:
         graph = tf.compat.v1.get_default_graph()
         context: contextlib.AbstractContextManager[CollectMaps] = (
@@ -304,6 +308,7 @@ def _concrete(
                 stack.enter_context(reshapes_of_free_batches())
                 stack.enter_context(squeezes_of_free_batches(model, batch))
                 stack.enter_context(constant_results())
+                stack.enter_context(without_assignments(kept))
                 if inline:
                     stack.enter_context(inlined())
                     stack.enter_context(sums_by_shape())
