@@ -21,7 +21,7 @@ from edgeattn_converters.loading import (
 )
 from edgeattn_converters.loading.audit import ModelFile
 from edgeattn_converters.loading.custom_objects import for_keras
-from edgeattn_converters.loading.directions import shapes_of_both_directions
+from edgeattn_converters.loading.directions import shapes_of_both_directions, without_shapes_inside
 from edgeattn_converters.loading.keras_3_failures import Keras3ModelError
 from edgeattn_converters.loading.own_classes import is_own_class
 from edgeattn_converters.loading.safety.size_limits import max_values
@@ -75,7 +75,9 @@ def build_model(
             ):
                 # Keras removes items from the config.
                 model = keras.saving.deserialize_keras_object(
-                    copy.deepcopy(config), custom_objects=for_keras(custom_objects), safe_mode=True
+                    without_shapes_inside(copy.deepcopy(config)),
+                    custom_objects=for_keras(custom_objects),
+                    safe_mode=True,
                 )
             _require_built(model, file)
             if not file.trusted:

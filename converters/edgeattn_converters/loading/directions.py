@@ -1,7 +1,7 @@
 """Shapes of Bidirectional layers whose two layers have different sizes."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 from unittest import mock
 
@@ -34,3 +34,25 @@ def _output_shape(layer: Any, sequences_shape: Any, initial_state_shape: Any = N
     if layer.merge_mode == "concat":
         forward = (*forward[:-1], forward[-1] + backward[-1])
     return (forward, *states) if states else forward
+
+
+def without_shapes_inside(config: Any) -> Any:
+    """Return a config without the shapes for which Keras builds layers inside Bidirectional.
+
+    Keras creates three such layers, of which it keeps two, and builds each at once if it has a
+    shape. Without them, Bidirectional builds the two.
+    """
+    return _without_shapes(config, inside=False)
+
+
+def _without_shapes(value: Any, *, inside: bool) -> Any:
+    if isinstance(value, list | tuple):
+        return type(value)(_without_shapes(item, inside=inside) for item in value)
+    if not isinstance(value, Mapping):
+        return value
+    within = inside or value.get("class_name") == "Bidirectional"
+    return {
+        key: _without_shapes(item, inside=within)
+        for key, item in value.items()
+        if not (inside and key == "build_config")
+    }
