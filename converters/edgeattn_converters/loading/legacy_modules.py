@@ -44,8 +44,9 @@ _OF_KERAS_2 = (
 _ATTRIBUTES = frozenset(
     {"keras.engine", "keras.objectives", "keras.initializations",
      "keras.mixed_precision.experimental",
-     "keras.backend.tensorflow_backend", "keras.utils.np_utils", "keras.utils.generic_utils",
-     "keras.utils.data_utils", "keras.utils.layer_utils", "keras.utils.vis_utils",
+     "keras.backend.common", "keras.backend.tensorflow_backend", "keras.utils.np_utils",
+     "keras.utils.generic_utils", "keras.utils.data_utils", "keras.utils.layer_utils",
+     "keras.utils.vis_utils",
      *(f"keras.layers.{name}" for name in
        ("advanced_activations", "convolutional", "convolutional_recurrent", "core",
         "cudnn_recurrent", "embeddings", "experimental", "local", "noise", "normalization",

@@ -117,6 +117,19 @@ def test_flatten_of_channels_first(version: str, tmp_path: Path) -> None:
     check(loaded.model, np.moveaxis(IMAGES, -1, 1), expected)
 
 
+def test_order_that_a_module_of_the_backend_sets(tmp_path: Path) -> None:
+    """``K.common``, which programs for Keras 1 and 2 use."""
+    lines = [convolution_of("2.1.5"), "Centered()"]
+    text = PROGRAM.replace("K.set_image_data_format('channels_first')",
+                           "K.common.set_image_dim_ordering('th')")  # fmt: skip
+    text += "".join(f"    model.add({line})\n" for line in lines) + "    return model\n"
+    (tmp_path / "p.py").write_text(text)
+    file = audit_file(write(tmp_path / "m.h5", "2.1.5", [[KERNEL, BIAS]]))
+    loaded = load_model(file, architecture=f"{tmp_path / 'p.py'}:build")
+    check(loaded.model, np.moveaxis(IMAGES, -1, 1), CENTERED)
+    assert not any("does not set it" in note for note in loaded.notes)
+
+
 @pytest.mark.parametrize("version", only(["1.2.2", "2.3.1"], "2.3.1"))
 def test_layers_of_sequences(version: str, tmp_path: Path) -> None:
     """The order of images has no effect on them before Keras 3."""
