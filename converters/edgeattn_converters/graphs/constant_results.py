@@ -150,7 +150,7 @@ def _values(operation: Any) -> list[Array] | None:
             return None
         nodes.append(ahead.node_def)
         waiting.extend(ahead.inputs)
-    return _run(nodes, known, [tensor.name for tensor in operation.outputs])
+    return computed(nodes, known, [tensor.name for tensor in operation.outputs])
 
 
 def _is_pure(operation: Any) -> bool:
@@ -163,7 +163,7 @@ def _is_pure(operation: Any) -> bool:
     return arrays and not calls and not stateful and not operation.control_inputs
 
 
-def _run(nodes: list[Any], known: dict[str, Any], results: list[str]) -> list[Array]:
+def computed(nodes: list[Any], known: dict[str, Any], results: list[str]) -> list[Array]:
     """The values of ``results`` in a graph of ``nodes`` if tensors have the values ``known``."""
     import tensorflow as tf
     from tensorflow.core.framework.graph_pb2 import GraphDef

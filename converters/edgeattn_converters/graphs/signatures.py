@@ -3,9 +3,10 @@
 import contextlib
 import hashlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+IF = ("If", "StatelessIf")
 CASE = ("Case", "StatelessCase")
 # How TensorFlow's optimizer calls what it makes of a condition or body that it changes.
 _OF_OPTIMIZER = re.compile(r"(if|case|while|for)_\w*function_\d+")
@@ -120,12 +121,14 @@ def _gather_of_constant(gather: Any, *_: Any) -> None:
     node.attr["batch_dims"].i = batch_axes
 
 
-def arguments_in_order(function: Any, constant: Any, inputs: Mapping[str, Any]) -> list[Any]:
-    """The values of ``inputs``, by name, in the order of the inputs of a frozen signature."""
+def arguments_in_order(
+    function: Any, placeholders: Sequence[Any], inputs: Mapping[str, Any]
+) -> list[Any]:
+    """The values of ``inputs``, by name, in the order of the placeholders of a signature."""
     names = [tensor.name.split(":")[0] for tensor in function.inputs]
     keywords = dict(zip(names, _keywords(function), strict=False))
     by_keyword = {keyword: inputs[name] for name, keyword in keywords_of(function).items()}
-    return [by_keyword[keywords[tensor.name.split(":")[0]]] for tensor in constant.inputs]
+    return [by_keyword[keywords[tensor.name.split(":")[0]]] for tensor in placeholders]
 
 
 def keywords_of(function: Any) -> dict[str, str]:

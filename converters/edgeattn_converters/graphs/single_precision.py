@@ -102,7 +102,7 @@ def without_half(function: Any) -> tuple[Any, tuple[str, ...]]:
     outputs = sorted(function.structured_outputs)
 
     def compute(**arguments: Any) -> dict[str, Any]:
-        given = arguments_in_order(function, single, arguments)
+        given = arguments_in_order(function, single.inputs, arguments)
         results = tf.graph_util.import_graph_def(
             single.graph.as_graph_def(),
             {tensor.name: value for tensor, value in zip(single.inputs, given, strict=True)},

@@ -22,9 +22,8 @@ from edgeattn_converters.graphs.known_sizes import (
     static_sizes,
 )
 from edgeattn_converters.graphs.list_growth import grows
-from edgeattn_converters.graphs.signatures import CASE, arguments_in_order, frozen
+from edgeattn_converters.graphs.signatures import CASE, IF, arguments_in_order, frozen
 
-_IF = ("If", "StatelessIf")
 # The position of the shape of the elements in the operands.
 ELEMENT_SHAPE = {
     "TensorListFromTensor": 1,
@@ -40,7 +39,7 @@ def replay(function: Any, inputs: dict[str, Any], graph: "Replay | None" = None)
     ``graph`` adds the operations.
     """
     constant = frozen(function)
-    arguments = arguments_in_order(function, constant, inputs)
+    arguments = arguments_in_order(function, constant.inputs, inputs)
     with constant_results(), known_lists():
         results = (graph or Replay()).outputs(
             constant.graph, constant.inputs, arguments, constant.outputs
@@ -100,7 +99,7 @@ class Replay:
             shape = None if known else tuple(inputs[2].shape.as_list())
             inputs[0] = self._made(inputs[0], shape)
         inputs = [self._made(value) for value in inputs]
-        if kind in _IF:
+        if kind in IF:
             return self._condition(operation, inputs)
         if kind in CASE:
             return self._switch(operation, inputs)

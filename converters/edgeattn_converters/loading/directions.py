@@ -5,6 +5,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from unittest import mock
 
+from edgeattn_converters.loading import layer_shapes
+
 
 @contextlib.contextmanager
 def shapes_of_both_directions() -> Iterator[None]:
@@ -15,7 +17,8 @@ def shapes_of_both_directions() -> Iterator[None]:
     """
     import keras
 
-    with mock.patch.object(keras.layers.Bidirectional, "compute_output_shape", _output_shape):
+    output_shape = layer_shapes.as_in_context(_output_shape)
+    with mock.patch.object(keras.layers.Bidirectional, "compute_output_shape", output_shape):
         yield
 
 

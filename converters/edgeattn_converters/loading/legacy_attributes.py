@@ -7,7 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from edgeattn_converters.loading.classes_of_keras_2 import accept_inputs_by_any_name
+from edgeattn_converters.loading import layer_shapes
+from edgeattn_converters.loading.classes_of_keras_2 import (
+    FIRST_OF_TENSORFLOW,
+    accept_inputs_by_any_name,
+)
 from edgeattn_converters.loading.legacy_program import Program
 from edgeattn_converters.loading.own_classes import is_own_class
 from edgeattn_converters.loading.tensor_shapes import Dtype, Shape, shapes_in
@@ -27,7 +31,11 @@ def provide(replace: Callable[[Any, str, Any], None], program: Program) -> None:
         at = functools.partial(_at, tensors)
         replace(layer, f"get_{kind}_at", _method(at))
         replace(layer, f"get_{kind}_shape_at", _method(functools.partial(_shape_at, at)))
-        replace(layer, f"{kind}_shape", _Attribute(functools.partial(_shape_at, at, place=0)))
+        shape = functools.partial(_shape_at, at, place=0)
+        replace(layer, f"{kind}_shape", _Attribute(shape))
+        if FIRST_OF_TENSORFLOW <= program.version < (3,):
+            in_list = _Attribute(functools.partial(_in_list, shape))
+            replace(keras.layers.InputLayer, f"{kind}_shape", in_list)
         replace(keras.Sequential, kind, property(_of_sequential(kind, program)))
     # A model may start at it: Model(model.get_layer("words").input, ...).
     replace(keras.layers.InputLayer, "input", property(lambda self: self.output))
@@ -156,6 +164,10 @@ def _shape_at(at: Callable[[Any, int], Any], layer: Any, place: int) -> Any:
     return [item.shape for item in found] if isinstance(found, list) else found.shape
 
 
+def _in_list(shape: Callable[[Any], Any], layer: Any) -> list[Any]:
+    return [shape(layer)]
+
+
 def with_arguments_of_methods() -> Callable[..., Any]:
     """Return ``__new__`` of layers whose ``build`` and ``call`` get arguments as in tf.keras.
 
@@ -191,7 +203,8 @@ def _with_shapes(method: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(method)
     def called(layer: Any, *args: Any, **kwargs: Any) -> Any:
         named = {name: shapes_in(value) for name, value in kwargs.items()}
-        return method(layer, *map(shapes_in, args), **named)
+        with layer_shapes.of_tensorflow():
+            return method(layer, *map(shapes_in, args), **named)
 
     return called
 

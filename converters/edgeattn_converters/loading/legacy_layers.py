@@ -13,6 +13,7 @@ from edgeattn_converters.loading import (
     cell_states,
     classes_of_keras_2,
     implicit_masks,
+    layer_shapes,
     legacy_arguments,
     legacy_attributes,
     legacy_calls,
@@ -108,6 +109,7 @@ def accepted(program: Program) -> Iterator[None]:
         if program.version < (3,):
             replace(keras.layers.Layer, "__new__", legacy_attributes.with_arguments_of_methods())
             stack.enter_context(cell_states.of_any_shape())
+            stack.enter_context(layer_shapes.of_tensorflow())
         stack.enter_context(legacy_calls.as_layers())
         yield
 
@@ -198,6 +200,7 @@ def _creating(method: Callable[..., Any], program: Program) -> Callable[..., Any
                 if program.version < (3,):
                     stack.enter_context(places_accepted(program))
                     stack.enter_context(classes_of_keras_2.assignable_kernels())
+                    stack.enter_context(layer_shapes.of_tensorflow())
                 return method(*args, **kwargs)
         finally:
             _creating_calls.pop()

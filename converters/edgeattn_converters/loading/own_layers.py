@@ -21,6 +21,7 @@ from edgeattn_converters.loading import (
     cell_states,
     classes_of_keras_2,
     custom_objects,
+    layer_shapes,
     legacy_identifiers,
     legacy_layers,
     legacy_models,
@@ -75,6 +76,7 @@ def created_as_stored(objects: Mapping[str, Any], ctx: Context) -> Iterator[None
             stack.enter_context(weights_of_keras_2())
             stack.enter_context(legacy_identifiers.accepted())
             stack.enter_context(cell_states.of_any_shape())
+            stack.enter_context(layer_shapes.of_tensorflow())
             stack.enter_context(legacy_layers.places_accepted(program))
             stack.enter_context(legacy_models.created(program))
             stack.enter_context(argument_types.accepted())

@@ -39,8 +39,8 @@ from edgeattn_converters.loading.signature_inputs import (
 from edgeattn_converters.loading.signature_layer import signature_layer
 from edgeattn_converters.loading.signature_operations import (
     check_operations,
-    check_variables,
     unsupported,
+    without_assignments,
 )
 
 DEFAULT = "serving_default"
@@ -78,8 +78,8 @@ def load_signature(
     except Exception as error:
         raise unsupported(path, f"cannot be loaded: {error_text.beginning(error, 200)}") from error
     name = _chosen(path, functions, signature)
-    check_variables(path, name, functions[name])
     function, more = inference_function(path, message, name, functions[name])
+    function = without_assignments(path, name, function)
     function, half = without_half(function)
     notes = [_note_of(name, functions_of(message)), *more, *mixed_precision.notes_on(half)]
     _, inputs = function.structured_input_signature

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeattn.errors import UnsafeModelError, UnsupportedModelError
+from edgeattn_converters.graphs.taken_branches import with_taken_branches
 from edgeattn_converters.loading.formats.saved_model import SAVE_AS_FILE
 
 STRING = 7  # DT_STRING of tensorflow.DataType
@@ -113,11 +114,18 @@ def _only_computes(name: str) -> bool:
     return all(argument.type != STRING for argument in arguments)
 
 
-def check_variables(path: Path, name: str, function: Any) -> None:
-    """Raise an error if a signature assigns to a variable: artifacts keep nothing between calls."""
-    graph = function.graph.as_graph_def()
-    nodes = [*graph.node, *(node for item in graph.library.function for node in item.node_def)]
-    assigned = next((node.name for node in nodes if _ASSIGNMENT.fullmatch(node.op)), None)
+def without_assignments(path: Path, name: str, function: Any) -> Any:
+    """Return a signature without branches that assign to a variable and never run.
+
+    Such as those of ``WeightNormalization``, whose weights are initialized. Raises
+    :class:`UnsupportedModelError` if it assigns to a variable then: artifacts keep nothing between
+    calls.
+    """
+    if _assignment(function) is None:
+        return function
+    # Without assignments, the variables that decide keep the values that they have now.
+    function = with_taken_branches(function)
+    assigned = _assignment(function)
     if assigned is not None:
         raise unsupported(
             path,
@@ -126,3 +134,11 @@ def check_variables(path: Path, name: str, function: Any) -> None:
             "Export a model whose outputs depend on its inputs only: without that layer, or with "
             "its state as an input and an output.",
         )
+    return function
+
+
+def _assignment(function: Any) -> str | None:
+    """Return the name of an operation that assigns to a variable; None if there is none."""
+    graph = function.graph.as_graph_def()
+    nodes = [*graph.node, *(node for item in graph.library.function for node in item.node_def)]
+    return next((node.name for node in nodes if _ASSIGNMENT.fullmatch(node.op)), None)

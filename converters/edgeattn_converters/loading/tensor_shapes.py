@@ -85,6 +85,21 @@ def shapes_in(value: Any) -> Any:
     return type(value)(map(shapes_in, value))
 
 
+def plain_shapes(value: Any) -> Any:
+    """Return shapes, in lists and dictionaries, as tuples of sizes, as Keras 3 takes them."""
+    import tensorflow as tf
+
+    if isinstance(value, dict):
+        return {key: plain_shapes(item) for key, item in value.items()}
+    if isinstance(value, tf.TensorShape):
+        return value if value.rank is None else tuple(value.as_list())
+    if not isinstance(value, list | tuple):
+        return value
+    if value and all(item is None or isinstance(item, int) for item in value):
+        return tuple(value)
+    return type(value)(map(plain_shapes, value))
+
+
 def _is_shape(value: Any) -> bool:
     import tensorflow as tf
 

@@ -132,17 +132,20 @@ def _last(name: str) -> str:
 @contextlib.contextmanager
 def recorded() -> Iterator[Assignments]:
     """Record what tf_keras loads within the context, but not what code of the user assigns."""
-    from tensorflow.python.ops.resource_variable_ops import ResourceVariable
+    from tensorflow.python.ops.resource_variable_ops import BaseResourceVariable, ResourceVariable
     from tf_keras.src.saving import saving_lib
     from tf_keras.src.saving.legacy import hdf5_format
 
     found, depth = Assignments(), [0]
-    assign, get = ResourceVariable.assign, saving_lib.H5IOStore.get
+    get = saving_lib.H5IOStore.get
 
-    def assigned(variable: Any, value: Any, *args: Any, **kwargs: Any) -> Any:
-        if depth[0]:
-            found.add(variable, value)
-        return assign(variable, value, *args, **kwargs)
+    def recording(assign: Callable[..., Any]) -> Callable[..., Any]:
+        def assigned(variable: Any, value: Any, *args: Any, **kwargs: Any) -> Any:
+            if depth[0]:
+                found.add(variable, value)
+            return assign(variable, value, *args, **kwargs)
+
+        return assigned
 
     def group(store: Any, path: str) -> Any:
         found.stored.update(_groups(store.h5_file))
@@ -161,7 +164,9 @@ def recorded() -> Iterator[Assignments]:
 
     by_order = hdf5_format.load_weights_from_hdf5_group
     with (
-        mock.patch.object(ResourceVariable, "assign", assigned),
+        mock.patch.object(ResourceVariable, "assign", recording(ResourceVariable.assign)),
+        # That of variables that tf.function creates while it traces the call of a model.
+        mock.patch.object(BaseResourceVariable, "assign", recording(BaseResourceVariable.assign)),
         mock.patch.object(saving_lib.H5IOStore, "get", group),
         mock.patch.object(saving_lib, "_load_state", loading(saving_lib._load_state)),
         mock.patch.object(hdf5_format, "load_weights_from_hdf5_group", loading(by_order)),
