@@ -23,9 +23,7 @@ _WITHOUT_EFFECT = {
 @functools.cache
 def initial() -> str:
     """Return the order that the user's ``keras.json`` sets, ``"channels_last"`` by default."""
-    import keras
-
-    return str(keras.config.image_data_format())
+    return current()
 
 
 def reset() -> None:
@@ -35,11 +33,16 @@ def reset() -> None:
     keras.config.set_image_data_format(initial())
 
 
-def is_channels_last() -> bool:
-    """Return whether the channels of images are the last axis unless a layer says otherwise."""
+def current() -> str:
+    """Return the order that is set, which layers without the argument have."""
     import keras
 
-    return bool(keras.config.image_data_format() == "channels_last")
+    return str(keras.config.image_data_format())
+
+
+def is_channels_last() -> bool:
+    """Return whether the channels of images are the last axis unless a layer says otherwise."""
+    return current() == "channels_last"
 
 
 def set_channels_first() -> None:

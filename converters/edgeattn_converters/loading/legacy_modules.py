@@ -16,7 +16,7 @@ from types import FunctionType, ModuleType
 from typing import Any
 from unittest import mock
 
-from edgeattn_converters.loading import training_names
+from edgeattn_converters.loading import legacy_image_functions, training_names
 from edgeattn_converters.loading.migrate.keras1 import DATA_FORMATS
 
 # Names under which programs import Keras.
@@ -75,6 +75,9 @@ def provide() -> None:
             for module in (keras.backend, tf.keras.backend):
                 if not hasattr(module, name):
                     setattr(module, name, function)
+    for name, function in legacy_image_functions.functions(functions).items():
+        for module in (keras.backend, tf.keras.backend):
+            setattr(module, name, function)
 
 
 @contextlib.contextmanager

@@ -270,3 +270,42 @@ def test_current_architectures_that_flatten_in_another_order(order: str, tmp_pat
     path = write(tmp_path / "m.h5", "1.2.2", [[kernel("1.2.2"), BIAS], [random(48, 2), random(2)]])
     with pytest.raises(UnsupportedModelError, match="flattens images with the channels last"):
         load_model(audit_file(path), architecture=str(tmp_path / "m.json"))
+
+
+# What a class of Keras 1 computes with the backend, and the same in NumPy.
+OF_BACKEND: dict[str, tuple[str, Any]] = {
+    "resized": (
+        "K.resize_images(x, 2, 3, dim_ordering='th')",
+        lambda x: x.repeat(2, 2).repeat(3, 3),
+    ),
+    "resized by default": (
+        "K.resize_images(X=x, height_factor=2, width_factor=1, dim_ordering='default')",
+        lambda x: x.repeat(2, 2),
+    ),
+    "padded": (
+        "K.spatial_2d_padding(x, (1, 2), 'th')",
+        lambda x: np.pad(x, [(0, 0), (0, 0), (1, 1), (2, 2)]),
+    ),
+    "padded sides": (
+        "K.asymmetric_spatial_2d_padding(x, 1, 0, right_pad=2)",
+        lambda x: np.pad(x, [(0, 0), (0, 0), (1, 0), (1, 2)]),
+    ),
+    "padded steps": (
+        "K.asymmetric_temporal_padding(K.temporal_padding(x[:, 0], padding=2), 1, 0)",
+        lambda x: np.pad(x[:, 0], [(0, 0), (3, 2), (0, 0)]),
+    ),
+    "pooled": (
+        "K.pool2d(x, (2, 1), (2, 1), border_mode='valid', dim_ordering='th', pool_mode='avg')",
+        lambda x: (x[:, :, ::2] + x[:, :, 1::2]) / 2,
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", only(OF_BACKEND, "resized", "padded sides"))
+def test_functions_of_the_backend_for_images(kind: str, tmp_path: Path) -> None:
+    """With the arguments of Keras 1, in a class of the user."""
+    code, compute = OF_BACKEND[kind]
+    own = f"type('Own', (Layer,), {{'call': lambda self, x, mask=None: {code}}})()"
+    lines = [convolution_of("1.2.2"), own]
+    loaded = load(tmp_path, "1.2.2", lines, [[kernel("1.2.2"), BIAS]])
+    check(loaded.model, np.moveaxis(IMAGES, -1, 1), compute(FIRST))
