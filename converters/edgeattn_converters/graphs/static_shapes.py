@@ -24,6 +24,7 @@ from edgeattn_converters.graphs.known_sizes import (
 from edgeattn_converters.graphs.list_growth import grows
 from edgeattn_converters.graphs.signatures import CASE, IF, arguments_in_order, frozen
 
+CALLS = ("PartitionedCall", "StatefulPartitionedCall")
 # The position of the shape of the elements in the operands.
 ELEMENT_SHAPE = {
     "TensorListFromTensor": 1,
@@ -103,6 +104,8 @@ class Replay:
             return self._condition(operation, inputs)
         if kind in CASE:
             return self._switch(operation, inputs)
+        if kind in CALLS:
+            return self._call(operation, inputs)
         if kind in ("Identity", "StopGradient") and inputs[0].dtype.name == "variant":
             return inputs
         folded = folded_sizes(operation, inputs)
@@ -245,6 +248,22 @@ class Replay:
 
         names = [function.name for function in operation.get_attr("branches")]
         return _in_list(tf.switch_case(inputs[0], self._branches(operation, names, inputs[1:])))
+
+    def _call(self, operation: Any, inputs: list[Any]) -> Sequence[Any]:
+        """A function that TensorFlow has not inlined, because XLA compiles it for example.
+
+        TensorFlow computes a grouped convolution on a CPU only so.
+        """
+        import tensorflow as tf
+
+        graph = function_graph(operation, "f")
+
+        def call(*arguments: Any) -> list[Any]:
+            return self.outputs(graph, graph.inputs, arguments, graph.outputs)
+
+        if operation.node_def.attr["_XlaMustCompile"].b:
+            call = tf.function(call, jit_compile=True, autograph=False)
+        return _in_list(call(*inputs))
 
     def _branches(
         self, operation: Any, names: Sequence[str], arguments: Sequence[Any]
