@@ -1,5 +1,6 @@
 """Models that a program of the user builds, with the weights of a file."""
 
+import contextlib
 import functools
 import re
 from collections.abc import Callable
@@ -7,9 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from edgeattn.errors import UnsupportedModelError, UsageError
+from edgeattn.errors import EdgeattnError, UnsupportedModelError, UsageError
+from edgeattn.printable import enumerated
 from edgeattn_converters.loading import (
     config_inspection,
+    dim_ordering,
     hidden_layers,
     image_order,
     programs,
@@ -37,6 +40,11 @@ _CHANNELS_FIRST_NOTE = (
     "image_dim_ordering='th'), because the weights do not fit otherwise. {} does not set it."
 )
 _OF_IMAGES = re.compile(r"\b\w+[23]D\b")
+_SETS_ORDER = re.compile(r"dim_ordering|data_format")
+_WITHOUT_KERNEL = re.compile(
+    r"(UpSampling|ZeroPadding|Cropping|(Global)?(Max|Average)Pool(ing)?)[23]D"
+)
+_WITH_KERNEL = re.compile(r"\w*(Conv|Connected)\w*[23]D")
 
 
 def load_in_order(
@@ -48,20 +56,42 @@ def load_in_order(
     the weights do not fit, and fit with the channels first, it is that.
     """
     try:
-        return load_program(run(), request)
+        loaded = load_program(run(), request)
+        return replace(loaded, notes=(*_unknown_order_notes(loaded, script), *loaded.notes))
     except (UnsupportedModelError, UsageError):
         if not _may_rely_on_channels_first(file, script):
             raise
         image_order.set_channels_first()
-        try:
+        with contextlib.suppress(EdgeattnError):
             loaded = load_program(run(), request)
-        except (UnsupportedModelError, UsageError):
-            loaded = None
-        if loaded is None:
-            image_order.reset()
-            raise
-        note = _CHANNELS_FIRST_NOTE.format(script.name)
-        return replace(loaded, notes=(note, *loaded.notes))
+            note = _CHANNELS_FIRST_NOTE.format(script.name)
+            return replace(loaded, notes=(note, *loaded.notes))
+        image_order.reset()
+        raise
+
+
+def _unknown_order_notes(loaded: LoadedModel, script: Path) -> list[str]:
+    """Return a note if nothing shows the order of the axes of images in a program of Keras 1.
+
+    Without a convolution, the weights fit in both orders, and the default of Keras 1.0 is another
+    one than that of Keras 1.1.
+    """
+    version = config_inspection.version_numbers(loaded.file.keras_version)
+    text = script.read_text("utf-8", errors="replace")
+    if not () < version < (2,) or _SETS_ORDER.search(text) or not image_order.is_channels_last():
+        return []
+    parts = list(loaded.model._flatten_layers())
+    names = [part.name for part in parts if _WITHOUT_KERNEL.fullmatch(type(part).__name__)]
+    if not names or any(_WITH_KERNEL.match(type(part).__name__) for part in parts):
+        return []
+    if any(dim_ordering.order_of_image(x.shape[1:]) == "tf" for x in loaded.model.inputs):
+        return []
+    return [
+        f"{enumerated(names)}: computed with the channels last. Neither the weights nor "
+        f"{script.name} show the order. If image_dim_ordering was 'th' in the keras.json of its "
+        "author, the default of Keras 1.0, the outputs are wrong: call "
+        "keras.backend.set_image_dim_ordering('th') ahead of the layers."
+    ]
 
 
 def _may_rely_on_channels_first(file: ModelFile, script: Path) -> bool:

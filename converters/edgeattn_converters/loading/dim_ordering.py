@@ -203,14 +203,19 @@ def _orders_of_images(stored: Config) -> set[str]:
     """Return the orders that the shapes of images show: (3, 32, 32) has the channels first."""
     inputs = [shape[1:] for shape in _values(stored, "batch_input_shape") if _is_shape(shape)]
     shapes = [*inputs, *filter(_is_shape, _values(stored, "target_shape"))]
-    return {order for shape in shapes if (order := _order_of_image(shape)) is not None}
+    return {order for shape in shapes if (order := order_of_image(shape)) is not None}
 
 
 def _is_shape(value: Any) -> bool:
     return isinstance(value, list | tuple)
 
 
-def _order_of_image(shape: Sequence[Any]) -> str | None:
+def order_of_image(shape: Sequence[Any]) -> str | None:
+    """Return the order that a shape without the batch axis shows; ``None`` if it shows none.
+
+    An image or volume has at most four channels along its first or last axis, and all its other
+    axes are longer, such as ``"tf"`` for (28, 28, 1).
+    """
     if len(shape) not in (3, 4):
         return None
     few = [isinstance(size, int) and 0 < size <= _MOST_CHANNELS for size in shape]

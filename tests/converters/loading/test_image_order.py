@@ -237,6 +237,31 @@ def test_weights_that_fit_in_no_order(tmp_path: Path) -> None:
     assert keras.config.image_data_format() == "channels_last"
 
 
+@pytest.mark.parametrize(
+    ("first", "is_noted"),
+    [
+        ("Reshape((6, 5, 7), input_shape=(210,))", True),
+        ("UpSampling2D((1, 1), input_shape=(30, 7, 1))", False),
+    ],
+)
+def test_programs_that_nothing_shows_the_order_of(
+    first: str, is_noted: bool, tmp_path: Path
+) -> None:
+    """The default of Keras 1.0 was the other one; an image has few channels."""
+    weights = [random(840, 2), random(2)]
+    lines = [first, "UpSampling2D((2, 2))", "Flatten()", "Dense(2)"]
+    text = OF_KERAS_1.partition("K.set_")[0] + "def build():\n    model = Sequential()\n"
+    text += "".join(f"    model.add({line})\n" for line in lines) + "    return model\n"
+    (tmp_path / "p.py").write_text(text)
+    file = audit_file(write(tmp_path / "m.h5", "1.0.8", [weights]))
+    loaded = load_model(file, architecture=f"{tmp_path / 'p.py'}:build")
+    assert any("show the order. If image_dim" in note for note in loaded.notes) == is_noted
+    x = random(2, *loaded.model.inputs[0].shape[1:])
+    images = x.reshape(2, 6, 5, 7) if is_noted else x
+    expected = images.repeat(2, 1).repeat(2, 2).reshape(2, -1) @ weights[0] + weights[1]
+    check(loaded.model, x, expected)
+
+
 LAST = ["Convolution2D(4, 3, 3, input_shape=(6, 5, 3))"]
 
 
