@@ -43,6 +43,7 @@ def folder(tmp_path: Path) -> Path:
     """A model with a fixed sequence length, one with a free one, and files of samples."""
     shutil.copy(DIGITS / "model.h5", tmp_path / "model.h5")
     _write_free_model(tmp_path / "free.keras")
+    _write_free_model(tmp_path / "pooled.keras", "MaxPooling1D")
     generator = np.random.default_rng(0)
     x = generator.random((9, 8, 8), np.float32)
     np.save(tmp_path / "right.npy", x)
@@ -58,8 +59,11 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def _write_free_model(path: Path) -> None:
-    """A .keras archive with a free time axis, as Keras 3 stores it; its weights are not read."""
+def _write_free_model(path: Path, *ahead: str) -> None:
+    """A .keras archive with a free time axis, as Keras 3 stores it; its weights are not read.
+
+    ``ahead`` are classes of layers between the input and the LSTM.
+    """
     import io
     import zipfile
 
@@ -77,6 +81,7 @@ def _write_free_model(path: Path) -> None:
 
     layers = [
         layer("InputLayer", "sensor", batch_shape=[None, None, 3], dtype="float32"),
+        *(layer(kind, kind.lower()) for kind in ahead),
         layer("LSTM", "memory", units=5),
     ]
     config = {"name": "free", "layers": layers, "trainable": True}
@@ -168,6 +173,8 @@ def test_the_command_itself_imports_no_tensorflow(
             marks=pytest.mark.long,
         ),
         ("tune", "model.h5", "--data", "labels.npz", "--calibration", "right.npy"),
+        # The sequence of the LSTM is shorter than that of the input.
+        ("convert", "pooled.keras", "--time-steps", "16000"),
     ],
 )
 def test_without_a_mistake_tensorflow_is_imported(
