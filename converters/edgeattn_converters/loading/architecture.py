@@ -243,7 +243,10 @@ def _call(function: Any, path: str, name: str, program: Program) -> Any:
     except EdgeattnError:
         raise
     except Exception as error:
-        hint = f"Change {name}() so that it runs in Keras {keras.__version__}."
+        failed = own_files.last_function(error)
+        if failed in ("", f"{name} in {Path(path).name}"):
+            failed = f"{name}()"
+        hint = f"Change {failed} so that it runs in Keras {keras.__version__}."
         if isinstance(error, TypeError) and f"{name}() missing" in str(error):
             hint = f"Make {name}() callable without arguments; it must return the model."
         raise Keras3ProgramError(

@@ -1,6 +1,7 @@
 """Texts of errors of Keras in one line, with their reasons."""
 
 import re
+from pathlib import Path
 
 _FORMATTING = re.compile(r"\x1b\[[\d;]*m")
 # Keras puts the reason between texts of its own.
@@ -8,6 +9,8 @@ _BEFORE = re.compile(
     r".*(Exception encountered: |Error encountered:\s|Exception encountered when calling [^\n]*\n)",
     re.DOTALL,
 )
+# AutoGraph marks the lines that it has converted, which are those of the user, with an asterisk.
+_CONVERTED_LINE = re.compile(r'File "([^"]+)", line (\d+), in [^\n]+ \*\n')
 _CALL = re.compile(r"Exception encountered when calling (\w+\.call)\(\)")
 _AFTER = re.compile(r"\n\s*(Arguments received by |Call arguments received by )")
 
@@ -23,6 +26,21 @@ def reason(error: BaseException, most: int = 400) -> str:
     found = _AFTER.split(_BEFORE.sub("", text))[0].strip()
     calls = _CALL.findall(text)
     return shortened(f"{calls[-1]}: {found}" if calls and found else found or text, most)
+
+
+def of_user_code(message: str) -> tuple[str, str] | None:
+    """Return the innermost error in a message of AutoGraph, "NameError: ...", and its place.
+
+    The place is the text that follows it: " (own.py, line 20)". None if it is no such message,
+    which begins with "in user code:" and lists all calls before the error.
+    """
+    _, found, code = _FORMATTING.sub("", message).rpartition("in user code:\n")
+    parts = [part.strip() for part in re.split(r"\n[ \t]*\n", code) if part.strip()]
+    lines = _CONVERTED_LINE.findall(f"{parts[0]}\n" if found and parts else "")
+    if len(parts) < 2 or not lines:
+        return None
+    file, line = lines[-1]
+    return parts[1].splitlines()[0], f" ({Path(file).name}, line {line})"
 
 
 def beginning(text: object, most: int) -> str:

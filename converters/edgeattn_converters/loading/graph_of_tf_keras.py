@@ -4,6 +4,7 @@ tf_keras, in a process of its own, builds the model, loads the file and saves th
 is the model like that of a SavedModel folder without Keras layers.
 """
 
+import re
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -34,13 +35,15 @@ _SAME_DEFAULTS, _SAME_IN_TENSORFLOW = (2, 4), (2, 3)
 # The first version whose groups in .keras and .weights.h5 files are those of tf_keras.
 _SAME_GROUPS = (2, 15)
 
+# The name of the folder that contains the graph.
+_FOLDER = "graph"
 _STATE_RESET = (
     "was stateful; every sequence starts from the initial state, without --states in a graph."
 )
 
 
-class _NotEqual(UnsupportedModelError):
-    pass
+class NotUsedError(UnsupportedModelError):
+    """The graph is not known to compute what the trained model did; the message is the reason."""
 
 
 def load_graph(
@@ -53,15 +56,15 @@ def load_graph(
     """Load a model of the user's program or classes, which Keras 3 cannot load.
 
     ``samples`` are those of the user by name, and ``failure`` is the error of Keras 3. None if
-    tf_keras cannot load the model either, if it may compute something else than the Keras that
-    saved the file, or if its graph is not known to compute what the trained model did, see
-    :mod:`.tf_keras_export`. Raises :class:`UsageError` if the number of time steps is free and not
-    given.
+    tf_keras may compute something else than the Keras that saved the file. Raises
+    :class:`NotUsedError` if tf_keras cannot load the model either, or if its graph is not known to
+    compute what the trained model did, see :mod:`.tf_keras_export`, and :class:`UsageError` if the
+    number of time steps is free and not given.
     """
     if not _is_of_same_keras(file, program) or not _only_computes(program.config or file.config):
         return None
     with tempfile.TemporaryDirectory(prefix="edgeattn-graph-") as name:
-        folder = Path(name) / "graph"
+        folder = Path(name) / _FOLDER
         source = {
             **tf_keras_process.source_of(file, program),
             "folder": str(folder),
@@ -75,16 +78,16 @@ def load_graph(
                 "edgeattn_converters.loading.tf_keras_export:export", source, given
             )
             if result["failure"] is not None:
-                return None
+                raise NotUsedError(result["failure"])
             # Variables are read here, so nothing needs the folder later.
             model, notes = signature.load_signature(
                 folder, request.time_steps, allow_free_time=request.allow_free_time
             )
             _require_equal(model, result["groups"], arrays)
-        except UsageError:
+        except (UsageError, NotUsedError):
             raise
-        except EdgeattnError:
-            return None
+        except EdgeattnError as error:
+            raise NotUsedError(_of_graph(error.message)) from error
     own_notes = _notes(program, failure, result, has_version=bool(source["version"]))
     return LoadedModel(file, model, (*own_notes, *notes[1:]))
 
@@ -139,10 +142,10 @@ def _require_equal(model: Any, groups: int, arrays: Mapping[str, Any]) -> None:
         try:
             outputs = model({name: inputs[name] for name in model.input}, training=False)
         except Exception as error:  # TensorFlow's have no public base class
-            raise _NotEqual("The graph of tf_keras fails in another process.") from error
+            raise NotUsedError("it fails in another process") from error
         actual = [np.asarray(outputs[name], "float64") for name in expected]
         if difference([actual], [list(expected.values())]).error > TOLERANCE:
-            raise _NotEqual("The graph of tf_keras computes something else in another process.")
+            raise NotUsedError("it computes something else in another process")
 
 
 def _of_group(arrays: Mapping[str, Any], prefix: str) -> dict[str, Any]:
@@ -176,6 +179,22 @@ def _notes(
     return tuple(notes)
 
 
+def with_reason(failure: Keras3Error, reason: str) -> Keras3Error:
+    """Return the error of Keras 3 with the reason for which the graph was not used, if another."""
+    # The error that the same line of the program raises in tf_keras.
+    text = re.sub(r"^\w+: | \([^()]+, line \d+\)$", "", reason).replace("tf_keras", "keras")
+    if text in " ".join(failure.message.split()):
+        return failure
+    line = f"The graph of tf_keras was not used: {_in_one_line(reason)}"
+    return type(failure)(f"{failure.message}\n{line}", hint=failure.hint)
+
+
+def _of_graph(message: str) -> str:
+    """Return the message about a folder as one about the graph: "it changes a variable"."""
+    message = re.sub(rf"^The SavedModel {_FOLDER} ", "it ", message)
+    return message.removeprefix(f"Refused {_FOLDER}: ")
+
+
 def _in_one_line(message: str) -> str:
     line = " ".join(message.split())
-    return line if line.endswith(".") else f"{line}."
+    return line if line.endswith((".", "…")) else f"{line}."

@@ -100,7 +100,10 @@ def load_model(
         if program is None:
             raise
         request = LoadRequest({}, time_steps, allow_free_time)
-        graph = graph_of_tf_keras.load_graph(file, program, weights.samples, request, failure)
+        try:
+            graph = graph_of_tf_keras.load_graph(file, program, weights.samples, request, failure)
+        except graph_of_tf_keras.NotUsedError as error:
+            raise graph_of_tf_keras.with_reason(failure, error.message) from failure
         if graph is None:
             raise
         return graph

@@ -12,12 +12,23 @@ _OF_EDGEATTN = ("edgeattn", "edgeattn_converters")
 
 def last_line(error: BaseException) -> tuple[str, int] | None:
     """Return the file of the user and the line that raised an error, or called what raised it."""
-    lines = [
-        (_short_name(frame), line)
-        for frame, line in traceback.walk_tb(error.__traceback__)
-        if _is_own(frame)
-    ]
-    return lines[-1] if lines else None
+    last = _last(error)
+    return None if last is None else (_short_name(last[0]), last[1])
+
+
+def last_function(error: BaseException) -> str:
+    """Return the function of that line, and its file: "Net.call in own.py"; "" if there is none."""
+    last = _last(error)
+    if last is None:
+        return ""
+    name, file = last[0].f_code.co_qualname.partition(".<locals>")[0], _short_name(last[0])
+    return file if name.startswith("<") else f"{name} in {file}"
+
+
+def _last(error: BaseException) -> tuple[FrameType, int] | None:
+    """Return the last frame in files of the user, with its line."""
+    frames = traceback.walk_tb(error.__traceback__)
+    return next((item for item in reversed(list(frames)) if _is_own(item[0])), None)
 
 
 def place(error: BaseException) -> str:

@@ -301,6 +301,10 @@ def _reference(model: Any, inputs: Any) -> Any:
 
 def reason(error: BaseException) -> str:
     """Return one short line: the error, and where in the user's file it occurred."""
+    inner = error_text.of_user_code(str(error))
+    if inner is not None:
+        text, place = inner
+        return error_text.beginning(text, _LONGEST).rstrip(" .:") + place
     # Keras puts other errors between texts of its own.
     parts = re.split(r"Exception encountered: |\n\n", str(error).strip())
     of_call = len(parts) > 1 and parts[0].startswith("Exception encountered when")

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from edgeattn.errors import EdgeattnError
 from edgeattn_converters.loading.audit import audit_file
-from edgeattn_converters.loading.error_text import beginning, reason, shortened
+from edgeattn_converters.loading.error_text import (
+    beginning,
+    of_user_code,
+    reason,
+    shortened,
+)
 from edgeattn_converters.loading.load import load_model
 
 # As Keras 3.15 writes them.
@@ -99,3 +106,22 @@ def test_the_beginning_ends_behind_a_word(text: object, most: int, expected: str
     found = beginning(text, most)
     assert found == expected
     assert len(found) <= most
+
+
+def test_errors_in_code_that_autograph_has_converted() -> None:
+    """The innermost one of two, with its own line, not that of the call in which it occurred."""
+
+    def inner(x: Any) -> Any:
+        return x + tf.no_such_function()
+
+    def outer(x: Any) -> Any:
+        return inner(x) if tf.reduce_sum(x) > 0 else x
+
+    with pytest.raises(AttributeError) as caught:
+        tf.function(outer)(tf.ones(3))
+    line = inner.__code__.co_firstlineno + 1
+    assert of_user_code(str(caught.value)) == (
+        "AttributeError: module 'tensorflow' has no attribute 'no_such_function'",
+        f" (test_error_text.py, line {line})",
+    )
+    assert of_user_code("Two lines.\n\nin user code is the second.") is None

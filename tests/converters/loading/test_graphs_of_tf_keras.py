@@ -334,12 +334,33 @@ REMOVED
     return keras.Model(x, layers.Dense(3)(tf.ensure_shape(y, (None, 6))))
 """,
     ),
+    "counted_calls": (
+        "",
+        """
+class Counting(layers.Layer):
+    def build(self, shape):
+        self.calls = self.add_weight("calls", (), trainable=False)
+        super().build(shape)
+
+    def call(self, x):
+        self.calls.assign_add(1.0)
+        return 2.0 * x
+
+def build():
+    x = keras.Input((6,), name="x")
+REMOVED
+    return keras.Model(x, layers.Dense(3)(Counting()(x)))
+""",
+    ),
+}
+# Those of graphs that are refused when they are loaded.
+REASONS_OF_GRAPHS = {
+    "code_that_is_no_computation": "its graph contains the operation 'PyFunc'",
+    "counted_calls": "it changes a variable in its signature",
 }
 
 
-@pytest.mark.parametrize(
-    "name", only(list(REFUSED), "in_training_mode", "variable_that_is_no_weight")
-)
+@pytest.mark.parametrize("name", only(list(REFUSED), "counted_calls", "variable_that_is_no_weight"))
 def test_the_error_of_keras_3_remains(
     name: str, tmp_path: Path, failures: list[str | None]
 ) -> None:
@@ -352,7 +373,40 @@ def test_the_error_of_keras_3_remains(
     assert str(caught.value.hint).startswith("Change build() so that it runs in Keras 3")
     [failure] = failures
     assert reason in str(failure)
-    assert bool(reason) == bool(failure)  # the operations of the graph are refused later
+    assert bool(reason) == bool(failure)
+    *_, line = caught.value.message.splitlines()
+    assert line.startswith("The graph of tf_keras was not used: ")
+    assert (reason or REASONS_OF_GRAPHS[name]) in line
+
+
+WRAPPED = """
+class Twice(layers.Wrapper):
+    def call(self, x):
+        return 2.0 * self.layer(x) + scale()
+
+def build():
+    x = keras.Input((6,), name="x")
+    return keras.Model(x, Twice(layers.Dense(3))(x))
+"""
+
+
+@pytest.mark.parametrize("is_same", [True, False])
+def test_lines_outside_the_function_that_fail(is_same: bool, tmp_path: Path) -> None:
+    """The hint names their function. A reason that is the same in tf_keras is given once."""
+    path = tmp_path / "m.h5"
+    dense = tf_keras.layers.Dense(3)
+    tf_keras.Sequential([tf_keras.Input((6,)), dense]).save_weights(path)
+    (tmp_path / "own.py").write_text(f"{HEAD}from scales import scale\n{WRAPPED}")
+    failing = "tf.no_such_function()"
+    if not is_same:
+        failing = f"keras.layers.experimental.RandomFourierFeatures and {failing}"
+    (tmp_path / "scales.py").write_text(f"{HEAD}\ndef scale():\n    return {failing}\n")
+    with pytest.raises(UsageError) as caught:
+        load_model(audit_file(path), architecture=f"{tmp_path / 'own.py'}:build")
+    assert str(caught.value.hint).startswith("Change scale in scales.py so that it runs in Keras 3")
+    first, *others = caught.value.message.splitlines()
+    assert "(scales.py, line " in first
+    assert ["no_such_function" in line for line in others] == ([] if is_same else [True])
 
 
 FROZEN = """

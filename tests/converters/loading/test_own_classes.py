@@ -738,8 +738,11 @@ def test_import_that_fails_in_another_file_is_reported_with_that_file(
     monkeypatch.syspath_prepend(addons.parent)
     with pytest.raises(UsageError) as error:
         load_model(audit_file(old_file[0]), custom_objects=tmp_path / "own.py")
-    assert error.value.message.startswith("--custom-objects: own.py failed with ")
-    assert error.value.message.endswith(message)
+    first, *others = error.value.message.splitlines()
+    assert first.startswith("--custom-objects: own.py failed with ")
+    assert first.endswith(message)
+    # tf_keras runs in a process without this addition to the path.
+    assert len(others) == ("some_addons" in line)
     assert hint in str(error.value.hint)
 
 
