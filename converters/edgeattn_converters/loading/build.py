@@ -23,6 +23,7 @@ from edgeattn_converters.loading.audit import ModelFile
 from edgeattn_converters.loading.custom_objects import for_keras
 from edgeattn_converters.loading.directions import shapes_of_both_directions, without_shapes_inside
 from edgeattn_converters.loading.keras_3_failures import Keras3ModelError
+from edgeattn_converters.loading.keras_tensors import keras_tensors
 from edgeattn_converters.loading.own_classes import is_own_class
 from edgeattn_converters.loading.safety.size_limits import max_values
 
@@ -178,14 +179,32 @@ def _without_result(call: Callable[..., Any]) -> Callable[..., None]:
 
 
 def _masks(layer: Any, arguments: Any) -> dict[str, Any]:
-    """Return the masks that Keras passes to the call of a layer beside its first argument."""
+    """Return the masks that Keras passes to the call of a layer beside the arguments of a program.
+
+    Keras 3 passes the mask of the only argument with tensors as ``mask``, or those of several, such
+    as ``query``, as ``query_mask``. Keras 2 passes that of the first one as ``mask``.
+    """
     import keras
     from keras.src.backend import get_keras_mask
 
-    parameters = inspect.signature(layer.call).parameters
-    if not arguments.args or "mask" not in parameters or arguments.kwargs.get("mask") is not None:
+    signature = inspect.signature(layer.call)
+    in_place = signature.bind_partial(*arguments.args).arguments
+    given = {**in_place, **_accepted_by(layer, arguments.kwargs)}
+    masks = {
+        name: keras.tree.map_structure(get_keras_mask, value)
+        for name, value in given.items()
+        if keras_tensors(value)
+    }
+    if not masks:
         return {}
-    return {"mask": keras.tree.map_structure(get_keras_mask, arguments.args[0])}
+    passed = {"mask": next(iter(masks.values()))}
+    if len(masks) > 1 and not implicit_masks.are_passed_by(type(layer)):
+        passed = {f"{name}_mask": mask for name, mask in masks.items()}
+    return {
+        name: mask
+        for name, mask in passed.items()
+        if name in signature.parameters and name not in in_place and given.get(name) is None
+    }
 
 
 def _accepted_by(layer: Any, kwargs: Mapping[str, Any]) -> dict[str, Any]:

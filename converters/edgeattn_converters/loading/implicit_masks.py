@@ -177,7 +177,12 @@ def _without_empty_masks(method: Callable[..., Any]) -> Callable[..., Any]:
 
 def passed_by(cls: Any) -> contextlib.AbstractContextManager[None]:
     """Call layers as calls of a class do, see :func:`pass_masks`."""
-    return passed() if hasattr(cls.__call__, _MARK) else contextlib.nullcontext()
+    return passed() if are_passed_by(cls) else contextlib.nullcontext()
+
+
+def are_passed_by(cls: Any) -> bool:
+    """Return whether a class gets the masks of Keras 2, see :func:`pass_masks`."""
+    return hasattr(cls.__call__, _MARK)
 
 
 def _kept(

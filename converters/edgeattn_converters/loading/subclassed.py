@@ -3,9 +3,7 @@
 Keras stores the shapes with which such a model was built; samples have shapes and dtypes.
 """
 
-import ast
-import inspect
-import textwrap
+import contextlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +14,7 @@ from edgeattn.errors import UnsupportedModelError, UsageError
 from edgeattn.printable import enumerated
 from edgeattn.samples.npz import read_npz
 from edgeattn_converters.keras_classes import derives_from
-from edgeattn_converters.loading import error_text, own_files
+from edgeattn_converters.loading import call_arguments, error_text, own_files
 from edgeattn_converters.loading.config_inspection import Config, is_model, stored_layers
 from edgeattn_converters.loading.fixed_time_axis import TimeSteps
 from edgeattn_converters.loading.keras_3_failures import Keras3ModelError
@@ -77,24 +75,24 @@ def as_functional(
     """
     if getattr(model, "inputs", None):
         return model
-    shapes = _recorded_shapes(model)
+    recorded = shapes = _recorded_shapes(model)
     by_name = len(shapes) > 1
     if not shapes and not _has_call(model):
         raise _without_call(model)
     if not shapes:
         # A program may set ``built`` of a model that was never called.
         shapes = {name: list(array.shape) for name, array in samples.items()}
-        by_name = len(shapes) > 1 and set(shapes) <= set(_arguments(model))
+        by_name = len(shapes) > 1 and set(shapes) <= set(call_arguments.inputs(model))
     if not shapes:
         raise UnsupportedModelError(
             f"The model is a subclass of keras.Model ({type(model).__name__}) without the shapes "
             "of its inputs.",
             hint=NO_SHAPE,
         )
-    if len(shapes) == 1 < len(samples) and set(samples) <= set(_arguments(model)):
+    if len(shapes) == 1 < len(samples) and set(samples) <= set(call_arguments.inputs(model)):
         # Keras stores the shape of the first argument of call only.
         shapes, by_name = {name: list(array.shape) for name, array in samples.items()}, True
-    samples = _in_call_order(model, samples)
+    samples = call_arguments.in_call_order(model, samples)
     shape = {key.removesuffix("_shape"): value for key, value in shapes.items()}
     shape = shape if len(shape) > 1 else next(iter(shape.values()))
     shape = with_time_steps(free_batch(shape), time_steps)
@@ -103,7 +101,22 @@ def as_functional(
             f"The inputs of the model ({type(model).__name__}) have a free time axis: {shape}.",
             hint="Pass the number: --time-steps N (or --samples with sequences of that length).",
         )
+    # The recorded shapes of samples are a dictionary also if they are arguments.
+    if by_name and (not recorded or isinstance(next(iter(recorded.values())), Mapping)):
+        return _called_by_name_or_with_dictionary(model, shape, samples)
     return _called(model, shape, samples, by_name=by_name)
+
+
+def _called_by_name_or_with_dictionary(
+    model: Any, shapes: Mapping[str, Any], samples: Mapping[str, Any]
+) -> Any:
+    """Call a model whose arguments may be a dictionary with keys that ``call`` has as arguments."""
+    try:
+        return _called(model, shapes, samples, by_name=True)
+    except UnsupportedModelError:
+        with contextlib.suppress(UnsupportedModelError):
+            return _called(model, shapes, samples, by_name=False)
+        raise
 
 
 def _recorded_shapes(model: Any) -> dict[str, Any]:
@@ -117,7 +130,7 @@ def is_called_by_name(model: Any, functional: Any) -> bool:
     names = () if functional is model else functional._inputs_struct
     if not isinstance(names, Mapping):
         return False
-    return len(names) > 1 and set(names) <= set(_arguments(model))
+    return len(names) > 1 and set(names) <= set(call_arguments.inputs(model))
 
 
 def is_subclassed(model: Any) -> bool:
@@ -157,23 +170,24 @@ def create_weights(
     layers = list(model._flatten_layers())
     if not is_subclassed(model) or (all(layer.built for layer in layers) and model.weights):
         return None
-    samples = _in_call_order(model, samples)
+    samples = call_arguments.in_call_order(model, samples)
     shapes = _recorded_shapes(model)
     by_name = len(shapes) > 1
     if not shapes:
         shapes = {name: list(array.shape) for name, array in samples.items()}
-        # Other names are the keys of a dictionary, the only argument.
-        by_name = len(shapes) > 1 and set(shapes) <= set(_arguments(model))
     if not shapes:
         return None
     shape: Any = {key.removesuffix("_shape"): value for key, value in shapes.items()}
     shape = next(iter(shape.values())) if len(shape) == 1 else shape
-    if isinstance(shape, Mapping) and len(shape) > 1:
-        # The recorded shapes of samples are a dictionary also if they are arguments.
-        by_name = by_name or set(shape) <= set(_arguments(model))
+    # Other names are the keys of a dictionary, the only argument.
+    may_be_dictionary = isinstance(shape, Mapping) and len(shape) > 1 and not by_name
     shape = free_batch(shape)
     try:
-        _called(model, shape, samples, by_name=by_name)
+        if may_be_dictionary and set(shape) <= set(call_arguments.inputs(model)):
+            by_name = True
+            _called_by_name_or_with_dictionary(model, shape, samples)
+        else:
+            _called(model, shape, samples, by_name=by_name)
     except UnsupportedModelError as error:
         if by_name or not isinstance(shape, Mapping) or set(shape) != set(samples):
             return error
@@ -193,7 +207,7 @@ def _called_with_list(
     # The failed call with a dictionary has recorded that one.
     model._build_shapes_dict = {"input_shape": listed}
     note = f"call of {type(model).__name__} takes a list. Its inputs are the arrays of the samples "
-    if _unpacked_names(model) == list(shapes):
+    if call_arguments.unpacked_names(model) == list(shapes):
         note += f"in the order in which call unpacks them: {', '.join(shapes)}."
     else:
         note += (
@@ -204,39 +218,8 @@ def _called_with_list(
     return True
 
 
-def _in_call_order(model: Any, samples: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the samples in the order in which ``call`` unpacks a list of these names."""
-    names = _unpacked_names(model) if len(samples) > 1 else []
-    return {name: samples[name] for name in names} if set(names) == set(samples) else samples
-
-
-def _unpacked_names(model: Any) -> list[str]:
-    """The names of the items of a list that ``call`` takes, as in ``context, x = inputs``."""
-    try:
-        tree = ast.parse(textwrap.dedent(inspect.getsource(type(model).call)))
-    except (OSError, TypeError, SyntaxError):
-        return []  # a class without a file
-    first = _arguments(model)[:1]
-    for node in ast.walk(tree):
-        if not (isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Tuple)):
-            continue
-        names = [item.id for item in node.targets[0].elts if isinstance(item, ast.Name)]
-        if isinstance(node.value, ast.Name) and [node.value.id] == first:
-            return names
-    return []
-
-
-def _arguments(model: Any) -> list[str]:
-    """The names of the inputs that ``call`` takes."""
-    return [
-        item.name
-        for item in inspect.signature(model.call).parameters.values()
-        if item.name not in ("training", "mask") and item.kind is not item.VAR_KEYWORD
-    ]
-
-
 def _naming_hint(model: Any) -> str:
-    names = _arguments(model)
+    names = call_arguments.required(model)
     if LABELS in names:
         return (
             f"Rename the argument {LABELS} of call: arrays with this name are labels. Then pass "

@@ -1,0 +1,48 @@
+"""The arguments of ``call`` of a subclassed model that are inputs of the model."""
+
+import ast
+import inspect
+import textwrap
+from collections.abc import Mapping
+from typing import Any
+
+
+def in_call_order(model: Any, samples: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the samples in the order in which ``call`` unpacks a list of these names."""
+    names = unpacked_names(model) if len(samples) > 1 else []
+    return {name: samples[name] for name in names} if set(names) == set(samples) else samples
+
+
+def unpacked_names(model: Any) -> list[str]:
+    """The names of the items of a list that ``call`` takes, as in ``context, x = inputs``."""
+    try:
+        tree = ast.parse(textwrap.dedent(inspect.getsource(type(model).call)))
+    except (OSError, TypeError, SyntaxError):
+        return []  # a class without a file
+    first = inputs(model)[:1]
+    for node in ast.walk(tree):
+        if not (isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Tuple)):
+            continue
+        names = [item.id for item in node.targets[0].elts if isinstance(item, ast.Name)]
+        if isinstance(node.value, ast.Name) and [node.value.id] == first:
+            return names
+    return []
+
+
+def inputs(model: Any) -> list[str]:
+    """The names of the inputs that ``call`` takes; ``mask`` may be one, if samples have it."""
+    return [
+        item.name
+        for item in inspect.signature(model.call).parameters.values()
+        if item.name != "training" and item.kind is not item.VAR_KEYWORD
+    ]
+
+
+def required(model: Any) -> list[str]:
+    """The names of the inputs without a mask that has a default, which Keras passes."""
+    parameters = inspect.signature(model.call).parameters
+    return [
+        name
+        for name in inputs(model)
+        if name != "mask" or parameters[name].default is inspect.Parameter.empty
+    ]
