@@ -35,7 +35,7 @@ from edgeattn_converters.loading.formats import saved_model
 from edgeattn_converters.loading.keras_3_failures import Keras3Error
 from edgeattn_converters.loading.loaded_model import LoadedModel, LoadRequest
 from edgeattn_converters.loading.local_packages import run_again
-from edgeattn_converters.loading.migrate import channels_first, preprocessing
+from edgeattn_converters.loading.migrate import channels_first, preprocessing, time_distributed
 from edgeattn_converters.loading.notes import combined_notes
 from edgeattn_converters.loading.signature import load_signature
 from edgeattn_converters.loading.stored_model import load_stored
@@ -228,6 +228,7 @@ def _load_once(
     require_values(model, from_file)
     if not allow_free_time:
         preprocessing.require_removed(model)
+    time_distributed.compute_every_step(model)
     assignment_notes = keep_values(model)
     # The last digits of weights that calls assign may change.
     check_repeatable(model, tolerance=1e-5 if assignment_notes else 0.0)

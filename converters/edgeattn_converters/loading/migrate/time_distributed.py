@@ -4,7 +4,7 @@ That of Keras 3 has one input. In tf_keras, such a layer cannot be called with t
 mask, so that no mask reaches the layer inside.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
@@ -50,6 +50,41 @@ class TimeDistributed(keras.layers.TimeDistributed):
     def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
         """Trace the call."""
         return keras.Operation.compute_output_spec(self, *args, **kwargs)
+
+
+def compute_every_step(model: Any) -> None:
+    """Let the TimeDistributed layers of a model compute all steps if their number is not known.
+
+    Keras 3.15 computes as many steps as there are samples then, while it traces a function. Here
+    the steps of all samples are the samples of one call of the inner layer.
+    """
+    for layer in model._flatten_layers():
+        if type(layer) is keras.layers.TimeDistributed:
+            # Without Keras' own __setattr__, which tracks attributes as state.
+            object.__setattr__(layer, "call", _every_step(layer))
+
+
+def _every_step(layer: Any) -> Callable[..., Any]:
+    original, inner = layer.call, layer.layer
+
+    def call(inputs: Any, training: Any = None, mask: Any = None) -> Any:
+        if inputs.shape[1] is not None:
+            return original(inputs, training=training, mask=mask)
+        arguments = {}
+        if inner._call_has_mask_arg and mask is not None:
+            arguments["mask"] = _without_step_axis(mask)
+        if inner._call_has_training_arg:
+            arguments["training"] = training
+        result = inner.call(_without_step_axis(inputs), **arguments)
+        sizes = ops.shape(result)
+        return ops.reshape(result, (*ops.shape(inputs)[:2], *sizes[1:]))
+
+    return call
+
+
+def _without_step_axis(tensor: Any) -> Any:
+    sizes = ops.shape(tensor)
+    return ops.reshape(tensor, (-1, *sizes[2:]))
 
 
 def accept_several_inputs(layer: Any, inputs: Any) -> None:
