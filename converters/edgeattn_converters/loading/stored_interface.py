@@ -73,12 +73,29 @@ def output_names(stored: Config) -> tuple[str, ...] | None:
     return names if len(set(names)) == len(names) else None
 
 
+_CONVOLUTIONS = ("Conv1D", "Convolution1D", "SeparableConv1D", "DepthwiseConv1D")
+# Layers that do not shorten a sequence as a spectrogram of a waveform does.
+_SAME_LENGTH = frozenset({
+    "InputLayer", "Functional", "Model", "Sequential", "Dense", "Embedding", "Masking", "Dropout",
+    "SpatialDropout1D", "GaussianDropout", "GaussianNoise", "Activation", "ReLU", "LeakyReLU",
+    "ELU", "PReLU", "Softmax", "BatchNormalization", "LayerNormalization", "Bidirectional",
+    "TimeDistributed", "LSTM", "GRU", "SimpleRNN", "RNN", "LSTMCell", "GRUCell", "SimpleRNNCell",
+    "StackedRNNCells", "CuDNNLSTM", "CuDNNGRU", "Attention", "AdditiveAttention",
+    "MultiHeadAttention", "Add", "Subtract", "Multiply", "Average", "Maximum", "Minimum",
+    "Concatenate", "GlobalAveragePooling1D", "GlobalMaxPooling1D", "Flatten",
+})  # fmt: skip
+
+
 @dataclass(frozen=True)
 class LayerList:
-    """Names and classes of all layers with a configuration of their own."""
+    """Names and classes of all layers with a configuration of their own.
+
+    ``may_shorten`` is whether one of them may make sequences shorter, or have another axis of time.
+    """
 
     names: tuple[str, ...]
     classes: frozenset[str]
+    may_shorten: bool
 
     @property
     def recurrent(self) -> bool:
@@ -93,7 +110,16 @@ def layer_list(stored: Config) -> LayerList | None:
     layers = list(_all_layers(stored))
     names = [name for item in layers for name in (layer_name(item), safe_name(layer_name(item)))]
     classes = frozenset(str(item.get("class_name")).rsplit(">", 1)[-1] for item in layers)
-    return LayerList(tuple(dict.fromkeys(names)), classes)
+    return LayerList(tuple(dict.fromkeys(names)), classes, any(map(_may_shorten, layers)))
+
+
+def _may_shorten(item: Config) -> bool:
+    name = str(item.get("class_name")).rsplit(">", 1)[-1]
+    config = item.get("config")
+    if name in _CONVOLUTIONS and isinstance(config, dict):
+        strides = config.get("strides", config.get("subsample_length", 1))
+        return strides not in (1, [1], (1,))
+    return name not in _SAME_LENGTH
 
 
 def _all_layers(item: Config) -> Iterator[Config]:

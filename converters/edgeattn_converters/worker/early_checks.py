@@ -29,16 +29,6 @@ Result = TypeVar("Result")
 # The longest sequence of a model with recurrent or attention layers: their time and memory grow
 # with it, up to its square.
 MAX_STEPS = 10_000
-# Layers that do not shorten a sequence for such a layer, as a spectrogram of a waveform does.
-_SAME_LENGTH = frozenset({
-    "InputLayer", "Functional", "Model", "Sequential", "Dense", "Embedding", "Masking", "Dropout",
-    "SpatialDropout1D", "GaussianDropout", "GaussianNoise", "Activation", "ReLU", "LeakyReLU",
-    "ELU", "PReLU", "Softmax", "BatchNormalization", "LayerNormalization", "Bidirectional",
-    "TimeDistributed", "LSTM", "GRU", "SimpleRNN", "RNN", "LSTMCell", "GRUCell", "SimpleRNNCell",
-    "StackedRNNCells", "CuDNNLSTM", "CuDNNGRU", "Attention", "AdditiveAttention",
-    "MultiHeadAttention", "Add", "Subtract", "Multiply", "Average", "Maximum", "Minimum",
-    "Concatenate", "GlobalAveragePooling1D", "GlobalMaxPooling1D", "Flatten",
-})  # fmt: skip
 
 
 def check(
@@ -186,9 +176,8 @@ def _check_layers(
             "--states has no effect: the model has no recurrent layer.", hint="Omit --states."
         )
     grows = layers.recurrent or any("Attention" in name for name in layers.classes)
-    grows &= layers.classes <= _SAME_LENGTH
     longest = max((source.time_steps or 0, *(length for _, length in source.lengths)))
-    if longest > MAX_STEPS and grows:
+    if longest > MAX_STEPS and grows and not layers.may_shorten:
         raise UsageError(
             f"--time-steps {longest}: a model with recurrent or attention layers takes "
             f"at most {MAX_STEPS:,} steps.",
