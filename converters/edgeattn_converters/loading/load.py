@@ -35,7 +35,7 @@ from edgeattn_converters.loading.formats import saved_model
 from edgeattn_converters.loading.keras_3_failures import Keras3Error
 from edgeattn_converters.loading.loaded_model import LoadedModel, LoadRequest
 from edgeattn_converters.loading.local_packages import run_again
-from edgeattn_converters.loading.migrate import channels_first, preprocessing, time_distributed
+from edgeattn_converters.loading.migrate import channels_first, preprocessing
 from edgeattn_converters.loading.notes import combined_notes
 from edgeattn_converters.loading.signature import load_signature
 from edgeattn_converters.loading.stored_model import load_stored
@@ -208,6 +208,8 @@ def _load_once(
     weights: WeightsOfTfKeras,
 ) -> LoadedModel:
     """Load a file, see :func:`load_model`, without a check of the variables of its program."""
+    from edgeattn_converters.loading.migrate import time_distributed  # imports Keras
+
     _require_keras(file)
     check_architecture(file, architecture)
     # Layers whose names no file stores, such as those in classes of the user, have the same names
