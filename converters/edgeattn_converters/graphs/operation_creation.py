@@ -49,13 +49,15 @@ class LaterChanges:
     _changes: list[tuple[Any, Callable[[], Any]]] = field(default_factory=list)
 
     def add(self, operation: Any, changed: Callable[[], Any]) -> Any:
-        """The operation in place of ``operation``, whose result ``changed`` computes."""
+        """The operation in place of ``operation``, whose first result ``changed`` computes."""
         import tensorflow as tf
         from tensorflow.python.framework.func_graph import FuncGraph
 
+        first, *others = operation.outputs
         if isinstance(operation.graph.outer_graph, FuncGraph):
-            return changed().op  # the function of a loop or condition is complete before
-        same = tf.identity(operation.outputs[0]).op
+            # The function of a loop or condition is complete before.
+            return tf.identity_n([changed(), *others])[0].op if others else changed().op
+        same = tf.identity_n([first, *others])[0].op if others else tf.identity(first).op
         self._changes.append((same, changed))
         return same
 

@@ -16,6 +16,7 @@ from edgeattn.samples.npz import write_npz
 from edgeattn.tensors import Array, Tensors
 from edgeattn.validation.lengths import by_length
 from edgeattn_converters.reference.edge_cases import SEED, InputProperties, edge_cases
+from edgeattn_converters.reference.equal_numbers import uses_averages
 from edgeattn_converters.reference.keras_outputs import (
     KerasFunction,
     check_unchanged,
@@ -182,13 +183,17 @@ def write(
 def _changes(run: KerasFunction) -> Changes:
     """What is changed in the model to find unstable rows.
 
-    Averages are traced only if there are rows of zeros to compute.
+    Averages are traced only if there are rows to compute.
     """
     model, interface, alone = run.model, run.interface, run.alone
     attention = bool(run.traced.attention)
-    averages = functools.cache(
+    traced_averages = functools.cache(
         lambda: shifted_means(model, interface, attention=attention, alone=alone)
     )
+
+    def averages(inputs: Tensors, share: float, direction: int = 0) -> Tensors:
+        return traced_averages()(inputs, share, direction)
+
     matrices = None
     if uses_matrices(run.traced.function):
         matrices = changed_matrices(model, interface, attention=attention, alone=alone)
@@ -205,7 +210,7 @@ def _changes(run: KerasFunction) -> Changes:
     return Changes(
         activations=[changed for changed in shifted if changed is not None],
         weights=lambda precisions, seed: rounded_weights(model, precisions, seed),
-        averages=lambda rows, share: averages()(rows, share),
+        averages=averages if uses_averages(run.traced.function) else None,
         matrices=matrices,
     )
 
@@ -242,10 +247,10 @@ def _row_notes(source: Source, computed: int, rows: UsableRows) -> list[str]:
             "with every token or length change when a value or weight changes in its last digit; "
             "these are not compared"
         )
-    if rows.unstable_zeros:
+    if rows.unstable_averages:
         notes.append(
-            f"Keras' own outputs for {counted(rows.unstable_zeros, 'edge case')} with zeros change "
-            "when an average changes in its last digit; these are not compared"
+            f"Keras' own outputs for {counted(rows.unstable_averages, 'edge case')} with zeros or "
+            "equal numbers change with the rounding of an average; these are not compared"
         )
     if rows.unstable_matrices:
         notes.append(

@@ -6,10 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from edgeattn.errors import UnsupportedModelError
 from edgeattn.metrics.limits import LIMITS
 from edgeattn.tensors import Array, Tensors
 from edgeattn_converters.reference.edge_cases import SEED
-from edgeattn_converters.reference.keras_outputs import KerasOutputs
+from edgeattn_converters.reference.keras_outputs import KerasOutputs, by_row_on_failure
+from edgeattn_converters.reference.shifted_means import Averaged
 
 # How often inputs are changed in their last digit, and how far the outputs may move: half of the
 # tolerance of a float32 artifact.
@@ -28,7 +30,6 @@ FLOAT16_ROUNDING = 2.0**-11
 
 _Run = Callable[[Tensors], KerasOutputs]
 _Rounded = Callable[[int, int], AbstractContextManager[None]]
-_Averaged = Callable[[Tensors, float], Tensors]
 _WithMatrices = Callable[[Tensors, int, int], KerasOutputs | None]
 
 
@@ -41,7 +42,7 @@ class Changes:
             which these differ are left out.
         weights: A context with other weights, given how many times their precision they differ,
             and a seed.
-        averages: Computes outputs and maps with averages that are larger by a share of themselves.
+        averages: Computes outputs and maps with averages that change.
         matrices: Computes outputs and maps with other matrices in operations that factor, invert or
             solve, given how many times their precision they differ, and a seed; None if TensorFlow
             computes no row.
@@ -49,7 +50,7 @@ class Changes:
 
     activations: Sequence[_Run] = ()
     weights: _Rounded | None = None
-    averages: _Averaged | None = None
+    averages: Averaged | None = None
     matrices: _WithMatrices | None = None
 
 
@@ -141,7 +142,7 @@ def unmoved_by_weights(
 
 
 def unmoved_zeros(
-    run: _Run, averaged: _Averaged, inputs: Tensors, values: KerasOutputs, rows: Array, step: Step
+    run: _Run, averaged: Averaged, inputs: Tensors, values: KerasOutputs, rows: Array, step: Step
 ) -> Array:
     """Which of ``rows`` have outputs and maps that hardly move if averages change.
 
@@ -156,13 +157,55 @@ def unmoved_zeros(
     zeros = np.flatnonzero(has_zeros)
     zeros = zeros[~unmoved_by_inputs(run, inputs, values, rows[zeros], step)]
     if len(zeros):
-        selected = {name: array[rows[zeros]] for name, array in inputs.items()}
         share = step.precisions * float(np.finfo(np.float32).eps)
-        for sign in (-1, 1):
-            after = averaged(selected, sign * share)
+        changes = [(sign * share, sign) for sign in (-1, 1)]
+        unmoved[zeros] = _unmoved_by_averages(averaged, inputs, values, rows[zeros], step, changes)
+    return unmoved
+
+
+def unmoved_by_equal_numbers(
+    averaged: Averaged, inputs: Tensors, values: KerasOutputs, rows: Array, step: Step
+) -> Array:
+    """Which of ``rows`` have outputs and maps that hardly move if averages of equal numbers change.
+
+    Numbers within a model are equal for zeros, and also for other rows: high values are clipped.
+    """
+    if not len(rows):
+        return np.ones(0, bool)
+    changes = [(0.0, direction) for direction in (-1, 0, 1)]
+    return _unmoved_by_averages(averaged, inputs, values, rows, step, changes)
+
+
+def _unmoved_by_averages(
+    averaged: Averaged,
+    inputs: Tensors,
+    values: KerasOutputs,
+    rows: Array,
+    step: Step,
+    changes: Sequence[tuple[float, int]],
+) -> Array:
+    """``changes`` are shares of averages and directions of those of equal numbers.
+
+    No row is unmoved if TensorFlow computes none after a change, such as if an index is outside.
+    """
+    import tensorflow as tf
+
+    unmoved = np.ones(len(rows), bool)
+    selected = {name: array[rows] for name, array in inputs.items()}
+
+    def changed(share: float, direction: int) -> KerasOutputs:
+        def run(part: Tensors) -> KerasOutputs:
+            after = averaged(part, share, direction)
             outputs = {name: after[name] for name in values.outputs}
-            maps = {name: after[name] for name in values.maps}
-            unmoved[zeros] &= _close(values, KerasOutputs(outputs, maps, {}), rows[zeros], step)
+            return KerasOutputs(outputs, {name: after[name] for name in values.maps}, {})
+
+        return by_row_on_failure(run)(selected)
+
+    try:
+        for change in changes:
+            unmoved &= _close(values, changed(*change), rows, step)
+    except (UnsupportedModelError, tf.errors.OpError):
+        return np.zeros(len(rows), bool)
     return unmoved
 
 

@@ -6,8 +6,10 @@ in the last digit of an input changes the outputs of Keras itself by more than t
 returning attention maps, for which Keras computes in another order. Tokens have no last digit: of a
 model that takes them, the weights are changed as well. Neither have zeros: if tiny values in place
 of them move the outputs, averages are changed instead, because ``log(x + 1e-7)`` of zeros is
-accurate, but not a normalization of these equal numbers. Matrices are changed where they are
-inverted or factored, because those of an extreme can be singular whatever its last digits are.
+accurate, but not a normalization of these equal numbers. Averages of equal numbers are changed for
+all extremes, because clipping also makes equal numbers of high ones. Matrices are changed where
+they are inverted or factored, because those of an extreme can be singular whatever its last digits
+are.
 """
 
 from collections.abc import Callable
@@ -26,6 +28,7 @@ from edgeattn_converters.reference.unmoved_rows import (
     Changes,
     Step,
     scale,
+    unmoved_by_equal_numbers,
     unmoved_by_inputs,
     unmoved_by_matrices,
     unmoved_by_weights,
@@ -48,7 +51,8 @@ class UsableRows:
         unstable: The number of rows left out because Keras' outputs are unstable.
         stable: False if no synthetic sample is stable; then all that are finite are used.
         unstable_ordinary: The number of ordinary edge cases among ``unstable``.
-        unstable_zeros: The number of extremes among ``unstable`` because of their zeros.
+        unstable_averages: The number of extremes among ``unstable`` because of the rounding of
+            averages.
         unstable_matrices: The number of edge cases among ``unstable`` because of the rounding of
             matrices.
     """
@@ -61,7 +65,7 @@ class UsableRows:
     unstable: int
     stable: bool = True
     unstable_ordinary: int = 0
-    unstable_zeros: int = 0
+    unstable_averages: int = 0
     unstable_matrices: int = 0
 
     @property
@@ -116,7 +120,7 @@ def usable_rows(
     )
     extremes = np.flatnonzero(finite & (position >= ordinary))
     scales = {name: scale(array[:count]) for name, array in inputs.items()}
-    unstable_zeros = unstable_matrices = 0
+    unstable_averages = unstable_matrices = 0
     for rows, step in (
         (synthetic, Step(exact)),
         (extremes, Step(exact, precisions=EXTREME_PRECISIONS)),
@@ -128,7 +132,9 @@ def usable_rows(
             others = rows[usable[rows]]
             tiny = replace(step, scales=scales)
             usable[others] = unmoved_zeros(run, changes.averages, inputs, values, others, tiny)
-            unstable_zeros += int((~usable[others] & (others >= ordinary)).sum())
+            far = others[usable[others] & (others >= ordinary)]
+            usable[far] = unmoved_by_equal_numbers(changes.averages, inputs, values, far, step)
+            unstable_averages += int((~usable[others] & (others >= ordinary)).sum())
         if changes.matrices is not None:
             others = rows[usable[rows]]
             usable[others] = unmoved_by_matrices(changes.matrices, inputs, values, others, step)
@@ -160,7 +166,7 @@ def usable_rows(
         int((finite & ~usable).sum()),
         stable,
         int((finite & ~usable)[count:ordinary].sum()),
-        unstable_zeros,
+        unstable_averages,
         unstable_matrices,
     )
 
