@@ -35,10 +35,9 @@ from edgeattn_converters.loading.legacy_program import Program
 from edgeattn_converters.loading.safety import config_screening
 from edgeattn_converters.loading.safety.allowed_classes import is_keras_module
 from edgeattn_converters.loading.safety.size_limits import FileLimits
-from edgeattn_converters.loading.weights import from_archive
+from edgeattn_converters.loading.weights import from_archive, own_loading
 from edgeattn_converters.loading.weights.assignment import (
     OTHER_ARCHITECTURE,
-    recorded_assignments,
     require_values,
 )
 from edgeattn_converters.loading.weights.weights_file import open_weights
@@ -121,7 +120,8 @@ def _load_all(model: Any, file: ModelFile) -> None:
     """
     import keras
 
-    with recorded_assignments() as assigned, warnings.catch_warnings():
+    layers = own_loading.layers_of(model)
+    with own_loading.recorded(model, layers) as assigned, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         model.load_weights(str(file.path))
     others = [item for item in model.weights if not isinstance(item, keras.Variable)]

@@ -21,6 +21,7 @@ from edgeattn_converters.loading import (
 from edgeattn_converters.loading.architecture import built_in_config, load_weights
 from edgeattn_converters.loading.audit import ModelFile, as_damaged
 from edgeattn_converters.loading.build import build_sublayers
+from edgeattn_converters.loading.formats import keras_archive
 from edgeattn_converters.loading.loaded_model import LoadedModel, LoadRequest
 from edgeattn_converters.loading.migrate import (
     built_layers,
@@ -32,7 +33,7 @@ from edgeattn_converters.loading.migrate.context import era_of
 from edgeattn_converters.loading.migrate.keras2 import STATE_RESET_NOTE
 from edgeattn_converters.loading.stored_model import load_stored
 from edgeattn_converters.loading.unsaved_variables import unsaved_notes
-from edgeattn_converters.loading.weights import functional_order
+from edgeattn_converters.loading.weights import functional_order, own_loading
 from edgeattn_converters.loading.weights.weights_file import open_weights
 
 _CHANNELS_FIRST_NOTE = (
@@ -116,7 +117,10 @@ def load_program(built: programs.Built, request: LoadRequest) -> LoadedModel:
         kept = built.with_trained_values()
         if kept is not built.model:
             loaded = _load_built(built.file, kept, request)
-        built.program.notes.extend(unsaved_notes(built.model, built.build))
+        for are_loaded in (False, True):
+            built.program.notes.extend(
+                unsaved_notes(built.model, built.build, are_loaded=are_loaded)
+            )
     stateful = tuple(dict.fromkeys(built.program.stateful))
     notes = (*built.program.notes, *(f"{name}: {STATE_RESET_NOTE}" for name in stateful))
     return replace(
@@ -134,6 +138,7 @@ def _load_built(file: ModelFile, model: Any, request: LoadRequest) -> LoadedMode
     be rebuilt reliably from their configs, so such a model is changed in place.
     """
     build_sublayers(model)
+    own_loading.require_no_assets(model, keras_archive.assets(file.path, file.kind))
     with open_weights(file) as weights:
         if weights.has_objects:
             hidden_layers.list_hidden_layers(model)

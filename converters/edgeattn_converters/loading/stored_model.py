@@ -32,6 +32,7 @@ from edgeattn_converters.loading.cross_check import (
     compare_with_signature,
     compare_with_stock_loader,
 )
+from edgeattn_converters.loading.formats import keras_archive
 from edgeattn_converters.loading.loaded_model import LoadedModel, LoadRequest
 from edgeattn_converters.loading.masks_of_classes import may_create_masks
 from edgeattn_converters.loading.migrate import (
@@ -45,6 +46,7 @@ from edgeattn_converters.loading.migrate import (
 )
 from edgeattn_converters.loading.migrate.context import Context, missing_error
 from edgeattn_converters.loading.unsaved_variables import unsaved_notes
+from edgeattn_converters.loading.weights import own_loading
 from edgeattn_converters.loading.weights.assignment import MISMATCH
 from edgeattn_converters.loading.weights.weights_file import WeightsFile, open_weights
 
@@ -92,6 +94,7 @@ def _load_complete(file: ModelFile, stored: Config, request: LoadRequest) -> Loa
                 reset_names()
                 return _build(file, stored, weights, request)[2]
 
+            ctx.notes.extend(unsaved_notes(model, rebuild, are_loaded=True))
             in_graph = classes_of_keras_2.computes_in_graph(file.keras_version, ctx.version)
             kept = values_of_build.with_trained(model, ctx.created, rebuild, in_graph=in_graph)
             if kept is not model:
@@ -104,6 +107,9 @@ def _load_complete(file: ModelFile, stored: Config, request: LoadRequest) -> Loa
             # Two values of 4 bits are stored as one.
             model = build_model(file, config, request.objects, 2 * weights.size())
             ctx.notes.append(quantized_layers.assign_dequantized(model, quantized))
+            layers = (item._flatten_layers() for item in (quantized, model))
+            for layer, other in list(zip(*layers, strict=True)):
+                own_loading.copy_attributes(layer, other)
             return LoadedModel(file, model, tuple(ctx.notes), tuple(ctx.stateful), removed)
     if not request.allow_free_time:
         preprocessing.require_removed(model, removed_layers.original_names(stored, ctx.removed))
@@ -128,6 +134,8 @@ def _assign(
     file: ModelFile,
     request: LoadRequest,
 ) -> None:
+    own_loading.require_no_assets(model, keras_archive.assets(file.path, file.kind))
+
     def assign() -> None:
         weights.assign(model, stored, major=ctx.era, backend=file.backend)
 
@@ -172,6 +180,8 @@ def _build(
         if not request.allow_free_time:
             config = fixed_time_axis.fix_time_axis(config, request.time_steps)
         size = weights.size()
+        if any(map(own_loading.loads_itself, objects.values())):
+            size = max(size, weights.bits())  # such as eight weights in a byte
     try:
         # A program for weights without a version in the layout of Keras 2 ran with its masks, too.
         former = ctx.era < 3 or (ctx.of_program and not ctx.version and weights.is_layered)

@@ -16,27 +16,33 @@ from edgeattn_converters.loading.config_inspection import PACKAGE
 from edgeattn_converters.loading.custom_objects import in_attribute
 from edgeattn_converters.loading.keras_3_failures import Keras3ModelError
 from edgeattn_converters.loading.own_classes import is_own_class
+from edgeattn_converters.loading.weights import own_loading
 
 
-def unsaved_notes(model: Any, build: Callable[[], Any]) -> list[str]:
+def unsaved_notes(model: Any, build: Callable[[], Any], *, are_loaded: bool = False) -> list[str]:
     """Return a note on variables that the file lacks and the class creates again.
 
-    ``build`` builds the model again. Raises :class:`UnsupportedModelError` if the values of the two
-    differ, because the trained ones are lost.
+    ``build`` builds the model again. Layers that load their arrays themselves may set variables;
+    ``are_loaded`` is whether they have, and only they are checked then. Raises
+    :class:`UnsupportedModelError` if the values of the two differ, because the trained ones are
+    lost.
     """
-    unsaved = _variables(model)
+    unsaved = _variables(model, are_loaded=are_loaded)
     if not unsaved:
         return []
-    for (name, value), other in zip(unsaved.items(), _variables(build()).values(), strict=True):
-        if not np.array_equal(value, other, equal_nan=True):
+    others = _variables(build())
+    for key, (name, value) in unsaved.items():
+        _, other = others.get(key, (name, None))
+        if other is None or not np.array_equal(value, other, equal_nan=True):
             raise Keras3ModelError(
                 f"The file does not contain {name}: it is a tf.Variable, which Keras 3 does not "
                 "save, and its values are other ones whenever it is created.",
                 hint="Create it with self.add_weight(...), train the model again and save it. If "
                 "the program still has the trained model, assign its values before saving.",
             )
+    names = [name for name, _ in unsaved.values()]
     return [
-        f"The file does not contain {enumerated(list(unsaved))}: a tf.Variable, which Keras 3 does "
+        f"The file does not contain {enumerated(names)}: a tf.Variable, which Keras 3 does "
         "not save. Your class creates it again with the same values; changes by training are lost."
     ]
 
@@ -124,7 +130,7 @@ def _outside(model: Any) -> list[Any]:
     except Exception:  # the conversion reports why the model cannot be run
         return []
     known = {id(variable._value) for variable in model.variables}
-    known |= {id(variable) for variable in _variables(model).values()}
+    known |= {id(variable) for _, variable in _variables(model).values()}
     # Those that are created in each call have no trained values.
     return [value for key, value in first.items() if key in second and key not in known]
 
@@ -156,18 +162,31 @@ def _name(variable: Any) -> str:
     return f"the variable {variable.name!r}"
 
 
-def _variables(model: Any) -> dict[str, Any]:
-    """Return what layers of the user keep in a ``tf.Variable``, by layer and attribute."""
+def _variables(
+    model: Any, *, are_loaded: bool | None = None
+) -> dict[tuple[int, str], tuple[str, Any]]:
+    """Return what layers of the user keep in a ``tf.Variable``, by number of layer and attribute.
+
+    Each has a name for messages.
+
+    With ``are_loaded``, only what layers keep that have loaded their arrays themselves, without
+    what they have loaded; if it is False, only what other layers keep.
+    """
     import tensorflow as tf
 
     found = {}
-    for layer in model._flatten_layers():
-        for name, value in vars(layer).items() if is_own_class(type(layer)) else ():
+    for index, layer in enumerate(model._flatten_layers()):
+        loads = own_loading.loads_itself(type(layer))
+        if not is_own_class(type(layer)) or are_loaded not in (None, loads):
+            continue
+        for name, value in vars(layer).items():
+            if are_loaded and name in own_loading.loaded_attributes(layer):
+                continue
             # TensorFlow keeps lists of its own of what an object contains.
             variables = () if name.startswith("_self_") else in_attribute(value)
             for number, variable in enumerate(variables):
                 if isinstance(variable, tf.Variable):
                     place = f"{name}[{number}]" if variable is not value else name
                     where = f"layer {layer.name!r} (class {type(layer).__name__})"
-                    found[f"{place!r} of {where}"] = variable
+                    found[index, place] = (f"{place!r} of {where}", variable)
     return found

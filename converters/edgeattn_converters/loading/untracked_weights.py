@@ -13,6 +13,7 @@ from unittest import mock
 from edgeattn.errors import UnsupportedModelError
 from edgeattn.printable import enumerated
 from edgeattn_converters.loading.hidden_layers import hidden_layers
+from edgeattn_converters.loading.weights import own_loading
 
 # Keras' name for the state of a random generator, one of which all calls without a seed share.
 _SEED = "seed_generator_state"
@@ -25,10 +26,12 @@ class UntrackedWeights:
     Attributes:
         remaining: those of layers that Keras does not find.
         created: the paths of those of layers that every call creates.
+        without_value: the paths of those of the model that an attribute had until it was loaded.
     """
 
     remaining: list[Any]
     created: list[str]
+    without_value: list[str]
 
 
 def untracked_weights(model: Any, call: Callable[[], Any]) -> UntrackedWeights:
@@ -45,6 +48,7 @@ def untracked_weights(model: Any, call: Callable[[], Any]) -> UntrackedWeights:
     return UntrackedWeights(
         [item for key, item in others.items() if key in second],
         list(dict.fromkeys(item.path for key, item in others.items() if key not in second)),
+        [item.path for item in first.values() if own_loading.is_replaced(item)],
     )
 
 
@@ -57,6 +61,13 @@ def require_tracked(model: Any, untracked: UntrackedWeights) -> None:
             "no file contains them.",
             hint="Create the layer in __init__ of the class (self.dense = Dense(...)), train the "
             "model again and save it.",
+        )
+    if untracked.without_value:
+        raise UnsupportedModelError(
+            "load_own_variables of a class of yours sets an attribute in place of the weights "
+            f"{enumerated(list(map(repr, untracked.without_value)))}, with which the class still "
+            "computes: they have no values.",
+            hint="Let it assign the values: self.NAME.assign(store[...])",
         )
     if not untracked.remaining:
         return

@@ -19,6 +19,7 @@ from edgeattn.errors import UnsupportedModelError
 from edgeattn.printable import enumerated
 from edgeattn_converters.loading.custom_objects import in_attribute
 from edgeattn_converters.loading.own_classes import is_own_class
+from edgeattn_converters.loading.weights import own_loading
 
 _LISTED = 3
 
@@ -111,6 +112,7 @@ def _tensors(model: Any) -> dict[str, list[Any]]:
         for number, layer in enumerate(model._flatten_layers())
         if is_own_class(type(layer))
         for name, value in vars(layer).items()
+        if name not in own_loading.loaded_attributes(layer)
         if (tensors := list(_arrays(value))) and name not in _set_by_calls(type(layer))
     }
 

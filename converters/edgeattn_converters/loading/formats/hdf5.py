@@ -19,8 +19,8 @@ from edgeattn_converters.loading.safety.size_limits import FileLimits
 
 # The kernels of a layer: ``lstm_1_W_i``; in Keras 2 their names contain a slash.
 _OF_KERAS_1 = re.compile(r"^[^/]*_W(_\w+)?(:0)?$")
-# The variables of an object in a file of Keras 3 are numbered.
-_OF_OBJECT = re.compile(r"(^|[/\\])vars[/\\]\d+$")
+# The variables of an object in a file of Keras 3 are numbered, or named by a class of the user.
+_OF_OBJECT = re.compile(r"(^|[/\\])vars[/\\]")
 # Groups that ``save_weights`` of Keras 0.x writes for the layers of a Sequential, or for a Graph.
 _OF_KERAS_0 = re.compile(r"^(layer_\d+|graph)$")
 

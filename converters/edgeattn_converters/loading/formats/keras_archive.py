@@ -17,6 +17,7 @@ from edgeattn_converters.loading.safety import size_limits
 from edgeattn_converters.loading.safety.size_limits import FileLimits
 
 CONFIG, METADATA, WEIGHTS = "config.json", "metadata.json", "model.weights.h5"
+_ASSETS = "assets/"
 _PICKLES = (".npz", ".npy", ".pkl", ".pickle", ".joblib")
 
 
@@ -69,6 +70,15 @@ def inspect(path: Path, limits: FileLimits) -> Archive:
     return Archive(config, version, WEIGHTS in entries)
 
 
+def assets(path: Path, kind: str) -> list[str]:
+    """Return the names of the files that layers have written beside the weights, if it is one."""
+    if kind != "keras-zip":
+        return []
+    with zipfile.ZipFile(path) as archive:
+        names = (name.replace("\\", "/") for name in archive.namelist())
+        return [name for name in names if name.startswith(_ASSETS) and not name.endswith("/")]
+
+
 def _damaged(path: Path, error: Exception) -> UnsupportedModelError:
     return UnsupportedModelError(
         f"{path.name} is not a complete zip archive: {error}",
@@ -92,7 +102,9 @@ def _check_entries(archive: zipfile.ZipFile, limits: FileLimits) -> Mapping[str,
         if name.endswith(_PICKLES):
             raise limits.refusal(
                 f"the entry {info.filename!r} may contain Python pickles",
-                "Save the model again in the standard form: model.save('model.keras')",
+                "Save the model again in the standard form: model.save('model.keras')"
+                if not name.startswith(_ASSETS)
+                else "Let save_own_variables of the class store the values, not save_assets.",
             )
         large = info.file_size > size_limits.SMALL_ENTRY_BYTES
         ratio = info.file_size / max(info.compress_size, 1)

@@ -46,8 +46,10 @@ class Assignment:
     """
 
     def __init__(self, model: Any) -> None:
-        self._model = model
+        self.model = model
         self._assigned: set[int] = set()
+        # By a layer that contains theirs; a file may have other values for them, which count.
+        self._assigned_from_outside: set[int] = set()
 
     def assign(self, variable: Any, value: Array, layer: str) -> None:
         """Assign a value to a variable of a layer."""
@@ -77,9 +79,12 @@ class Assignment:
             self.assign(variable, value, layer.name)
 
     def load(self, layer: Any, variables: Sequence[Any], load: Callable[[], list[Any]]) -> None:
-        """Let a layer load its variables itself, and record those that it returns."""
+        """Let a layer load its variables itself, and record those that ``load`` returns."""
         before = self._assigned_values(variables)
-        self._assigned.update(id(variable) for variable in load())
+        loaded = {id(variable) for variable in load()}
+        own = {id(variable) for variable in variables}
+        self._assigned |= loaded & own
+        self._assigned_from_outside |= loaded - own
         _require_same(before, layer.name)
 
     def _assigned_values(self, variables: Sequence[Any]) -> list[tuple[Any, Array]]:
@@ -88,12 +93,13 @@ class Assignment:
 
     def lacks(self, variables: Sequence[Any]) -> bool:
         """Return whether a variable has no value yet."""
-        return any(id(variable) not in self._assigned for variable in variables)
+        with_values = self._assigned | self._assigned_from_outside
+        return any(id(variable) not in with_values for variable in variables)
 
     def require_complete(self) -> None:
         """Raise :class:`UnsupportedModelError` if a variable of the model has no value."""
-        require_values(self._model, self._assigned)
-        finalize_normalization(self._model)
+        require_values(self.model, self._assigned | self._assigned_from_outside)
+        finalize_normalization(self.model)
 
 
 def _require_same(before: Sequence[tuple[Any, Array]], layer: str) -> None:

@@ -18,19 +18,15 @@ from edgeattn_converters.loading.config_inspection import (
 from edgeattn_converters.loading.formats import hdf5
 from edgeattn_converters.loading.keras_3_failures import Keras3ModelError
 from edgeattn_converters.loading.migrate.attention_package import ATTRIBUTES
-from edgeattn_converters.loading.own_classes import is_of_library, is_own_class
-from edgeattn_converters.loading.quantized_layers import check_complete, quantize_as_stored
 from edgeattn_converters.loading.safety.allowed_classes import is_operation_module
 from edgeattn_converters.loading.subclassed import is_subclassed
-from edgeattn_converters.loading.weights import tracking_order
+from edgeattn_converters.loading.weights import arrays_of_objects, own_loading, tracking_order
+from edgeattn_converters.loading.weights.arrays_of_objects import own_variables
 from edgeattn_converters.loading.weights.assignment import (
-    MISMATCH,
     Assignment,
     find_layer,
     own_layer,
-    recorded_assignments,
 )
-from edgeattn_converters.loading.weights.dropped_variables import dropped_error
 
 _LAYER_GROUPS = ("layers", "_layer_checkpoint_dependencies")
 # The attribute of a compiled model, which Keras 2 saves without its learning rate.
@@ -62,6 +58,7 @@ def assign(
     assignment = _Walk(model, tuple(version))
     _assign_model(file, model, stored, assignment, by_name=by_name)
     _assign_shared(model, assignment)
+    _let_load_without_arrays(model, assignment)
     assignment.require_complete()
 
 
@@ -69,6 +66,7 @@ def assign_built(file: Any, model: Any, version: tuple[int, ...]) -> None:
     """Assign the weights that Keras 2 ``version`` saved to a built model without a config."""
     assignment = _Walk(model, version)
     _assign_layer(file, model, assignment)
+    _let_load_without_arrays(model, assignment)
     assignment.require_complete()
 
 
@@ -96,6 +94,10 @@ class _Walk(Assignment):
         """Record a layer whose weights are assigned."""
         self._visited.add(id(layer))
 
+    def is_visited(self, layer: Any) -> bool:
+        """Return whether weights of a layer were assigned."""
+        return id(layer) in self._visited
+
     def counts(self, layer: Any) -> bool:
         """Return whether a layer in a list counts for the names of the groups of the list."""
         return not self._skips_visited or id(layer) not in self._visited
@@ -114,20 +116,18 @@ def _assign_model(
     if not is_model(stored):
         _assign_layer(group, model, assignment)
         return
+    if own_loading.loads_itself(type(model)):
+        _let_load(group, model, assignment)
     for item, layer_group in layer_groups(group, stored, by_name=by_name):
         layer = find_layer(model, item)
         if layer is not None:
             _assign_model(layer_group, layer, item, assignment, by_name=by_name)
 
 
-def _own_variables(layer: Any) -> list[Any]:
-    return [*layer._trainable_variables, *layer._non_trainable_variables]
-
-
 def _assign_shared(model: Any, assignment: Assignment) -> None:
     """Assign weights of layers that several layers of the user share, which are stored once."""
-    layers = [layer for layer in model._flatten_layers() if _own_variables(layer)]
-    complete = [layer for layer in layers if not assignment.lacks(_own_variables(layer))]
+    layers = [layer for layer in model._flatten_layers() if own_variables(layer)]
+    complete = [layer for layer in layers if not assignment.lacks(own_variables(layer))]
     for layer in layers:
         if layer in complete:
             continue
@@ -136,8 +136,9 @@ def _assign_shared(model: Any, assignment: Assignment) -> None:
             if type(other) is type(layer) and other.name == layer.name
         ]  # fmt: skip
         if len(twins) == 1:
-            values = [np.asarray(variable) for variable in _own_variables(twins[0])]
-            assignment.assign_all(layer, _own_variables(layer), values)
+            values = [np.asarray(variable) for variable in own_variables(twins[0])]
+            assignment.assign_all(layer, own_variables(layer), values)
+            own_loading.copy_attributes(twins[0], layer)
 
 
 def layer_groups(group: Any, stored: Config, *, by_name: bool) -> Iterator[tuple[Config, Any]]:
@@ -218,17 +219,10 @@ def _assign_layer(group: Any, layer: Any, assignment: _Walk) -> None:
     assignment.visit(layer)
     if isinstance(layer, keras.layers.InputLayer):
         return  # it replaces a preprocessing layer, whose weights the front end has
-    if "vars" in group and len(group["vars"]):
-        values = {key: hdf5.array(group["vars"][key]) for key in group["vars"]}
-        if len(values) != len(_own_variables(layer)):
-            quantize_as_stored(layer, [values[key] for key in sorted(values, key=int)])
-        variables = _own_variables(layer)
-        check_complete(layer, len(values), len(variables))
-        if _has_own_order(layer, len(values)):
-            assignment.load(layer, variables, lambda: _load_own(layer, values))
-        else:
-            ordered = [values[key] for key in sorted(values, key=int)]
-            assignment.assign_all(layer, variables, ordered)
+    if own_loading.loads_itself(type(layer)):
+        _let_load(group, layer, assignment)
+    elif "vars" in group and len(group["vars"]):
+        arrays_of_objects.assign(group["vars"], layer, assignment)
     for key in assignment.in_order(group):
         if key == "vars" or not isinstance(group[key], h5py.Group) or "seed_generator" in key:
             continue
@@ -236,41 +230,18 @@ def _assign_layer(group: Any, layer: Any, assignment: _Walk) -> None:
             _assign_attribute(group[key], key, layer, assignment)
 
 
-def _has_own_order(layer: Any, count: int) -> bool:
-    """Return whether a class loads its ``count`` variables by a method of its own.
-
-    That of a layer of Keras reads the variables of that layer only, and none that a class of the
-    user has added. They are stored in order.
-    """
-    import keras
-
-    method = type(layer).load_own_variables
-    if method is keras.layers.Layer.load_own_variables:
-        return False
-    of_keras = is_of_library(method.__module__ or "")
-    return not (of_keras and is_own_class(type(layer)) and count == len(_own_variables(layer)))
+def _let_load(group: Any, layer: Any, assignment: _Walk) -> None:
+    assignment.visit(layer)
+    variables = own_variables(layer)
+    assignment.load(layer, variables, lambda: own_loading.load(assignment.model, layer, group))
 
 
-def _load_own(layer: Any, values: dict[str, Any]) -> list[Any]:
-    """Let a layer load its variables, and return those that got values.
-
-    Raises :class:`UnsupportedModelError` if shapes differ.
-    """
-    import keras
-
-    variables = _own_variables(layer)
-    shapes = [tuple(variable.shape) for variable in variables]
-    stored = [values[key].shape for key in sorted(values)]
-    try:
-        with recorded_assignments() as assigned:
-            layer.load_own_variables(values)
-    except ValueError as error:
-        raise dropped_error(layer, variables, stored) or Keras3ModelError(
-            f"Layer {layer.name!r} has weights of the shapes {shapes}, the file contains {stored}.",
-            hint=MISMATCH,
-        ) from error
-    others = [item for item in _own_variables(layer) if not isinstance(item, keras.Variable)]
-    return [*assigned, *others]
+def _let_load_without_arrays(model: Any, assignment: _Walk) -> None:
+    """Let layers load themselves for which the file has no arrays, as Keras does."""
+    for layer in own_loading.layers_of(model):
+        variables = own_variables(layer)
+        if not assignment.is_visited(layer) and (not variables or assignment.lacks(variables)):
+            _let_load({}, layer, assignment)
 
 
 def _assign_attribute(group: Any, key: str, layer: Any, assignment: _Walk) -> None:

@@ -216,6 +216,12 @@ class WeightsFile:
         arrays = self.source.items() if variables else hdf5.datasets(self.source)
         return sum(int(array.size) for _, array in arrays)
 
+    def bits(self) -> int:
+        """Return the number of stored bits."""
+        variables = isinstance(self.source, dict)
+        arrays = self.source.items() if variables else hdf5.datasets(self.source)
+        return sum(8 * int(array.size) * int(array.dtype.itemsize) for _, array in arrays)
+
     def assign(self, model: Any, stored: Config, *, major: int, backend: str | None) -> None:
         """Assign the weights to the model built from the config; see :func:`from_hdf5.assign`."""
         try:
