@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from corpus.routes import in_this_process
 
+from edgeattn.cli.conversion import conversion_lines
 from edgeattn.tensors import Array
+from edgeattn_converters import convert
+from edgeattn_converters.options import ConversionOptions, ModelSource
 from edgeattn_converters.reference.edge_cases import InputProperties
 from edgeattn_converters.reference.equal_numbers import uses_averages
 from edgeattn_converters.reference.keras_outputs import keras_function
@@ -234,6 +239,41 @@ def test_the_other_rows_show_a_wrong_average(name: str, monkeypatch: pytest.Monk
     wrong = np.concatenate([model(x[k : k + 1]) for k in rows])
     moved = np.abs(wrong - right) / (1e-5 + 1e-4 * np.abs(right))
     assert (moved.reshape(len(rows), -1).max(axis=1) > 5).all()
+
+
+@pytest.mark.long
+def test_right_files_pass_and_a_wrong_average_fails(
+    tmp_path: Path, edgeattn: Callable[..., Any]
+) -> None:
+    """The files of one model are compared with one that adds a thousandth to the average."""
+    source = saved(tmp_path, 1.0)
+    bundle = tmp_path / "model.edge"
+    result = convert(source, bundle, options=ConversionOptions(schemes=["float32"]))
+    assert [item.verdict for item in result.report.artifacts] == ["pass"] * 2
+    text = "\n".join(conversion_lines(result, verbose=False))
+    assert "1 edge case with zeros or equal numbers change with the rounding of an average" in text
+    (tmp_path / "other").mkdir()
+    other = saved(tmp_path / "other", 1.001)
+    for model, code in ((source, 0), (other, 1)):
+        for name in ("tflite", "onnx"):
+            (file,) = bundle.glob(f"*.{name}")
+            with in_this_process():
+                result = edgeattn("validate", file, "--model", model.path, "--data", model.samples)
+            assert result.code == code, result.out + result.err
+
+
+def saved(folder: Path, factor: float) -> ModelSource:
+    """A dense layer behind a normalization by ``factor`` times the average."""
+    inputs = keras.Input((LENGTH,), name="x")
+    h = ops.log(ops.abs(inputs) + 1e-6)
+    mean = ops.mean(h, axis=-1, keepdims=True)
+    h = (h - factor * mean) / ops.std(h, axis=-1, keepdims=True)
+    model = keras.Model(inputs, keras.layers.Dense(3, name="y")(h[:, :50]))
+    for weight in model.weights:
+        weight.assign(np.random.default_rng(1).normal(size=weight.shape))
+    model.save(folder / "model.keras")
+    np.save(folder / "x.npy", samples().repeat(4, axis=0))
+    return ModelSource(folder / "model.keras", samples=folder / "x.npy")
 
 
 def wrong_moments(h: Any, axis: int, keepdims: bool) -> Any:

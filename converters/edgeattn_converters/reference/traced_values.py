@@ -13,6 +13,7 @@ from edgeattn.tensors import Array, Tensors
 from edgeattn_converters.graphs.operation_creation import LaterChanges
 from edgeattn_converters.lowering.call_replacement import replaced_calls
 from edgeattn_converters.lowering.plain_layers import lower_signature
+from edgeattn_converters.tracing.graph_form import sorted_top_k
 from edgeattn_converters.tracing.trace import Interface, Traced, trace
 
 # Samples of a batch in ``model.predict``, that of Keras itself.
@@ -64,15 +65,16 @@ def changed_function(
         with replaced_calls(model, lower_signature), changed(change, later):
             yield
 
-    traced = trace(
-        model,
-        interface,
-        batch=None,
-        attention=attention,
-        freeze=False,
-        lowering=lowering,
-        change=later.apply,
-    )
+    with sorted_top_k():  # as in the reference
+        traced = trace(
+            model,
+            interface,
+            batch=None,
+            attention=attention,
+            freeze=False,
+            lowering=lowering,
+            change=later.apply,
+        )
 
     def run(inputs: Tensors, value: Any) -> Tensors:
         change.assign(value)
