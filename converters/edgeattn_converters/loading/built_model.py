@@ -168,7 +168,7 @@ def _load_built(file: ModelFile, model: Any, request: LoadRequest) -> LoadedMode
                 raise
         if file.backend == "theano":
             theano.check_built(model)
-        notes: list[str] = []
+        notes = own_loading.notes_on_assets(model)
         if version and version < built_layers.SAME_AS_CURRENT:
             notes.extend(built_layers.adapt(model, version, request.undecided))
         if weights.is_layered:

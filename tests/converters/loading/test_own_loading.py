@@ -309,6 +309,20 @@ def test_errors(case: str, tmp_path: Path) -> None:
     assert "Save the model again" not in str(error.value)
 
 
+def test_an_error_in_a_file_of_weights(tmp_path: Path) -> None:
+    """It was that Keras had quantized the layers, because the file has an array of int8."""
+    _saved("ternary", tmp_path / "m.weights.h5")
+    text = PROGRAM.replace(
+        'self.bias.assign(store["bias"])', 'self.bias.assign(store["offset"])', 1
+    )
+    (tmp_path / "own.py").write_text(text)
+    with pytest.raises(UnsupportedModelError) as error:
+        _load(tmp_path / "m.weights.h5", "ternary")
+    assert "Ternary 'own'" in error.value.message
+    assert "offset" in error.value.message
+    assert "quantized" not in str(error.value)
+
+
 def test_a_replaced_variable_with_which_the_class_computes(tmp_path: Path) -> None:
     """Its initial value would be an output of the model without a note."""
     before = "return ops.matmul(x, ops.sign(self.kernel)) * self.scale() + self.bias"
@@ -388,6 +402,16 @@ def test_assets_of_a_class(tmp_path: Path) -> None:
         _load(tmp_path / "m.keras", "own")
     assert "Layer 'own' of your class Words loads files" in error.value.message
     assert "load_own_variables" in str(error.value.hint)
+
+
+def test_assets_are_not_in_files_of_weights(tmp_path: Path) -> None:
+    """Keras loads them from .keras files only, so the program decides what the layer has."""
+    names = _saved("own", tmp_path / "m.weights.h5", ASSETS)
+    loaded = _load(tmp_path / "m.weights.h5", "own")
+    other = names["own"]()
+    other.load_weights(tmp_path / "m.weights.h5")
+    np.testing.assert_allclose(loaded.model(X), other(X), rtol=1e-5, atol=1e-5)
+    assert "does not contain what save_assets of your class Words stores" in " ".join(loaded.notes)
 
 
 PACKED = """

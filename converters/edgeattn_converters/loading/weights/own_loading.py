@@ -128,6 +128,17 @@ def require_no_assets(model: Any, assets: Iterable[str]) -> None:
             )
 
 
+def notes_on_assets(model: Any) -> list[str]:
+    """Return a note on each layer that loads files beside the weights, for a file of weights."""
+    return [
+        f"{layer.name}: a file of weights does not contain what save_assets of your class "
+        f"{type(layer).__name__} stores, and Keras does not load it. The layer computes with what "
+        "the program creates."
+        for layer in model._flatten_layers()
+        if _is_of_user(type(layer), "load_assets")
+    ]
+
+
 def _attributes(layer: Any) -> dict[str, tuple[Any, list[bytes]]]:
     """The attributes of a layer with the values of the arrays in them."""
     import tensorflow as tf

@@ -118,7 +118,9 @@ class WeightsFile:
         layers: dict[str, dict[str, Any]] = {}
         for path, array in () if isinstance(self.source, dict) else hdf5.datasets(self.source):
             group, _, key = path.rpartition("/")
-            layers.setdefault(group, {})[key] = array
+            # Those of a class of the user have names beside each other.
+            if key.isdigit() or not f"/{group}".endswith("/vars"):
+                layers.setdefault(group, {})[key] = array
         return any(
             any(array.dtype in ("int8", "uint8") for array in arrays.values())
             or is_float8([tuple(arrays[key].shape) for key in _in_order(arrays)])
