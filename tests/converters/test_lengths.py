@@ -227,6 +227,32 @@ def test_a_short_sequence_has_other_lengths(steps: int) -> None:
     assert steps not in sizes
 
 
+def test_samples_that_a_batch_mixes_are_computed_alone_at_other_lengths(tmp_path: Path) -> None:
+    """Keras subtracts the average of the batch, but files compute one sample at a time."""
+    x = keras.Input((None, 2), name="x")
+    y = keras.ops.sum(keras.ops.square(x - keras.ops.mean(x)), axis=1)
+    model = keras.Model(x, layers.Identity(name="y")(y))
+    interface = interface_of(model, time_steps={"x": 8})
+    extras = reference_file.Extras(free=free_model(model, interface))
+    np.save(tmp_path / "x.npy", np.random.default_rng(2).normal(size=(16, 8, 2)).astype("float32"))
+    entry = reference_file.write(
+        model,
+        interface,
+        tmp_path / "reference.npz",
+        samples=tmp_path / "x.npy",
+        attention=False,
+        extras=extras,
+    )
+    assert entry["mixes_samples"]
+    assert len(entry["lengths"]) >= FEWEST
+    arrays = np.load(tmp_path / "reference.npz")
+    for steps in entry["lengths"]:
+        values = arrays[f"steps-{steps}/input/x"].astype(float)
+        assert values.shape[:2] == (ROWS, steps)
+        expected = ((values - values.mean((1, 2), keepdims=True)) ** 2).sum(1)
+        np.testing.assert_allclose(arrays[f"steps-{steps}/output/y"], expected, rtol=1e-4)
+
+
 @pytest.mark.long
 def test_the_step_form_of_a_decoder_takes_sequences(
     edgeattn: Callable[..., Any], tmp_path: Path

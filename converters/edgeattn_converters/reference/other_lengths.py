@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 
@@ -28,13 +29,14 @@ _CHANGES = (
 
 
 def other_lengths(
-    free: FreeModel, inputs: Tensors, *, attention: bool, row_bytes: int
+    free: FreeModel, inputs: Tensors, *, attention: bool, row_bytes: int, alone: bool = False
 ) -> dict[str, Array]:
     """Arrays for the reference, of the first rows of ``inputs`` cut or continued.
 
     ``row_bytes`` are those of a row of inputs, outputs and maps; fewer rows of long ones are used,
     and none of a longer sequence that exceeds :data:`MAX_BYTES` alone. Lengths that Keras itself
-    cannot compute are left out; empty if too few remain.
+    cannot compute are left out; empty if too few remain. If ``alone``, no sample is in a batch with
+    others.
     """
     own = {
         spec.name: {axis: inputs[spec.name].shape[axis] for axis in _free_axes(spec)}
@@ -47,7 +49,7 @@ def other_lengths(
     first = next(iter(own))
     named_axis = next(iter(own[first]))
     try:
-        run = keras_function(free.model, free.interface, attention=attention)
+        run = replace(keras_function(free.model, free.interface, attention=attention), alone=alone)
     except UnsupportedModelError:
         return {}  # layers that need the sizes of their inputs, as UpSampling2D of Keras 3 does
     arrays: dict[str, Array] = {}

@@ -147,7 +147,9 @@ def write(
     others = (
         {}
         if free is None
-        else other_lengths(free, samples_used, attention=attention, row_bytes=row_bytes)
+        else other_lengths(
+            free, samples_used, attention=attention, row_bytes=row_bytes, alone=run.alone
+        )
     )
     arrays |= others
     # What the limits on the size leave of what there is.
