@@ -4,6 +4,7 @@ Such a graph contains the number in the operands of its reshapes and in the init
 loops. These are recognized by their values only, so the results have to be compared.
 """
 
+import contextlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -38,7 +39,10 @@ class OneSample(Replay):
         if position is not None and (sizes := self._sizes(operation.type, inputs, position)):
             inputs = list(inputs)
             inputs[position] = tf.constant(sizes, inputs[position].dtype)
-        results = super().add(operation, inputs)
+        # The graph is replayed once more, which needs the scopes.
+        scope = operation.name.rpartition("/")[0].lstrip("_")
+        with tf.name_scope(f"{scope}/") if scope else contextlib.nullcontext():
+            results = super().add(operation, inputs)
         return [self._first_row(results[0])] if operation.type == "Const" else results
 
     def _sizes(self, kind: str, inputs: Sequence[Any], position: int) -> list[int] | None:

@@ -22,6 +22,7 @@ from edgeattn_converters.graphs.known_sizes import (
     static_sizes,
 )
 from edgeattn_converters.graphs.list_growth import grows
+from edgeattn_converters.graphs.scopes import in_scope, inner_scope, map_name, model_scope
 from edgeattn_converters.graphs.signatures import CASE, IF, arguments_in_order, frozen
 
 CALLS = ("PartitionedCall", "StatefulPartitionedCall")
@@ -41,10 +42,10 @@ def replay(function: Any, inputs: dict[str, Any], graph: "Replay | None" = None)
     """
     constant = frozen(function)
     arguments = arguments_in_order(function, constant.inputs, inputs)
+    graph = graph or Replay()
+    graph.model_scope = model_scope(constant.graph)
     with constant_results(), known_lists():
-        results = (graph or Replay()).outputs(
-            constant.graph, constant.inputs, arguments, constant.outputs
-        )
+        results = graph.outputs(constant.graph, constant.inputs, arguments, constant.outputs)
     return dict(zip(sorted(function.structured_outputs), results, strict=True))
 
 
@@ -65,9 +66,14 @@ class _List:
 
 
 class Replay:
-    """Adds operations to the current graph; remembers what is known about lists."""
+    """Adds operations to the current graph; remembers what is known about lists.
+
+    ``model_scope`` is the outermost scope in the original graph, if there is only one.
+    """
 
     def __init__(self) -> None:
+        self.model_scope = ""
+        self._scope = ""  # that of the loop, condition or call whose function is added
         # By a reference to the list.
         self._lists: dict[Any, _List] = {}
 
@@ -81,9 +87,19 @@ class Replay:
             if operation.outputs and operation.outputs[0].name in values:
                 continue
             inputs = [values[tensor.name] for tensor in operation.inputs]
-            for tensor, value in zip(operation.outputs, self.add(operation, inputs), strict=True):
+            results_of = self._add_in_scope(operation, inputs)
+            for tensor, value in zip(operation.outputs, results_of, strict=True):
                 values[tensor.name] = value
         return [self._made(values[tensor.name]) for tensor in results]
+
+    def _add_in_scope(self, operation: Any, inputs: list[Any]) -> Sequence[Any]:
+        outer = self._scope
+        self._scope = inner_scope(operation.name, outer)
+        try:
+            name = map_name(self._scope, self.model_scope)
+            return in_scope(name, lambda: self.add(operation, inputs))
+        finally:
+            self._scope = outer
 
     def add(self, operation: Any, inputs: list[Any]) -> Sequence[Any]:
         """The results of an operation with other operands."""

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from edgeattn.errors import UsageError
 from edgeattn.tensors import Specs, TensorSpec
+from edgeattn_converters.graphs.scopes import recorded_scopes
 from edgeattn_converters.keras_classes import is_keras_class
 from edgeattn_converters.lowering.call_replacement import all_layers, replaced_calls
 from edgeattn_converters.lowering.masking import mask_arguments
@@ -18,6 +19,7 @@ from edgeattn_converters.tracing.dataflow import find_weighted_sums
 from edgeattn_converters.tracing.origins import needed_for
 from edgeattn_converters.tracing.softmax_search import (
     NO_PRODUCT,
+    Softmax,
     is_of_mask,
     record_calls,
     softmaxes,
@@ -40,8 +42,10 @@ class AttentionMap:
 
     ``name`` is ``attention/LAYER``, with a suffix ``_1``, ``_2`` if a layer has several. ``layer``
     is the innermost layer that computes the weights, ``inside`` are the layers around it, from the
-    innermost. Unless the map is ``known`` to be that of an attention layer, it is a softmax that
-    was detected in the graph, and ``doubt`` says why it may not be attention. ``data`` are the
+    innermost. In the graph of a SavedModel, ``layer`` is the rest of ``name``, the scope of the
+    softmax, or ``signature`` if it has none. Unless the map is ``known`` to be
+    that of an attention layer, it is a softmax that was detected in the graph, and ``doubt`` says
+    why it may not be attention. ``data`` are the
     tensors whose positions the weights are for, and ``query`` is that of the layer; both are empty
     if they are unknown.
     """
@@ -79,14 +83,14 @@ def maps_of(model: Any) -> Iterator[CollectMaps]:
     def collect(lengths: Sequence[int], outputs: Sequence[Any]) -> list[AttentionMap]:
         graph = tf.compat.v1.get_default_graph()
         needed = needed_for([tensor for tensor in outputs if hasattr(tensor, "op")])
-        detected = softmaxes(graph, calls, excluded, lengths, needed)
+        detected = softmaxes(graph, calls, excluded, lengths, needed, scopes)
         # The first step of a loop that Keras computes outside it for its shapes has no map.
         used = [
             item
             for item in recorded
             if any(_is_needed(tensor, graph, needed) for tensor in (item[1].tensor, item[3]))
         ]
-        layers = [*(layer for layer, *_ in used), *(item.layer for item in detected)]
+        layers = [*(layer for layer, *_ in used), *(item.scope or item.layer for item in detected)]
         names = iter(unique([f"{PREFIX}{layer}" for layer in layers]))
         known = [
             AttentionMap(
@@ -98,18 +102,7 @@ def maps_of(model: Any) -> Iterator[CollectMaps]:
             )
             for layer, weights, query, _ in used
         ]
-        return known + [
-            AttentionMap(
-                next(names),
-                item.layer,
-                item.keys_last(),
-                False,
-                item.doubt,
-                item.inside,
-                () if item.weighted_sum is None else item.weighted_sum.data,
-            )
-            for item in detected
-        ]
+        return known + [_detected(next(names), item) for item in detected]
 
     def exposing(layer: Any) -> Callable[..., Any] | None:
         # The graph of a SavedModel is otherwise a function, which is not searched.
@@ -117,8 +110,22 @@ def maps_of(model: Any) -> Iterator[CollectMaps]:
             return signature
         return _exposing(layer, record)
 
-    with replaced_calls(model, exposing), record_calls(model) as calls:
+    with (
+        replaced_calls(model, exposing),
+        record_calls(model) as calls,
+        recorded_scopes() as scopes,
+    ):
         yield collect
+
+
+def _detected(name: str, item: Softmax) -> AttentionMap:
+    """The map of a softmax. In the graph of a SavedModel, which has no layers, its own name selects
+    it."""
+    layer, inside = item.layer, item.inside
+    if item.scope is not None:
+        layer, inside = name.removeprefix(PREFIX), ()
+    data = () if item.weighted_sum is None else item.weighted_sum.data
+    return AttentionMap(name, layer, item.keys_last(), False, item.doubt, inside, data)
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from edgeattn_converters.graphs.function_graphs import LOOPS, function_graph
+from edgeattn_converters.graphs.scopes import Scopes
 from edgeattn_converters.keras_classes import operations_of
 from edgeattn_converters.loading.masks_of_classes import MASK_SCOPE
 from edgeattn_converters.lowering.call_replacement import all_layers, with_attributes
@@ -46,6 +47,8 @@ class Softmax:
     ``layer`` is the innermost layer or Keras operation that computes the softmax, ``inside`` all of
     them. ``weighted_sum`` is the data that the weights multiply, if any. The weights are the value
     that multiplies it, which the model may compute from the softmax by further operations.
+    ``scope`` is that of the softmax in the graph of a SavedModel, "" without one, and None for
+    other models.
     """
 
     layer: str
@@ -53,6 +56,7 @@ class Softmax:
     weights: Any
     axes: Axes
     weighted_sum: WeightedSum | None
+    scope: str | None = None
 
     @property
     def doubt(self) -> str | None:
@@ -147,14 +151,16 @@ def softmaxes(
     excluded: Sequence[str] = (),
     lengths: Sequence[int] = (),
     needed: Collection[str] | None = None,
+    scopes: Scopes | None = None,
 ) -> list[Softmax]:
     """Every softmax of ``graph`` in order, except those in recurrent and ``excluded`` layers.
 
     ``needed`` names the operations that compute the outputs; others are left out, such as the first
     step of a loop, which ``keras.backend.rnn`` computes once more to know shapes. Those in the
     bodies of loops are added if the loop returns them for all steps, or if they are attention
-    beyond doubt.
+    beyond doubt. ``scopes`` are those of a replayed graph.
     """
+    scopes = scopes or Scopes()
     result: list[Softmax] = []
     known: set[tuple[str, Axes]] = set()
     own_calls = [call for call in calls if call.graph is graph]
@@ -169,19 +175,21 @@ def softmaxes(
             continue
         inside = tuple(call.name for call in around)
         layer = inside[0] if inside else _scope(operation.name)
+        scope = scopes.of(operation)
         multiplying = None if softmax.multiplying is softmax.weights else softmax.multiplying
         sums = find_weighted_sums(softmax.weights, softmax.axes, lengths, multiplying)
         if not sums:
-            result.append(Softmax(layer, inside, softmax.weights, softmax.axes[0], None))
+            axes = softmax.axes[0]
+            result.append(Softmax(layer, inside, softmax.weights, axes, None, scope))
         for found in sums:
             # Several softmaxes may begin the same weights, as in an average of two.
             key = (found.weights.name, found.axes)
             if key not in known:
                 known.add(key)
-                result.append(Softmax(layer, inside, found.weights, found.axes, found))
+                result.append(Softmax(layer, inside, found.weights, found.axes, found, scope))
     certain = {item.weights.name for item in result if item.doubt is None}
     result = [item for item in result if item.doubt is None or item.weights.name not in certain]
-    return [*result, *_in_loops(graph, own_calls, excluded, lengths)]
+    return [*result, *_in_loops(graph, own_calls, excluded, lengths, scopes)]
 
 
 def _around(number: int, calls: Sequence[Call]) -> list[Call]:
@@ -191,7 +199,11 @@ def _around(number: int, calls: Sequence[Call]) -> list[Call]:
 
 
 def _in_loops(
-    graph: Any, calls: Sequence[Call], excluded: Sequence[str], lengths: Sequence[int]
+    graph: Any,
+    calls: Sequence[Call],
+    excluded: Sequence[str],
+    lengths: Sequence[int],
+    scopes: Scopes,
 ) -> Iterator[Softmax]:
     """The softmaxes in loops, named by the layer around the loop."""
     for number, loop in enumerate(graph.get_operations()):
@@ -201,12 +213,13 @@ def _in_loops(
         inside = tuple(call.name for call in around)
         body = function_graph(loop, "body")
         with body.as_default():
-            found = softmaxes(body, (), (), lengths)
+            found = softmaxes(body, (), (), lengths, scopes=scopes)
         for item in found:
             if _is_inside(item.weights.op.name, excluded):
                 continue
             layer = inside[0] if inside else item.layer
-            named = replace(item, layer=layer, inside=(*item.inside, *inside))
+            scope = scopes.of(loop) if item.scope is None else item.scope
+            named = replace(item, layer=layer, inside=(*item.inside, *inside), scope=scope)
             # Files have recurrent layers in other forms, without this loop.
             recurrent = any(call.recurrent for call in around)
             whole = [] if recurrent else list(_of_all_steps(loop, body, named, lengths))

@@ -188,7 +188,7 @@ def require_converted(loaded: Any, model: Any, folder: Path) -> None:
             if not isinstance(expected, dict):
                 expected = dict(zip(model.output_names, [expected], strict=True))
             actual = runner.run(given)
-            assert actual.keys() - {"attention/signature"} == expected.keys()
+            assert actual.keys() - {item.name for item in interface.attention} == expected.keys()
             for name, value in expected.items():
                 limit = 1e-4 * max(1e-3, np.abs(value).max())
                 np.testing.assert_allclose(actual[name], value, atol=limit, rtol=0)

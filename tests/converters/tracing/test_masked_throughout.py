@@ -53,7 +53,8 @@ def test_a_graph_shows_the_weights_that_multiply_the_values(dropout: float, tmp_
     file = onnx.convert(loaded, interface, recipe_for("float32"), tmp_path / "m")
     runner = open_runner(tmp_path / "m", "onnx", file.inputs, file.outputs)
     actual = runner.run({"x": X, "mask": MASK})
-    np.testing.assert_allclose(actual["attention/signature"][:, 0], weights, atol=1e-6)
+    [attention] = interface.attention
+    np.testing.assert_allclose(actual[attention.name][:, 0], weights, atol=1e-6)
 
 
 @pytest.mark.long
