@@ -26,6 +26,7 @@ from edgeattn.samples.npz import read_npz, write_npz
 from edgeattn.tensors import TensorSpec
 from edgeattn_converters import ConversionOptions, ModelSource, convert
 from edgeattn_converters.formats import ConvertedFile, free_time, onnx
+from edgeattn_converters.loading.migrate.time_distributed import compute_every_step
 from edgeattn_converters.recipes import recipe_for
 from edgeattn_converters.tracing.free_time import FreeModel, free_model
 from edgeattn_converters.tracing.trace import interface_of
@@ -113,6 +114,7 @@ def test_every_step_of_time_distributed(tmp_path: Path) -> None:
     models.filled(fixed)
     free.set_weights(fixed.get_weights())
     interface = interface_of(fixed)
+    compute_every_step(free)  # as in a model that is loaded
     found = free_model(free, interface)
     assert found is not None
     axes = (("x", (1,)), ("words", (1,)), ("dense", (1,)), ("image", (1,)), ("words_1", (1,)))
