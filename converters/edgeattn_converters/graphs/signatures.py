@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 IF = ("If", "StatelessIf")
+CALLS = ("PartitionedCall", "StatefulPartitionedCall")
 CASE = ("Case", "StatelessCase")
 # How TensorFlow's optimizer calls what it makes of a condition or body that it changes.
 _OF_OPTIMIZER = re.compile(r"(if|case|while|for)_\w*function_\d+")

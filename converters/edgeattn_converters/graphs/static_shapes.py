@@ -23,9 +23,8 @@ from edgeattn_converters.graphs.known_sizes import (
 )
 from edgeattn_converters.graphs.list_growth import grows
 from edgeattn_converters.graphs.scopes import in_scope, inner_scope, map_name, model_scope
-from edgeattn_converters.graphs.signatures import CASE, IF, arguments_in_order, frozen
+from edgeattn_converters.graphs.signatures import CALLS, CASE, IF, arguments_in_order, frozen
 
-CALLS = ("PartitionedCall", "StatefulPartitionedCall")
 # The position of the shape of the elements in the operands.
 ELEMENT_SHAPE = {
     "TensorListFromTensor": 1,

@@ -16,9 +16,8 @@ import numpy as np
 from edgeattn.tensors import Array
 from edgeattn_converters.graphs.constant_results import computed
 from edgeattn_converters.graphs.function_graphs import LOOPS
-from edgeattn_converters.graphs.signatures import CASE, IF, arguments_in_order
+from edgeattn_converters.graphs.signatures import CALLS, CASE, IF, arguments_in_order
 
-_CALLS = ("PartitionedCall", "StatefulPartitionedCall")
 _BRANCHES = ("then_branch", "else_branch")
 _LONGEST_NAME = 80
 # By the name of a placeholder: handles of variables, and numbers.
@@ -134,7 +133,7 @@ class _Folding:
         self, node: Any, inputs: Sequence[str], nodes: Mapping[str, Any], known: Values
     ) -> list[Any]:
         """The values of the arguments of what a node calls; None for those that are not known."""
-        if node.op not in (*_CALLS, *IF, *CASE, *LOOPS):
+        if node.op not in (*CALLS, *IF, *CASE, *LOOPS):
             return []
         dtypes = node.attr["T" if node.op in LOOPS else "Tin"].list.type
         values = [
@@ -182,7 +181,7 @@ def _call(node: Any, branch: str) -> None:
     """Let a node that is a condition call one function instead, in place."""
     attributes = {name: copy.deepcopy(node.attr[name]) for name in ("Tin", "Tout")}
     del node.input[0]
-    node.op = _CALLS[0 if node.op.startswith("Stateless") else 1]
+    node.op = CALLS[0 if node.op.startswith("Stateless") else 1]
     node.attr.clear()
     for name, value in attributes.items():
         node.attr[name].CopyFrom(value)

@@ -5,6 +5,7 @@ kernel that ``call`` multiplies by a mask, as in PixelCNN, is the masked kernel.
 call changes, or that depends on the inputs, has no place in a file.
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ def keep_values(model: Any) -> tuple[str, ...]:
 
     Raises :class:`UnsupportedModelError` if they do not.
     """
-    if not training_mode.own_layers(model) or not getattr(model, "inputs", None):
+    if not training_mode.layers_with_user_code(model) or not getattr(model, "inputs", None):
         return ()
     calls = [training_mode.call_of(model, limits) for limits in training_mode.LIMITS[:2]]
     try:
@@ -33,11 +34,11 @@ def keep_values(model: Any) -> tuple[str, ...]:
             calls[0]()
     except Exception:  # the conversion reports why the model cannot be run
         return ()
-    weights = {id(item): item for item in model.weights}
-    changing = {id(item): item for item in assigned if id(item) in weights}
+    weights = set(map(id, model.weights))
+    changing = {id(item): item for item in assigned if id(item) in weights}.values()
     if not changing:
         return ()
-    paths = enumerated([repr(item.path) for item in changing.values()])
+    paths = enumerated([repr(item.path) for item in changing])
     values = _values(changing)
     for number in range(1, _MAX_CALLS + 1):
         # In turn with other inputs, on which the values must not depend.
@@ -52,7 +53,7 @@ def keep_values(model: Any) -> tuple[str, ...]:
             hint="Let the layer assign them in training only, if training: in call(self, inputs, "
             "training=False), and pass the program: --custom-objects FILE.py",
         )
-    for variable in changing.values():
+    for variable in changing:
         setattr(variable, _KEEPS_VALUE, True)
     after = "the first call" if number == 1 else f"{number} calls"
     return (
@@ -66,8 +67,8 @@ def keeps_value(variable: Any) -> bool:
     return getattr(variable, _KEEPS_VALUE, False)
 
 
-def _values(variables: dict[int, Any]) -> list[Any]:
-    return [np.array(variable, "float64") for variable in variables.values()]
+def _values(variables: Iterable[Any]) -> list[Any]:
+    return [np.array(variable, "float64") for variable in variables]
 
 
 def _are_equal(first: Any, second: Any) -> bool:

@@ -96,7 +96,7 @@ def check_repeatable(model: Any, *, tolerance: float = 0.0) -> None:
 
     Outputs that change by at most ``tolerance`` of the largest one are not.
     """
-    own = own_layers(model)
+    own = layers_with_user_code(model)
     if own and getattr(model, "inputs", None) and _is_random_in_inference(model, tolerance):
         raise UnsupportedModelError(
             "Keras computes different outputs for the same input each time, because a layer draws "
@@ -106,7 +106,7 @@ def check_repeatable(model: Any, *, tolerance: float = 0.0) -> None:
         )
 
 
-def own_layers(model: Any) -> list[str]:
+def layers_with_user_code(model: Any) -> list[str]:
     """Return the names of the layers that run code of the user."""
     return [
         layer.name

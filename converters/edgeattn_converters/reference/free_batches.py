@@ -13,8 +13,7 @@ import numpy as np
 
 from edgeattn.errors import UnsupportedModelError
 from edgeattn.tensors import Tensors
-from edgeattn_converters.loading.own_classes import is_own_class
-from edgeattn_converters.lowering.call_replacement import all_layers
+from edgeattn_converters.loading.training_mode import layers_with_user_code
 from edgeattn_converters.reference.edge_cases import SEED
 from edgeattn_converters.reference.plausible_inputs import plausible_inputs
 from edgeattn_converters.reference.traced_values import largest_change, traced_values
@@ -26,9 +25,9 @@ _ROWS = 4
 def with_known_batch(model: Any, interface: Interface) -> tuple[Interface, tuple[str, ...]]:
     """Return the interface for one sample if a free number of samples changes values; and a note.
 
-    Only code of the user can read the shape, in a class or a Lambda layer.
+    Only code of the user can read the shape.
     """
-    if interface.batch is not None or not any(map(_has_code_of_user, all_layers(model))):
+    if interface.batch is not None or not layers_with_user_code(model):
         return interface, ()
     single = replace(interface, batch=1)
     inputs = plausible_inputs(model, interface, np.random.default_rng(SEED))
@@ -46,10 +45,6 @@ def with_known_batch(model: Any, interface: Interface) -> tuple[Interface, tuple
         "traced for any number of samples, because a layer reads the shape of its input; the "
         "files compute one sample at a time, and are compared with Keras for single samples",
     )
-
-
-def _has_code_of_user(layer: Any) -> bool:
-    return is_own_class(type(layer)) or type(layer).__name__ == "Lambda"
 
 
 def _changes(first: Tensors, second: Tensors) -> dict[str, float]:

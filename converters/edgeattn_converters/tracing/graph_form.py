@@ -9,7 +9,7 @@ import numpy as np
 from edgeattn.errors import UnsupportedModelError
 from edgeattn_converters.graphs.data_sources import is_data
 from edgeattn_converters.graphs.operation_creation import Creation, created_by
-from edgeattn_converters.graphs.signatures import with_constants
+from edgeattn_converters.graphs.signatures import CALLS, with_constants
 
 
 @contextlib.contextmanager
@@ -227,7 +227,7 @@ def single_elements_vectorized() -> Iterator[None]:
 def without_calls(function: Any) -> Any:
     """The concrete function with the functions that it calls as part of its graph."""
     kinds = {operation.type for operation in function.graph.get_operations()}
-    if not kinds & {"PartitionedCall", "StatefulPartitionedCall"}:
+    if not kinds.intersection(CALLS):
         return function
     return with_constants(function)
 

@@ -98,36 +98,32 @@ def _require_outputs(loaded: Any, expected: Any) -> None:
     np.testing.assert_allclose(loaded([X, MASK]), expected, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("suffix", [".keras", ".h5", ".weights.h5"])
-@pytest.mark.parametrize("name", only(MODELS, "in_place", "third"))
-def test_files_of_keras_3(name: str, suffix: str, tmp_path: Path) -> None:
-    names: dict[str, Any] = {"__name__": "of_keras_3"}
-    exec(OF_KERAS_3, names)
-    model = _with_values(names[name]())
-    path, program = tmp_path / f"m{suffix}", tmp_path / "own.py"
-    program.write_text(OF_KERAS_3)
-    if suffix == ".weights.h5":
+def _require_same_outputs(model: Any, path: Path, text: str, name: str) -> None:
+    """Save a model of the function ``name`` of a program, and load it with the program."""
+    program = path.parent / "own.py"
+    program.write_text(text)
+    if path.name.endswith(".weights.h5"):
         model.save_weights(path)
         loaded = load_model(audit_file(path), architecture=f"{program}:{name}")
     else:
         model.save(path)
         loaded = load_model(audit_file(path), custom_objects=program)
     _require_outputs(loaded.model, model.predict([X, MASK], verbose=0))
+
+
+@pytest.mark.parametrize("suffix", [".keras", ".h5", ".weights.h5"])
+@pytest.mark.parametrize("name", only(MODELS, "in_place", "third"))
+def test_files_of_keras_3(name: str, suffix: str, tmp_path: Path) -> None:
+    names: dict[str, Any] = {"__name__": "of_keras_3"}
+    exec(OF_KERAS_3, names)
+    _require_same_outputs(_with_values(names[name]()), tmp_path / f"m{suffix}", OF_KERAS_3, name)
 
 
 @pytest.mark.parametrize("suffix", [".keras", ".h5", ".weights.h5"])
 @pytest.mark.parametrize("name", only([*MODELS, "training"], "in_place", "third", "training"))
 def test_files_of_keras_2(name: str, suffix: str, tmp_path: Path) -> None:
     model = _with_values(run_in_tf_keras(PROGRAM)[name]())
-    path, program = tmp_path / f"m{suffix}", tmp_path / "own.py"
-    program.write_text(PROGRAM)
-    if suffix == ".weights.h5":
-        model.save_weights(path)
-        loaded = load_model(audit_file(path), architecture=f"{program}:{name}")
-    else:
-        model.save(path)
-        loaded = load_model(audit_file(path), custom_objects=program)
-    _require_outputs(loaded.model, model.predict([X, MASK], verbose=0))
+    _require_same_outputs(model, tmp_path / f"m{suffix}", PROGRAM, name)
 
 
 MASKED = """
