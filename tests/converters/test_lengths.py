@@ -18,7 +18,7 @@ import models
 from edgeattn_converters.reference import reference_file
 from edgeattn_converters.reference.other_lengths import FEWEST, ROWS, other_lengths
 from edgeattn_converters.tracing.free_time import free_model
-from edgeattn_converters.tracing.trace import interface_of
+from edgeattn_converters.tracing.trace import Interface, interface_of
 
 layers = keras.layers
 LENGTHS = (5, 3)
@@ -227,22 +227,29 @@ def test_a_short_sequence_has_other_lengths(steps: int) -> None:
     assert steps not in sizes
 
 
+def reference_entry(
+    model: Any, interface: Interface, samples: np.ndarray, folder: Path
+) -> dict[str, Any]:
+    """Write the reference of a model with a free time axis; its entry in the manifest."""
+    np.save(folder / "x.npy", samples)
+    return reference_file.write(
+        model,
+        interface,
+        folder / "reference.npz",
+        samples=folder / "x.npy",
+        attention=False,
+        extras=reference_file.Extras(free=free_model(model, interface)),
+    )
+
+
 def test_samples_that_a_batch_mixes_are_computed_alone_at_other_lengths(tmp_path: Path) -> None:
     """Keras subtracts the average of the batch, but files compute one sample at a time."""
     x = keras.Input((None, 2), name="x")
     y = keras.ops.sum(keras.ops.square(x - keras.ops.mean(x)), axis=1)
     model = keras.Model(x, layers.Identity(name="y")(y))
     interface = interface_of(model, time_steps={"x": 8})
-    extras = reference_file.Extras(free=free_model(model, interface))
-    np.save(tmp_path / "x.npy", np.random.default_rng(2).normal(size=(16, 8, 2)).astype("float32"))
-    entry = reference_file.write(
-        model,
-        interface,
-        tmp_path / "reference.npz",
-        samples=tmp_path / "x.npy",
-        attention=False,
-        extras=extras,
-    )
+    x = np.random.default_rng(2).normal(size=(16, 8, 2)).astype("float32")
+    entry = reference_entry(model, interface, x, tmp_path)
     assert entry["mixes_samples"]
     assert len(entry["lengths"]) >= FEWEST
     arrays = np.load(tmp_path / "reference.npz")
@@ -282,15 +289,7 @@ def test_other_lengths_are_those_of_samples_that_are_compared(tmp_path: Path) ->
     interface = interface_of(model, time_steps={"x": 4})
     x = np.random.default_rng(0).uniform(1, 2, (6, 4, 2)).astype("float32")
     x[0] = -1
-    np.save(tmp_path / "x.npy", x)
-    entry = reference_file.write(
-        model,
-        interface,
-        tmp_path / "reference.npz",
-        samples=tmp_path / "x.npy",
-        attention=False,
-        extras=reference_file.Extras(free=free_model(model, interface)),
-    )
+    entry = reference_entry(model, interface, x, tmp_path)
     assert (entry["samples"], entry["lengths"]) == (5, [2, 5, 8])
     with np.load(tmp_path / "reference.npz") as arrays:
         np.testing.assert_array_equal(arrays["steps-2/input/x"], x[1:5, :2])
