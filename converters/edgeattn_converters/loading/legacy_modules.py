@@ -137,9 +137,11 @@ class _Module(ModuleType):
         is_name = not name.startswith("_") and _ROOTS.match(full)
         if is_name and full not in _PARENTS and _parts(full)[0] in training_names.PACKAGES:
             return training_names.Unused(full)
-        if name.startswith("_") or not _is_of_keras(full):
-            raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
-        return importlib.import_module(full)
+        if not name.startswith("_") and _is_of_keras(full):
+            # Programs that have run find no other modules.
+            with contextlib.suppress(ModuleNotFoundError):
+                return importlib.import_module(full)
+        raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
 
     def __call__(self, *arguments: Any, **named: Any) -> Any:
         return vars(self)["merge"](*arguments, **named)

@@ -1,9 +1,11 @@
 """Which classes are the user's, and which are those of libraries."""
 
 import inspect
+from types import ModuleType
 from typing import Any
 
 from edgeattn_converters.loading.safety.allowed_classes import is_keras_module, is_library_module
+from edgeattn_converters.loading.training_names import Unused
 
 
 def is_of_library(module: str) -> bool:
@@ -30,12 +32,16 @@ def source_of(cls: type) -> str:
 
 
 def own_objects(module: Any) -> dict[str, Any]:
-    """Return the classes and functions in a module of the user that are no part of a library."""
+    """Return the classes and functions in a module of the user that are no part of a library.
+
+    Modules of Keras 1 and 2, which can be called, and what stands for their other names are not.
+    """
     return {
         name: value
         for name, value in vars(module).items()
         if not name.startswith("_")
         and callable(value)
+        and not isinstance(value, ModuleType | Unused)
         and (
             getattr(value, "__module__", None) == module.__name__
             # Imported from a neighbouring file of the user, not from a library.

@@ -1,9 +1,11 @@
-"""Comparisons with tf_keras, which start a process, in some of the tests of this folder only."""
+"""Comparisons with tf_keras, which start a process, in some tests of this folder; and policies."""
 
 from __future__ import annotations
 
 import os
+import sys
 import zlib
+from collections.abc import Iterator
 
 import pytest
 
@@ -20,6 +22,18 @@ def compared(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
     if os.environ.get(ALL) or node.get_closest_marker("compared") or is_third:
         return
     leave_out(monkeypatch)
+
+
+@pytest.fixture(autouse=True)
+def default_policies() -> Iterator[None]:
+    """Restore them: a policy that a program sets does not follow ``floatx`` any more."""
+    yield
+    if "tf_keras" in sys.modules:
+        sys.modules["tf_keras"].mixed_precision.set_global_policy(None)
+    if "keras" in sys.modules:
+        from keras.src.backend.common import global_state
+
+        global_state.set_global_attribute("dtype_policy", None)
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ Files of Keras 2 contain them; the results are those of tf_keras with the same t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,6 @@ import keras
 import numpy as np
 import pytest
 import tf_keras
-from keras.src.backend.common import global_state
 from long_parameters import only
 from twin_programs import run_in_tf_keras
 
@@ -197,7 +196,6 @@ CLASSES: dict[str, Callable[[Any], Any]] = {
 @pytest.fixture(scope="module")
 def loaded(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, list[Any]]:
     """A model of all layers from a file of Keras 2, and the outputs of tf_keras."""
-    import tf_keras
 
     names: dict[str, Any] = {"K": tf_keras.backend, "Layer": tf_keras.layers.Layer}
     exec(TEXT, names)
@@ -390,15 +388,6 @@ def build():
 """
 
 
-@pytest.fixture
-def default_policies() -> Iterator[None]:
-    """Restore them: a policy that is set does not follow ``floatx`` any more."""
-    yield
-    tf_keras.mixed_precision.set_global_policy(None)
-    global_state.set_global_attribute("dtype_policy", None)
-
-
-@pytest.mark.usefixtures("default_policies")
 def test_layers_inside_others_in_half_precision(tmp_path: Path) -> None:
     """A layer of the user gets its input in half precision, as the layers that it calls."""
     program = run_in_tf_keras(MIXED)

@@ -513,6 +513,23 @@ def test_modules_of_keras_2(imports: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "imports",
+    [
+        "from keras.layers import recurrent",
+        "from keras.engine import topology",
+        "from keras.layers.core import Dense\nfrom keras.layers import *",
+        "from keras.layers import merge, wrappers\nfrom keras.utils import np_utils",
+        "from keras.utils import HDF5Matrix\nfrom keras.callbacks import TensorBoard, Unknown",
+    ],
+)
+def test_imported_names_that_are_no_classes(imports: str, tmp_path: Path) -> None:
+    """They can be called: ``keras.layers.merge`` was a module and a function."""
+    path, expected = write(NAMES, NAMED["ignoring them"], tmp_path, "2.9.0")
+    loaded = load(NAMES, path, imports)
+    np.testing.assert_allclose(loaded.model(X), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "imports",
     ["from keras.layers import SReLU", "from keras.models import Graph"],
 )
 def test_imports_of_what_keras_3_lacks(imports: str, tmp_path: Path) -> None:
