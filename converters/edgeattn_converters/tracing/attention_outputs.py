@@ -1,15 +1,13 @@
 """Exports attention weights as outputs of the same computation that gives the model's outputs."""
 
 import contextlib
-import difflib
 import inspect
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
-from edgeattn.errors import UsageError
-from edgeattn.tensors import Specs, TensorSpec
 from edgeattn_converters.graphs.scopes import recorded_scopes
 from edgeattn_converters.keras_classes import is_keras_class
 from edgeattn_converters.lowering.call_replacement import all_layers, replaced_calls
@@ -18,7 +16,6 @@ from edgeattn_converters.lowering.plain_layers import lower_signature
 from edgeattn_converters.tracing.dataflow import find_weighted_sums
 from edgeattn_converters.tracing.origins import needed_for
 from edgeattn_converters.tracing.softmax_search import (
-    NO_PRODUCT,
     Softmax,
     is_of_mask,
     record_calls,
@@ -65,8 +62,12 @@ CollectMaps = Callable[[Sequence[int], Sequence[Any]], list[AttentionMap]]
 
 
 @contextlib.contextmanager
-def maps_of(model: Any) -> Iterator[CollectMaps]:
-    """A context whose function returns the maps of the last call of ``model`` within it."""
+def maps_of(model: Any, multiplying: Collection[str] = ()) -> Iterator[CollectMaps]:
+    """A context whose function returns the maps of the last call of ``model`` within it.
+
+    ``multiplying`` names maps that are known to multiply data. While the number of samples is
+    fixed, data that depends on nothing else of the inputs is a constant.
+    """
     import tensorflow as tf
 
     recorded: list[tuple[str, _Weights, Any, Any]] = []
@@ -83,26 +84,30 @@ def maps_of(model: Any) -> Iterator[CollectMaps]:
     def collect(lengths: Sequence[int], outputs: Sequence[Any]) -> list[AttentionMap]:
         graph = tf.compat.v1.get_default_graph()
         needed = needed_for([tensor for tensor in outputs if hasattr(tensor, "op")])
-        detected = softmaxes(graph, calls, excluded, lengths, needed, scopes)
         # The first step of a loop that Keras computes outside it for its shapes has no map.
         used = [
             item
             for item in recorded
             if any(_is_needed(tensor, graph, needed) for tensor in (item[1].tensor, item[3]))
         ]
-        layers = [*(layer for layer, *_ in used), *(item.scope or item.layer for item in detected)]
-        names = iter(unique([f"{PREFIX}{layer}" for layer in layers]))
+        layers = [layer for layer, *_ in used]
+        search = partial(softmaxes, graph, calls, excluded, lengths, needed, scopes)
+        names, detected = _by_name(layers, search())
+        certain = {*names, *(name for name, item in detected.items() if item.doubt is None)}
+        if not certain.issuperset(multiplying):
+            _, others = _by_name(layers, search(constants=True))
+            detected |= {name: item for name, item in others.items() if name in multiplying}
         known = [
             AttentionMap(
-                next(names),
+                name,
                 layer,
                 weights.joined(),
                 data=_weighted_data(weights, lengths),
                 query=query,
             )
-            for layer, weights, query, _ in used
+            for name, (layer, weights, query, _) in zip(names, used, strict=True)
         ]
-        return known + [_detected(next(names), item) for item in detected]
+        return known + [_detected(name, item) for name, item in detected.items()]
 
     def exposing(layer: Any) -> Callable[..., Any] | None:
         # The graph of a SavedModel is otherwise a function, which is not searched.
@@ -116,6 +121,16 @@ def maps_of(model: Any) -> Iterator[CollectMaps]:
         recorded_scopes() as scopes,
     ):
         yield collect
+
+
+def _by_name(
+    layers: Sequence[str], detected: Sequence[Softmax]
+) -> tuple[list[str], dict[str, Softmax]]:
+    """The names of the maps of ``layers``, and softmaxes by the names of their maps."""
+    scopes = [item.scope or item.layer for item in detected]
+    names = unique([f"{PREFIX}{layer}" for layer in (*layers, *scopes)])
+    count = len(layers)
+    return names[:count], dict(zip(names[count:], detected, strict=True))
 
 
 def _detected(name: str, item: Softmax) -> AttentionMap:
@@ -173,92 +188,6 @@ def _weighted_data(weights: _Weights, lengths: Sequence[int]) -> tuple[Any, ...]
         return ()
     found = find_weighted_sums(tensor, [weights.positions], lengths)
     return tuple({tensor.name: tensor for item in found for tensor in item.data}.values())
-
-
-class Doubtful(NamedTuple):
-    """A layer that may be attention but whose map is not exported.
-
-    ``exportable`` says whether naming the layer exports the map.
-    """
-
-    layer: str
-    reason: str
-    exportable: bool
-
-
-@dataclass(frozen=True)
-class MapSelection:
-    """Selects the maps to export; ``layers`` are named by the user: ``--attention LAYER``."""
-
-    model: Any
-    layers: Sequence[str] = field(default=())
-
-    def select(
-        self,
-        maps: Sequence[tuple[AttentionMap, TensorSpec]],
-        in_loops: Sequence[AttentionMap],
-        without_batch: Collection[str],
-    ) -> tuple[Specs, tuple[Doubtful, ...]]:
-        """The maps to export, and the layers that may have another.
-
-        ``without_batch`` names the maps whose first axis is not the batch axis. Raises
-        :class:`UsageError` if a named layer has no map.
-        """
-        exported: list[TensorSpec] = []
-        doubtful: list[Doubtful] = []
-        for item, spec in maps:
-            reason: str | None = None
-            exportable = False
-            if spec.shape and spec.shape[0] is not None and item.name in without_batch:
-                reason = "the first axis of its map is not the batch axis"
-            elif None in spec.shape[1:] or len(spec.shape) < 2:
-                reason = "the shape of its map depends on the input's values"
-            elif item.name in without_batch:
-                reason = "the first axis of its map is not the batch axis"
-            elif not self._is_named(item):
-                reason, exportable = item.doubt, True
-            if reason is None:
-                exported.append(spec)
-            elif item.doubt != NO_PRODUCT:
-                doubtful.append(Doubtful(item.layer, reason, exportable))
-        doubtful += [
-            Doubtful(item.layer, "it is computed inside a loop", False)
-            for item in in_loops
-            if item.doubt != NO_PRODUCT
-        ]
-        self._check_names([item for item, _ in maps], doubtful, exported)
-        return tuple(exported), tuple(doubtful)
-
-    def _is_named(self, item: AttentionMap) -> bool:
-        return item.layer in self.layers or bool(set(item.inside) & set(self.layers))
-
-    def _check_names(
-        self,
-        maps: Sequence[AttentionMap],
-        doubtful: Sequence[Doubtful],
-        exported: Sequence[TensorSpec],
-    ) -> None:
-        layers = [*(item.layer for item in maps), *(item.layer for item in doubtful)]
-        candidates = list(dict.fromkeys(layers))
-        hint = (
-            f"Choose a layer with a softmax: {', '.join(candidates)}."
-            if candidates
-            else "Omit --attention; no layer of this model has a softmax."
-        )
-        exported_names = {spec.name for spec in exported}
-        for name in self.layers:
-            if any(
-                item.name in exported_names and name in (item.layer, *item.inside) for item in maps
-            ):
-                continue
-            names = [layer.name for layer in all_layers(self.model)]
-            if name in names or name in candidates:
-                raise UsageError(f"--attention {name}: this layer has no map to export.", hint=hint)
-            similar = difflib.get_close_matches(name, [*candidates, *names], 1)
-            suggestion = f" Did you mean {similar[0]}?" if similar else ""
-            raise UsageError(
-                f"--attention {name}: the model has no layer with this name.{suggestion}", hint=hint
-            )
 
 
 def unique(names: Sequence[str], taken: Sequence[str] = ()) -> list[str]:

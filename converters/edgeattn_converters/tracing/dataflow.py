@@ -65,16 +65,22 @@ class _Found:
 
 
 def find_weighted_sums(
-    weights: Any, axes: Sequence[Axes], lengths: Sequence[int] = (), multiplying: Any = None
+    weights: Any,
+    axes: Sequence[Axes],
+    lengths: Sequence[int] = (),
+    multiplying: Any = None,
+    constants: bool = False,
 ) -> list[WeightedSum]:
     """What ``weights``, normalized over ``axes``, multiply; one for each value that is a map.
 
     ``axes`` begins with the last normalization. ``multiplying`` is the value that is followed, if
     it is not the weights themselves: weights that are normalized after the sum. ``lengths`` are
     the sequence lengths of the model's inputs. A single one has a doubt if all have one.
+    With ``constants``, these may be the data, too.
     """
     start = weights if multiplying is None else multiplying
-    tracked = Tracked(start, weights, tuple((item, item) for item in axes))
+    pairs = tuple((item, item) for item in axes)
+    tracked = Tracked(start, weights, pairs, constants=constants)
     found = list(_search(tracked, lengths))
     certain = [item for item in found if item.doubt is None]
     if not certain:
@@ -120,8 +126,9 @@ def _through(
     elif operation.type not in PRODUCTS:
         own, map_axes = tracked.axes[0]
         if takes_one_key(operation, tracked.tensor, own):
-            uncertain = _doubt_of_parts(tracked.tensor.shape[own[0]], lengths)
-            for value in multiplied_values(operation):
+            known = tracked.constants
+            uncertain = None if known else _doubt_of_parts(tracked.tensor.shape[own[0]], lengths)
+            for value in multiplied_values(operation, constants=known):
                 yield _Found(tracked, map_axes, tracked.doubt or uncertain, value)
             return
         # A further softmax has a map of its own; quotients may be normalized for another time.
@@ -144,19 +151,18 @@ def _through_matrices(
     other = operation.inputs[1 - position]
     if other.shape.rank is None:
         return
-    if not is_data(other):
-        yield from behind_matrix_of_constants(operation, tracked, position)
-        return
-    met = False
-    for own, map_axes in tracked.axes:
+    of_inputs, met = is_data(other), False
+    for own, map_axes in tracked.axes if of_inputs or _is_constant_data(other, tracked) else ():
         partner = partner_axes(operation, position, own)
         if partner is not None:
             met = True
-            doubt = tracked.doubt or _doubt(other, partner, lengths)
+            doubt = tracked.doubt or (_doubt(other, partner, lengths) if of_inputs else None)
             yield _Found(tracked, map_axes, doubt, other, explicit=True)
     if met:
         return
-    if is_weights(other):
+    if not of_inputs:
+        yield from behind_matrix_of_constants(operation, tracked, position)
+    elif is_weights(other):
         yield from changed(tracked, operation, kept_axes(operation, position, tracked))
     elif any(axes is not None for axes in kept_axes(operation, position, tracked)):
         yield _Found(tracked, tracked.axes[0][1], _OTHER_AXIS, other)
@@ -176,22 +182,26 @@ def _through_multiplication(
     if quotient is not None:
         yield quotient
         return
-    if not is_data(other) or is_mask(other):
-        yield from changed(tracked, operation)
-        return
     met = [
         (map_axes, partner)
         for own, map_axes in tracked.axes
         if (partner := partner_axes(operation, position, own)) is not None
     ]
-    if not met:
-        yield from changed(tracked, operation)
+    widens = operation.outputs[0].shape[-1] != tensor.shape[-1]
+    if not is_data(other) or is_mask(other) or not met:
+        if is_mask(other) or not met or not _is_constant_data(other, tracked):
+            yield from changed(tracked, operation)
+            return
+        products = [] if widens else list(_behind_constant(operation, tracked, lengths, gates))
+        yield from products
+        if not products:
+            for map_axes, _ in met:
+                yield _Found(tracked, map_axes, tracked.doubt, other, explicit=widens)
         return
     products = list(_behind_gate(operation, tracked, other, lengths, gates))
     if products:
         yield from products
         return
-    widens = operation.outputs[0].shape[-1] != tensor.shape[-1]
     if is_weights(other) and not widens:
         # The other softmax may have the map that the product is.
         for behind in changed(tracked, operation):
@@ -200,6 +210,26 @@ def _through_multiplication(
     for map_axes, partner in met:
         doubt = tracked.doubt or _doubt(other, partner, lengths)
         yield _Found(tracked, map_axes, doubt, other, explicit=widens)
+
+
+def _is_constant_data(tensor: Any, tracked: Tracked) -> bool:
+    """Whether a constant may be what weights multiply: it has as many samples as they have."""
+    if not tracked.constants:
+        return False
+    shapes = tensor.shape, tracked.tensor.shape
+    return shapes[0].rank == shapes[1].rank == 2 or bool(
+        shapes[0].rank and shapes[0][0] == shapes[1][0]
+    )
+
+
+def _behind_constant(
+    operation: Any, tracked: Tracked, lengths: Sequence[int], gates: int
+) -> Iterator[_Found]:
+    """Products of data with ``operation``, weights times a constant, without a doubt."""
+    if gates < _MAX_GATES:
+        for behind in changed(tracked, operation):
+            found = _search(behind, lengths, gates + 1)
+            yield from (item for item in found if item.doubt is None)
 
 
 def _behind_gate(

@@ -55,8 +55,11 @@ def _removed_axes(operation: Any, rank: int) -> set[int]:
     return removed
 
 
-def multiplied_values(operation: Any) -> Iterator[Any]:
-    """The data that the single weights in the results of ``operation`` multiply."""
+def multiplied_values(operation: Any, *, constants: bool = False) -> Iterator[Any]:
+    """The data that the single weights in the results of ``operation`` multiply.
+
+    With ``constants``, those that have more axes than that of the samples are data, too.
+    """
     waiting, visited = list(operation.outputs), 0
     while waiting and visited < _MAX_VISITED:
         tensor = waiting.pop()
@@ -67,6 +70,8 @@ def multiplied_values(operation: Any) -> Iterator[Any]:
             elif user.type == "Mul":
                 for other in user.inputs:
                     # A mask or a gate of weights is no value.
-                    is_value = other is not tensor and is_data(other)
+                    is_value = other is not tensor and (
+                        is_data(other) or (constants and (other.shape.rank or 0) > 1)
+                    )
                     if is_value and not is_mask(other) and not is_weights(other):
                         yield other

@@ -36,21 +36,22 @@ class Normalized(NamedTuple):
     multiplying: Any
 
 
-def softmax_of(operation: Any) -> Normalized | None:
+def softmax_of(operation: Any, constants: bool = False) -> Normalized | None:
     """The softmax that ``operation`` computes, or divides by the sum of, and its axes, if any.
 
-    Adds the weights of the latter to the graph.
+    Adds the weights of the latter to the graph. With ``constants``, similarities may be those of
+    constants that have an axis of samples.
     """
-    if axes := normalizations_of(operation):
+    if axes := normalizations_of(operation, constants):
         return Normalized(operation.outputs[0], axes, operation.outputs[0])
     if operation.type not in _QUOTIENTS or not _is_array(operation):
         return None
-    return _normalized_afterwards(*operation.inputs)
+    return _normalized_afterwards(*operation.inputs, constants=constants)
 
 
-def normalizations_of(operation: Any) -> tuple[Axes, ...]:
+def normalizations_of(operation: Any, constants: bool = False) -> tuple[Axes, ...]:
     """The axes of the softmax that ``operation`` computes, from the last normalization; empty if
-    it computes none."""
+    it computes none. ``constants`` is that of :func:`softmax_of`."""
     if not _is_array(operation):
         return ()
     if operation.type == "Exp":
@@ -59,9 +60,9 @@ def normalizations_of(operation: Any) -> tuple[Axes, ...]:
     if operation.type == "Softmax":
         axes = (int(operation.outputs[0].shape.rank) - 1,)
     elif operation.type in _QUOTIENTS:
-        axes = _normalized_axes(*operation.inputs)
+        axes = _normalized_axes(*operation.inputs, constants=constants)
     elif operation.type == "Mul":
-        axes = _axes_of_product(*operation.inputs)
+        axes = _axes_of_product(*operation.inputs, constants=constants)
     else:
         axes = thresholded_axes(operation)
     return (axes,) if axes else ()
@@ -82,12 +83,15 @@ def divided_by_own_sum(numerator: Any, denominator: Any) -> Axes | None:
     return _axes_of(total) if any(_are_equal(item, numerator) for item in summed) else None
 
 
-def _normalized_axes(numerator: Any, denominator: Any) -> Axes | None:
+def _normalized_axes(numerator: Any, denominator: Any, *, constants: bool) -> Axes | None:
     """The axes of ``exp(x) / sum(exp(x), axes)``; a constant may be added to the sum."""
-    return divided_by_own_sum(numerator, denominator) if _are_weights(numerator) else None
+    is_quotient = _are_weights(numerator, constants)
+    return divided_by_own_sum(numerator, denominator) if is_quotient else None
 
 
-def _normalized_afterwards(numerator: Any, denominator: Any) -> Normalized | None:
+def _normalized_afterwards(
+    numerator: Any, denominator: Any, *, constants: bool
+) -> Normalized | None:
     """The softmax and its axis in ``sum(exp(x) * data, axis) / sum(exp(x), axis)``.
 
     The numerator may be a product of matrices too.
@@ -96,7 +100,7 @@ def _normalized_afterwards(numerator: Any, denominator: Any) -> Normalized | Non
 
     total = sum_behind(denominator)
     axes = None if total is None else _axes_of(total)
-    if not axes or not _are_weights(total.inputs[0]):
+    if not axes or not _are_weights(total.inputs[0], constants):
         return None
     weighted = _behind(numerator).op
     if weighted.type == "Sum":
@@ -121,12 +125,12 @@ def _moved(tensor: Any) -> Any:
     return tensor
 
 
-def _axes_of_product(*factors: Any) -> Axes | None:
+def _axes_of_product(*factors: Any, constants: bool) -> Axes | None:
     """The axes of ``exp(x) * (1 / sum(exp(x), axes))``, with the factors in any order."""
     for k, numerator in enumerate(factors):
         denominator = inverse(factors[1 - k])
         if denominator is not None:
-            axes = _normalized_axes(numerator, denominator)
+            axes = _normalized_axes(numerator, denominator, constants=constants)
             if axes is not None:
                 return axes
     return None
@@ -278,9 +282,9 @@ def _are_equal(first: Any, second: Any, steps: int = _MAX_STEPS) -> bool:
     return all(_are_equal(*pair, steps - 1) for pair in zip(one.inputs, other.inputs, strict=True))
 
 
-def _are_weights(tensor: Any) -> bool:
+def _are_weights(tensor: Any, constants: bool) -> bool:
     operation = _source(tensor).op
-    if is_positive_score(operation.outputs[0]) or _are_similarities(operation):
+    if is_positive_score(operation.outputs[0]) or _are_similarities(operation, constants):
         return True
     # Or exp(x) * mask.
     return operation.type == "Mul" and any(
@@ -288,13 +292,20 @@ def _are_weights(tensor: Any) -> bool:
     )
 
 
-def _are_similarities(operation: Any) -> bool:
+def _are_similarities(operation: Any, constants: bool) -> bool:
     """Whether an operation is a product of two matrices of data, such as cosines, perhaps plus a
-    constant. Those may be negative."""
+    constant. Those may be negative. With ``constants``, one for each sample is data, too."""
     import tensorflow as tf
 
     if operation.type in _SUMS:
         terms = [item for item in operation.inputs if tf.get_static_value(item) is None]
-        return len(terms) == 1 and _are_similarities(_behind(terms[0]).op)
+        return len(terms) == 1 and _are_similarities(_behind(terms[0]).op, constants)
     operands = list(operation.inputs)
-    return operation.type in _MATRIX_PRODUCTS and len(operands) == 2 and all(map(is_data, operands))
+    if operation.type not in _MATRIX_PRODUCTS or len(operands) != 2:
+        return False
+    count = operation.outputs[0].shape[0] if constants else None
+    return all(is_data(item) or (count and _has_samples(item, count)) for item in operands)
+
+
+def _has_samples(tensor: Any, count: int) -> bool:
+    return bool(tensor.shape.rank and tensor.shape.rank > 2 and tensor.shape[0] == count)

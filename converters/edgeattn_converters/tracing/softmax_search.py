@@ -152,20 +152,22 @@ def softmaxes(
     lengths: Sequence[int] = (),
     needed: Collection[str] | None = None,
     scopes: Scopes | None = None,
+    constants: bool = False,
 ) -> list[Softmax]:
     """Every softmax of ``graph`` in order, except those in recurrent and ``excluded`` layers.
 
     ``needed`` names the operations that compute the outputs; others are left out, such as the first
     step of a loop, which ``keras.backend.rnn`` computes once more to know shapes. Those in the
     bodies of loops are added if the loop returns them for all steps, or if they are attention
-    beyond doubt. ``scopes`` are those of a replayed graph.
+    beyond doubt. ``scopes`` are those of a replayed graph. With ``constants``, a softmax may
+    multiply these instead of data.
     """
     scopes = scopes or Scopes()
     result: list[Softmax] = []
     known: set[tuple[str, Axes]] = set()
     own_calls = [call for call in calls if call.graph is graph]
     for number, operation in enumerate(graph.get_operations()):
-        softmax = softmax_of(operation)
+        softmax = softmax_of(operation, constants)
         if softmax is None or is_of_mask(operation):
             continue
         if needed is not None and operation.name not in needed:
@@ -177,7 +179,7 @@ def softmaxes(
         layer = inside[0] if inside else _scope(operation.name)
         scope = scopes.of(operation)
         multiplying = None if softmax.multiplying is softmax.weights else softmax.multiplying
-        sums = find_weighted_sums(softmax.weights, softmax.axes, lengths, multiplying)
+        sums = find_weighted_sums(softmax.weights, softmax.axes, lengths, multiplying, constants)
         if not sums:
             axes = softmax.axes[0]
             result.append(Softmax(layer, inside, softmax.weights, axes, None, scope))
@@ -189,7 +191,7 @@ def softmaxes(
                 result.append(Softmax(layer, inside, found.weights, found.axes, found, scope))
     certain = {item.weights.name for item in result if item.doubt is None}
     result = [item for item in result if item.doubt is None or item.weights.name not in certain]
-    return [*result, *_in_loops(graph, own_calls, excluded, lengths, scopes)]
+    return [*result, *_in_loops(graph, own_calls, excluded, lengths, scopes, constants)]
 
 
 def _around(number: int, calls: Sequence[Call]) -> list[Call]:
@@ -204,6 +206,7 @@ def _in_loops(
     excluded: Sequence[str],
     lengths: Sequence[int],
     scopes: Scopes,
+    constants: bool,
 ) -> Iterator[Softmax]:
     """The softmaxes in loops, named by the layer around the loop."""
     for number, loop in enumerate(graph.get_operations()):
@@ -222,14 +225,16 @@ def _in_loops(
             named = replace(item, layer=layer, inside=(*item.inside, *inside), scope=scope)
             # Files have recurrent layers in other forms, without this loop.
             recurrent = any(call.recurrent for call in around)
-            whole = [] if recurrent else list(_of_all_steps(loop, body, named, lengths))
+            whole = [] if recurrent else list(_of_all_steps(loop, body, named, lengths, constants))
             if whole:
                 yield from whole
             elif item.doubt is None:
                 yield named
 
 
-def _of_all_steps(loop: Any, body: Any, item: Softmax, lengths: Sequence[int]) -> Iterator[Softmax]:
+def _of_all_steps(
+    loop: Any, body: Any, item: Softmax, lengths: Sequence[int], constants: bool
+) -> Iterator[Softmax]:
     """The weights of all steps of a loop as one map, if the loop returns them."""
     if item.weights.graph is not body:
         return
@@ -240,7 +245,7 @@ def _of_all_steps(loop: Any, body: Any, item: Softmax, lengths: Sequence[int]) -
                 yield replace(item, weights=stacked.map, axes=stacked.axes, weighted_sum=weighted)
             continue
         whole = replace(item, weights=stacked.map, axes=stacked.axes, weighted_sum=None)
-        sums = find_weighted_sums(stacked.map, [stacked.axes], lengths, stacked.stack)
+        sums = find_weighted_sums(stacked.map, [stacked.axes], lengths, stacked.stack, constants)
         if not sums:
             yield whole
         for found in sums:

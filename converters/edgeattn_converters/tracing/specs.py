@@ -6,6 +6,7 @@ from typing import Any
 from edgeattn.errors import UnsupportedModelError
 from edgeattn.tensors import Specs, TensorSpec
 from edgeattn_converters.graphs.data_sources import operations_behind
+from edgeattn_converters.keras_classes import is_signature
 from edgeattn_converters.loading.fixed_time_axis import (
     Size,
     TimeSteps,
@@ -76,3 +77,23 @@ def output_spec(model: Any, name: str, shape: Any, tensor: Any) -> TensorSpec:
 def has_known_axes(shape: Any) -> bool:
     """Whether no axis but the first is free."""
     return shape.rank is not None and None not in shape.as_list()[1:]
+
+
+def only_batch(model: Any) -> int | None:
+    """The number of samples that a model computes, if it is fixed.
+
+    The graph of a SavedModel may have one, and layers that reshape to the batch size of the input,
+    ``tf.reshape(x, [1, -1])``, of which edgeattn has removed the size.
+    """
+    layers = getattr(model, "layers", ())
+    of_graph = (layer.batch for layer in layers if is_signature(layer))
+    tensors = getattr(model, "outputs", None) or ()
+    of_one = any(len(tensor.shape) and tensor.shape[0] == 1 for tensor in tensors)
+    return next(of_graph, 1 if of_one else None)
+
+
+def with_free_batch(shape: Any, fixed: Any, batch: int) -> Any:
+    """``shape`` with the axes that TensorFlow infers for ``batch`` samples, ``fixed``."""
+    if fixed.rank is None or not fixed.rank or fixed[0] != batch:
+        return shape
+    return shape.merge_with([None, *fixed[1:]])

@@ -19,17 +19,10 @@ from edgeattn_converters.graphs.single_precision import (
     in_float32,
     with_live_variables,
 )
-from edgeattn_converters.keras_classes import is_signature
 from edgeattn_converters.loading.assigned_weights import keeps_value
 from edgeattn_converters.loading.fixed_time_axis import TimeSteps
 from edgeattn_converters.tracing.attended import Attended, attended_inputs
-from edgeattn_converters.tracing.attention_outputs import (
-    AttentionMap,
-    CollectMaps,
-    Doubtful,
-    MapSelection,
-    maps_of,
-)
+from edgeattn_converters.tracing.attention_outputs import AttentionMap, CollectMaps, maps_of
 from edgeattn_converters.tracing.branches import branch_counts
 from edgeattn_converters.tracing.graph_form import (
     averages_of_known_shape,
@@ -44,7 +37,15 @@ from edgeattn_converters.tracing.graph_form import (
     without_calls,
 )
 from edgeattn_converters.tracing.keras_call import call, declared_shapes, named_outputs
-from edgeattn_converters.tracing.specs import has_known_axes, input_specs, output_spec
+from edgeattn_converters.tracing.map_selection import Doubtful, MapSelection
+from edgeattn_converters.tracing.softmax_search import NO_PRODUCT
+from edgeattn_converters.tracing.specs import (
+    has_known_axes,
+    input_specs,
+    only_batch,
+    output_spec,
+    with_free_batch,
+)
 from edgeattn_converters.tracing.tokens import TokenLimits, sequence_lengths, token_limits
 
 # A batch size that tells the batch axis from other axes.
@@ -62,7 +63,8 @@ class Interface:
     after the reference was computed. ``batch`` is the number of samples of a batch if the model
     accepts no other, as exported graphs may. ``half`` is which of float16 and bfloat16 parts of the
     model compute in; :func:`trace` computes these parts in float32. ``branches`` are names of
-    inputs that select one of so many branches.
+    inputs that select one of so many branches. ``without_product`` are names of maps that multiply
+    no data, and are exported because the user named their layers.
     """
 
     inputs: Specs
@@ -75,6 +77,7 @@ class Interface:
     batch: int | None = None
     half: tuple[str, ...] = ()
     branches: tuple[tuple[str, int], ...] = ()
+    without_product: tuple[str, ...] = ()
 
     @property
     def all_outputs(self) -> Specs:
@@ -120,6 +123,10 @@ class _Concrete:
     in_loops: Sequence[AttentionMap]
     switches: Sequence[tuple[Any, int]]
 
+    @property
+    def all_names(self) -> list[str]:
+        return [*self.names, *(item.name for item in self.maps)]
+
 
 def interface_of(
     model: Any, *, time_steps: TimeSteps | None = None, attention: Sequence[str] = ()
@@ -132,7 +139,7 @@ def interface_of(
     """
     inputs = input_specs(model, time_steps)
     selection = MapSelection(model, attention)
-    batch = _only_batch(model)
+    batch = only_batch(model)
     traced = _concrete(model, inputs, batch=batch, expose=None)
     shapes, without_batch = _free_shapes(model, inputs, traced, batch)
     tensors, count = traced.function.outputs, len(traced.names)
@@ -165,6 +172,9 @@ def interface_of(
         batch=batch,
         half=half_inside(traced.function),
         branches=tuple((inputs[k].name, count) for k, count in branches.items()),
+        without_product=tuple(
+            item.name for item in traced.maps if item.doubt == NO_PRODUCT and item.name in names
+        ),
     )
 
 
@@ -185,9 +195,14 @@ def _free_shapes(
         return shapes, set()
     # While the batch axis is free, it looks like any other free first axis, and TensorFlow does not
     # infer shapes that are computed from it.
-    fixed = _concrete(model, inputs, batch=PROBE_BATCH, expose=None)
+    multiplying = [item.name for item in traced.maps if item.doubt != NO_PRODUCT]
+    fixed = _concrete(model, inputs, batch=PROBE_BATCH, expose=None, multiplying=multiplying)
     fixed_shapes = [tensor.shape for tensor in fixed.function.outputs]
-    merged = [_with_free_batch(*pair) for pair in zip(shapes, fixed_shapes, strict=True)]
+    known = dict(zip(fixed.all_names, fixed_shapes, strict=True))
+    merged = [
+        with_free_batch(shape, known.get(name, shape), PROBE_BATCH)
+        for name, shape in zip(traced.all_names, shapes, strict=True)
+    ]
     return merged, _without_batch(fixed.maps, fixed_shapes[len(fixed.names) :], PROBE_BATCH)
 
 
@@ -198,26 +213,6 @@ def _without_batch(maps: Sequence[AttentionMap], shapes: Sequence[Any], batch: i
         for item, shape in zip(maps, shapes, strict=True)
         if not shape.rank or shape[0] != batch
     }
-
-
-def _only_batch(model: Any) -> int | None:
-    """The number of samples that a model computes, if it is fixed.
-
-    The graph of a SavedModel may have one, and layers that reshape to the batch size of the input,
-    ``tf.reshape(x, [1, -1])``, of which edgeattn has removed the size.
-    """
-    layers = getattr(model, "layers", ())
-    of_graph = (layer.batch for layer in layers if is_signature(layer))
-    tensors = getattr(model, "outputs", None) or ()
-    of_one = any(len(tensor.shape) and tensor.shape[0] == 1 for tensor in tensors)
-    return next(of_graph, 1 if of_one else None)
-
-
-def _with_free_batch(shape: Any, fixed: Any) -> Any:
-    """``shape`` with the axes that TensorFlow infers for a batch of PROBE_BATCH."""
-    if fixed.rank is None or not fixed.rank or fixed[0] != PROBE_BATCH:
-        return shape
-    return shape.merge_with([None, *fixed[1:]])
 
 
 def trace(
@@ -248,6 +243,7 @@ def trace(
             inline=freeze,
             shapes={spec.name: spec.shape for spec in interface.outputs},
             change=change,
+            multiplying=[name for name in expose if name not in interface.without_product],
         )
     function, map_names = traced.function, [item.name for item in traced.maps]
     if freeze or interface.half:
@@ -273,12 +269,14 @@ def _concrete(
     inline: bool = False,
     shapes: Mapping[str, tuple[int | None, ...]] | None = None,
     change: Callable[[], None] | None = None,
+    multiplying: Sequence[str] = (),
 ) -> _Concrete:
     """Trace the model as a concrete function.
 
     ``expose`` names the maps to return; ``None`` means all. ``inline`` traces a graph for
     converters, which TensorFlow itself may be unable to run. ``shapes`` are known ones of outputs.
-    ``change`` changes the graph after maps have been found.
+    ``change`` changes the graph after maps have been found. ``multiplying`` names maps that
+    multiply data while the batch axis is free.
     """
     import tensorflow as tf
 
@@ -293,7 +291,7 @@ def _concrete(
     def function(*tensors: Any) -> list[Any]:
         graph = tf.compat.v1.get_default_graph()
         context: contextlib.AbstractContextManager[CollectMaps] = (
-            contextlib.nullcontext(lambda *_: []) if expose == [] else maps_of(model)
+            contextlib.nullcontext(lambda *_: []) if expose == [] else maps_of(model, multiplying)
         )
         with context as collect_maps:
             with contextlib.ExitStack() as stack:

@@ -30,6 +30,7 @@ class Tracked:
     that differs by more than its shape, or a factor for all keys. ``axes`` are those of the
     normalizations, in the tensor and in the weights, beginning with the last. ``normalized`` says
     whether weights were divided by their sum on the way, and ``gated`` that they may be data.
+    ``constants`` says that constants may be the data that they multiply.
     """
 
     tensor: Any
@@ -38,6 +39,7 @@ class Tracked:
     doubt: str | None = None
     normalized: bool = False
     gated: bool = False
+    constants: bool = False
 
 
 def changed(
