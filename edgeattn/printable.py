@@ -9,6 +9,9 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
+# The version of files without one that only Keras 2.15 and tf_keras save.
+SINCE_TF_KERAS = "2.16 or later"
+
 
 class Text(str):
     """Text of several lines, each of which is printable; its line feeds are edgeattn's own."""
@@ -43,7 +46,12 @@ def listed(numbers: Sequence[int], most: int = 4) -> str:
 
 
 def keras_name(version: str) -> str:
-    """``Keras 3.15.1``, or ``tf_keras 2.21.0``, which continues Keras 2 since 2.16."""
+    """``Keras 3.15.1``, or ``tf_keras 2.21.0``, which continues Keras 2 since 2.16.
+
+    ``2.16 or later`` is that of files which do not contain it: those of Keras 2.15 are the same.
+    """
+    if version == SINCE_TF_KERAS:
+        return "Keras 2.15 or tf_keras"
     numbers = tuple(int(part) for part in re.findall(r"\d+", version)[:2])
     return f"{'tf_keras' if (2, 16) <= numbers < (3,) else 'Keras'} {version}"
 

@@ -42,6 +42,11 @@ def test_name_of_the_package_that_continues_keras_2(version):
     assert keras_name(version) == f"tf_keras {version}"
 
 
+def test_name_of_the_keras_of_files_that_do_not_contain_it():
+    """Keras 2.15 and all versions of tf_keras save the same files of weights."""
+    assert keras_name("2.16 or later") == "Keras 2.15 or tf_keras"
+
+
 def test_counted():
     assert counted(1, "sample") == "1 sample"
     assert counted(0, "sample") == "0 samples"

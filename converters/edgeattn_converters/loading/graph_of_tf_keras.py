@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from edgeattn.errors import EdgeattnError, UnsupportedModelError, UsageError
-from edgeattn.printable import enumerated
+from edgeattn.printable import enumerated, join_lines
 from edgeattn_converters.loading import signature, tf_keras_process
 from edgeattn_converters.loading.audit import ModelFile
 from edgeattn_converters.loading.comparison_samples import SAMPLES
@@ -186,7 +186,7 @@ def with_reason(failure: Keras3Error, reason: str) -> Keras3Error:
     if text in " ".join(failure.message.split()):
         return failure
     line = f"The graph of tf_keras was not used: {_in_one_line(reason)}"
-    return type(failure)(f"{failure.message}\n{line}", hint=failure.hint)
+    return type(failure)(join_lines([failure.message, line]), hint=failure.hint)
 
 
 def _of_graph(message: str) -> str:

@@ -16,19 +16,21 @@ from types import FunctionType, ModuleType
 from typing import Any
 from unittest import mock
 
-from edgeattn_converters.loading import legacy_image_functions, training_names
+from edgeattn_converters.loading import legacy_image_functions, tensorflow_core, training_names
 from edgeattn_converters.loading.migrate.keras1 import DATA_FORMATS
 
 # Names under which programs import Keras.
 _ROOTS = re.compile(
-    r"(keras|tensorflow\.(compat\.v[12]\.)?keras|tensorflow\.python\.keras|tf_keras|"
+    r"((keras|tf_keras|tensorflow\.(compat\.v[12]\.)?keras|tensorflow(_core)?\.python\.keras|"
+    r"tensorflow_core\.keras)(\.api(\._v[12])?(\.keras)?)?|"
     r"tensorflow\.contrib\.keras(\.(api|python)\.keras)?)(\.|$)"
 )
 # Keras of TensorFlow 1.0 to 1.3 was a part of this package, which is in no later version.
 CONTRIB = "tensorflow.contrib"
 _PARENTS = frozenset({CONTRIB, *(f"{CONTRIB}.keras.{name}" for name in ("api", "python"))})
-# The private copy of Keras 2 in TensorFlow, whose layers Keras 3 does not accept.
-_PRIVATE = "tensorflow.python.keras"
+# The private copy of Keras 2 in TensorFlow, whose layers Keras 3 does not accept, and the package
+# of TensorFlow 1.15 to 2.1.
+_PRIVATE = ("tensorflow.python.keras", "tensorflow_core.python.keras", "tensorflow_core.keras")
 # The package that continues Keras 2, and its implementation, which has helpers of Keras 2.
 _PACKAGE, _IMPLEMENTATION = "tf_keras", "tf_keras.src"
 # Modules whose attribute ``keras`` an import would replace.
@@ -42,7 +44,7 @@ _OF_KERAS_2 = (
 )
 # Modules that were attributes of others, without an import.
 _ATTRIBUTES = frozenset(
-    {"keras.engine", "keras.objectives", "keras.initializations",
+    {"keras.api", "keras.engine", "keras.objectives", "keras.initializations",
      "keras.mixed_precision.experimental",
      "keras.backend.common", "keras.backend.tensorflow_backend", "keras.utils.np_utils",
      "keras.utils.generic_utils", "keras.utils.data_utils", "keras.utils.layer_utils",
@@ -94,7 +96,8 @@ def importable() -> Iterator[None]:
         stack.enter_context(
             mock.patch.object(sys.modules["tensorflow"], "contrib", _module(CONTRIB), create=True)
         )
-        finders = [_Finder(_is_replaced), *sys.meta_path, _Finder(_is_of_keras)]
+        others = [tensorflow_core.Finder(), *sys.meta_path]
+        finders = [_Finder(_is_replaced), *others, _Finder(_is_of_keras)]
         stack.enter_context(mock.patch.object(sys, "meta_path", finders))
         for module in _places():
             stack.enter_context(
@@ -181,7 +184,7 @@ class _Finder(MetaPathFinder, Loader):
 
 def _is_replaced(name: str) -> bool:
     """Return whether a module of another Keras is replaced by one with what Keras 3 has of it."""
-    if _is_in(name, _PRIVATE):
+    if any(_is_in(name, package) for package in _PRIVATE):
         return True
     return _is_in(name, _PACKAGE) and not _is_in(name, _IMPLEMENTATION) and _is_of_keras(name)
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from edgeattn.errors import UnsupportedModelError, UsageError
-from edgeattn.printable import enumerated
+from edgeattn.printable import SINCE_TF_KERAS, enumerated
 from edgeattn_converters.loading import (
     argument_types,
     classes_of_keras_2,
@@ -135,9 +135,8 @@ def _run_in_keras_2(
 
     Raises ``failure``, of Keras 3, if tf_keras could not build it either.
     """
-    text = ".".join(map(str, version))
-    if version == saved_layout.TF_KERAS:
-        text = f"{text} or later"  # the files of all these versions are the same
+    is_latest = version == saved_layout.TF_KERAS
+    text = SINCE_TF_KERAS if is_latest else ".".join(map(str, version))
     older = replace(file, keras_version=text)
     try:
         built = _run(older, architecture, samples, Program(version, of_tensorflow=True))

@@ -13,6 +13,8 @@ from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 from typing import Any
 
+from edgeattn_converters.loading import tensorflow_core
+
 _PACKAGE, _IMPLEMENTATION = "tf_keras", "tf_keras.src"
 # Names under which programs import Keras, and where tf_keras has its modules.
 _ROOTS = {
@@ -70,7 +72,8 @@ def provide() -> None:
         setattr(python, "keras", tf_keras)  # noqa: B010 -- mypy knows no such attribute
     # tf.keras loads itself when an attribute is read.
     assert tf.keras.layers.Layer is tf_keras.layers.Layer
-    sys.meta_path[:] = [_Finder(_ROOTS.keys() - {_PACKAGE}), *sys.meta_path, _Finder({_PACKAGE})]
+    first = [_Finder(_ROOTS.keys() - {_PACKAGE}), tensorflow_core.Finder()]
+    sys.meta_path[:] = [*first, *sys.meta_path, _Finder({_PACKAGE})]
     for name, module in list(sys.modules.items()):
         if _OF_LAYERS.match(name) and not hasattr(module, "__getattr__"):
             setattr(module, "__getattr__", _Former(name).__getattr__)  # noqa: B010
@@ -121,7 +124,8 @@ class _Loader(Loader):
 
 def _module(package: str, rest: str) -> ModuleType | None:
     """Return the module ``rest`` of tf_keras, None if it has none of that name."""
-    rest = re.sub(r"^(src|api\._v[12]\.keras)(\.|$)", "", rest)
+    # Keras 2.6 to 2.12 had keras.api.keras, Keras 3.0 keras.api.
+    rest = re.sub(r"^(src|api(\._v[12])?\.keras|api(?=\.(?!_v)))(\.|$)", "", rest)
     first, _, others = rest.partition(".")
     rest = ".".join(filter(None, (_RENAMED.get(first, first), others)))
     names = (".".join(filter(None, (root, rest))) for root in (package, _PACKAGE, _IMPLEMENTATION))

@@ -14,6 +14,7 @@ from long_parameters import only
 from twin_programs import run_in_tf_keras
 
 from edgeattn.errors import UnsupportedModelError, UsageError
+from edgeattn.printable import Text
 from edgeattn.process.protocol import error_from_json, error_to_json
 from edgeattn.runners import open_runner
 from edgeattn_converters.formats import onnx, tflite
@@ -374,6 +375,8 @@ def test_the_error_of_keras_3_remains(
     [failure] = failures
     assert reason in str(failure)
     assert bool(reason) == bool(failure)
+    # The command prints it as a line of its own.
+    assert isinstance(caught.value.message, Text)
     *_, line = caught.value.message.splitlines()
     assert line.startswith("The graph of tf_keras was not used: ")
     assert (reason or REASONS_OF_GRAPHS[name]) in line

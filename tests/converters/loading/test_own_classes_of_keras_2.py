@@ -501,13 +501,30 @@ IMPORTED = {
     "from keras.layers.core.embedding import Embedding\nfrom tensorflow.python.keras.utils import "
     "tf_utils": "keras.layers.Layer",
 }
+# As editors completed them: the files of Keras inside other packages.
+COMPLETED = {
+    "from keras.api.layers import Dense, Layer": "Layer",  # Keras 3.0
+    "import keras.api as old": "old.layers.Layer",
+    "from keras.api import keras as old": "old.layers.Layer",  # Keras 2.6
+    "from keras.api.keras.layers import Layer": "Layer",
+    "from keras.api._v2 import keras as old": "old.layers.Layer",  # Keras 2.7
+    "from keras.api._v2.keras import layers as old, backend": "old.Layer",
+    "from tensorflow.keras.api.keras.layers import Layer": "Layer",
+    "from tensorflow.python.keras.api._v2.keras import layers as old": "old.Layer",
+    "import tensorflow.python.keras.api._v2.keras.layers as old": "old.Layer",
+    "from tensorflow_core.python.keras.layers import Layer": "Layer",
+    "from tensorflow_core.python.keras.api import keras as old": "old.layers.Layer",
+    "import tensorflow_core as tf1\nfrom tensorflow_core.python.framework import tensor_shape\n"
+    "from tensorflow_core.keras.models import Model": "tf1.keras.layers.Layer",
+    "from keras._tf_keras.keras.layers import Layer": "Layer",
+}
 
 
-@pytest.mark.parametrize("imports", every_third(list(IMPORTED)))
+@pytest.mark.parametrize("imports", every_third([*IMPORTED, *COMPLETED]))
 def test_modules_of_keras_2(imports: str, tmp_path: Path) -> None:
     """The layers of ``tensorflow.python.keras`` and ``tf_keras`` are none of Keras 3."""
     path, expected = write(NAMES, NAMED["ignoring them"], tmp_path, "2.9.0")
-    text = NAMES.replace("keras.layers.Layer", IMPORTED[imports])
+    text = NAMES.replace("keras.layers.Layer", (IMPORTED | COMPLETED)[imports])
     np.testing.assert_allclose(load(text, path, imports).model(X), expected, rtol=1e-4, atol=1e-5)
 
 

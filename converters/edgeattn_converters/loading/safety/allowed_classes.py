@@ -99,8 +99,8 @@ _MODEL_PACKAGES = (
 # Common libraries: a config that names one calls into it, users define no layers there.
 _LIBRARIES = _names(
     """
-    builtins __builtin__ numpy scipy pandas tensorflow torch jax h5py requests urllib3 pip
-    setuptools six yaml cloudpickle joblib dill IPython
+    builtins __builtin__ numpy scipy pandas tensorflow tensorflow_core torch jax h5py requests
+    urllib3 pip setuptools six yaml cloudpickle joblib dill IPython
     """
 )
 
