@@ -13,6 +13,7 @@ from edgeattn_converters.loading import (
     cell_states,
     classes_of_keras_2,
     implicit_masks,
+    keras_shape,
     layer_shapes,
     legacy_arguments,
     legacy_attributes,
@@ -54,7 +55,12 @@ def usable(program: Program | None = None) -> Iterator[None]:
 
     ``program`` is what is known about the program, by default that it is one for Keras 3.
     """
+    import keras
+    import tensorflow as tf
+
     legacy_modules.provide()
+    # Classes of the program are called later, too.
+    keras_shape.provide(keras.KerasTensor, keras.Variable, tf.Tensor, tf.Variable)
     with accepted(program or Program()), legacy_modules.importable():
         yield
 
@@ -98,7 +104,6 @@ def accepted(program: Program) -> Iterator[None]:
         replace(keras.preprocessing.image, "ImageDataGenerator", images)
         replace(keras.Sequential, "add", legacy_merge.adding(keras.Sequential.add))
         replace(keras.layers.TimeDistributed, "__call__", _with_several_inputs(keras.layers.Layer))
-        replace(keras.KerasTensor, "_keras_shape", property(lambda tensor: tensor.shape))
         replace(keras.KerasTensor, "__getitem__", _of_any_key(keras.KerasTensor.__getitem__))
         # Neither optimizers nor losses have an effect on a model that is not trained.
         replace(keras.Model, "compile", lambda *_, **__: None)

@@ -13,7 +13,7 @@ from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 from typing import Any
 
-from edgeattn_converters.loading import tensorflow_core
+from edgeattn_converters.loading import keras_shape, tensorflow_core
 
 _PACKAGE, _IMPLEMENTATION = "tf_keras", "tf_keras.src"
 # Names under which programs import Keras, and where tf_keras has its modules.
@@ -65,6 +65,7 @@ def provide() -> None:
 
     for name in filter(_IN_TENSORFLOW.match, list(sys.modules)):
         del sys.modules[name]
+    keras_shape.provide(tf.Tensor, tf.Variable, type(tf_keras.Input((1,))))
     for root in ("keras", "tensorflow.keras", "tensorflow.python.keras"):
         sys.modules[root] = tf_keras
     python = sys.modules.get("tensorflow.python")

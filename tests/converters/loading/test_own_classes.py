@@ -88,13 +88,41 @@ def test_backend_of_keras_2(imports: str, old_file: tuple[Path, Any], tmp_path: 
     np.testing.assert_allclose(loaded.model(X), expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.compared
+@pytest.mark.parametrize(
+    "steps",
+    [
+        "x._keras_shape[1]",
+        "len(x._keras_shape) + self.W._keras_shape[0] - 1",
+        "K.dot(x, self.W)._keras_shape[1]",
+        "K.int_shape(K.reshape(x, (-1, x._keras_shape[1] * x._keras_shape[2])))[1] / 3",
+    ],
+)
+def test_shapes_of_tensors_before_keras_2_3(
+    steps: str, old_file: tuple[Path, Any], tmp_path: Path
+) -> None:
+    text = POOLING.replace("K.int_shape(x)[1]", steps)
+    (tmp_path / "own.py").write_text(f"{IMPORTS[1]}\n{text}")
+    loaded = load_model(audit_file(old_file[0]), custom_objects=tmp_path / "own.py")
+    assert not any("not compared" in note for note in loaded.notes)
+    np.testing.assert_allclose(loaded.model(X), old_file[1], rtol=1e-4, atol=1e-5)
+
+
+def test_shape_that_a_program_sets(old_file: tuple[Path, Any], tmp_path: Path) -> None:
+    lines = "y = K.identity(x)\n        y._keras_shape = (None, 5, 3)\n        steps"
+    text = POOLING.replace("steps = K.int_shape(x)", f"{lines} = y._keras_shape")
+    (tmp_path / "own.py").write_text(f"{IMPORTS[1]}\n{text}")
+    loaded = load_model(audit_file(old_file[0]), custom_objects=tmp_path / "own.py")
+    np.testing.assert_allclose(loaded.model(X), old_file[1], rtol=1e-4, atol=1e-5)
+
+
 def test_class_that_fails_in_keras_3(old_file: tuple[Path, Any], tmp_path: Path) -> None:
     """Its output shape is known, so that Keras would call it only in the conversion."""
-    text = POOLING.replace("K.int_shape(x)[1]", "x._keras_shape[1]")
+    text = POOLING.replace("K.int_shape(x)[1]", "x._size_of_keras")
     (tmp_path / "own.py").write_text(f"{IMPORTS[0]}\n{text}")
     with pytest.raises(UnsupportedModelError, match="class Pooling fails in Keras 3") as error:
         load_model(audit_file(old_file[0]), custom_objects=tmp_path / "own.py")
-    assert "_keras_shape" in error.value.message
+    assert "_size_of_keras" in error.value.message
     assert "Change Pooling" in str(error.value.hint)
 
 
