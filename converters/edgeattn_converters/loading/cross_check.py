@@ -185,10 +185,26 @@ def _of_graph(graph: Any, model: Any, samples: Sequence[Any]) -> list[Any]:
     by_name = {tensor.name: sample for tensor, sample in zip(model.inputs, samples, strict=True)}
     given = {t.name: np.asarray(by_name[t.name], t.dtype) for t in graph.inputs}
     results = graph(given, training=False)
-    names = [tensor._keras_history.operation.name for tensor in model.outputs]
+    names = _output_names([tensor._keras_history.operation.name for tensor in model.outputs])
     if len(results) == len(names) == 1:
         names = list(results)
     return [np.asarray(results[name], "float64") for name in names]
+
+
+def _output_names(layers: Sequence[str]) -> list[str]:
+    """Return the names that Keras 2 gives the outputs of ``layers``: lstm, lstm_1 and lstm_2.
+
+    As in ``Functional._set_output_names`` of tf_keras.
+    """
+    names: list[str] = []
+    numbers = dict.fromkeys(layers, 0)
+    for layer in layers:
+        name = layer
+        while name in names:
+            numbers[layer] += 1
+            name = f"{layer}_{numbers[layer]}"
+        names.append(name)
+    return names
 
 
 def _samples(

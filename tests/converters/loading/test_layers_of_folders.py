@@ -115,6 +115,27 @@ def depthwise() -> Any:
     return tf_keras.Model(x, layers.Dense(2)(flat))
 
 
+def decoder() -> Any:
+    """One layer has three outputs."""
+    x = tf_keras.Input((STEPS, FEATURES), name="x")
+    y, *states = layers.LSTM(3, return_sequences=True, return_state=True, name="decoder")(x)
+    return tf_keras.Model(x, [layers.Dense(2)(y), *states])
+
+
+def directions() -> Any:
+    x = tf_keras.Input((STEPS, FEATURES), name="x")
+    y, *states = layers.Bidirectional(layers.LSTM(3, return_state=True), name="both")(x)
+    return tf_keras.Model(x, [*states[::-1], y])
+
+
+def numbered() -> Any:
+    """The second output of one layer has the name of another layer."""
+    x = tf_keras.Input((STEPS, FEATURES), name="x")
+    first = layers.GRU(3, return_state=True, name="gru")(x)
+    second = layers.GRU(3, return_state=True, return_sequences=True, name="gru_1")(x)
+    return tf_keras.Model(x, [*first, second[1], 2.0 * second[1]])
+
+
 def saved(build: Callable[[], Any], path: Path) -> Any:
     generator, model = np.random.default_rng(9), build()
     if build is not adapted:
@@ -136,6 +157,9 @@ def values(model: Any) -> Any:
     [
         tuples,
         depthwise,
+        decoder,
+        directions,
+        numbered,
         *(
             pytest.param(build, marks=pytest.mark.long)
             for build in (attention, nested, frozen, words, stateful, expression, augmented)
