@@ -84,8 +84,8 @@ def load_signature(
     notes = [_note_of(name, functions_of(message)), *more, *mixed_precision.notes_on(half)]
     _, inputs = function.structured_input_signature
     count, single = _count(path, inputs), None
+    _check_first_axes(path, name, function.structured_outputs, count)
     if count is not None:
-        _check_first_axes(path, function.structured_outputs, count)
         single = function
         if count > 1:
             single, note = _single_sample(path, function, count, time_steps)
@@ -264,17 +264,43 @@ def _count(path: Path, specs: Mapping[str, Any]) -> int | None:
     )
 
 
-def _check_first_axes(path: Path, outputs: Mapping[str, Any], count: int) -> None:
-    """Raise an error if an output of a signature does not have one row for each sample."""
-    for name, spec in outputs.items():
-        shape = spec.shape
-        if shape.rank is None or (shape.rank and shape[0] in (count, None)):
-            continue
-        raise unsupported(
-            path,
-            f"returns its output {name!r} of the shape {tuple(shape)} for "
-            f"{counted(count, 'sample')}: its first axis is not that of the samples.",
-            f"Save it with a signature that returns tf.expand_dims({name}, 0)."
-            if count == 1
-            else "Save it with a signature whose inputs and outputs have an axis of samples.",
+def _check_first_axes(
+    path: Path, signature: str, outputs: Mapping[str, Any], count: int | None
+) -> None:
+    """Raise an error if an output of a signature does not have one row for each sample.
+
+    A first axis of one element passes for any number of samples: such models compute one at a time.
+    """
+    rows = 1 if count is None else count
+    others = [
+        name
+        for name, spec in outputs.items()
+        if spec.shape.rank is not None and not (spec.shape.rank and spec.shape[0] in (rows, None))
+    ]
+    if not others:
+        return
+    name, shape = others[0], tuple(outputs[others[0]].shape)
+    if count is None:
+        problem = (
+            f"returns its output {name!r} without a batch axis: its shape is {shape} for any "
+            "number of samples."
         )
+        hint = "Save it with a signature that returns one result for each sample"
+    else:
+        problem = (
+            f"returns its output {name!r} of the shape {shape} for {counted(count, 'sample')}: "
+            "its first axis is not that of the samples."
+        )
+        hint = "Save it with a signature whose inputs and outputs have an axis of samples"
+        if count == 1:
+            hint = f"Save it with a signature that returns tf.expand_dims({name}, 0)"
+    if len(others) < len(outputs):
+        hint += (
+            f", or without the output: m = tf.saved_model.load({path.name!r}); "
+            f"f = m.signatures[{signature!r}]; "
+            "g = tf.function(lambda **x: {k: v for k, v in f(**x).items() "
+            f"if k not in {others}}}); "
+            f"tf.saved_model.save(m, {path.name + '_2'!r}, "
+            "g.get_concrete_function(**f.structured_input_signature[1]))"
+        )
+    raise unsupported(path, problem, hint)

@@ -14,7 +14,7 @@ from edgeattn.errors import UnsupportedModelError, UsageError
 from edgeattn.printable import enumerated
 from edgeattn.samples.npz import read_npz
 from edgeattn_converters.keras_classes import derives_from
-from edgeattn_converters.loading import call_arguments, error_text, own_files
+from edgeattn_converters.loading import call_arguments, error_text, own_files, returned_values
 from edgeattn_converters.loading.config_inspection import Config, is_model, stored_layers
 from edgeattn_converters.loading.fixed_time_axis import TimeSteps
 from edgeattn_converters.loading.keras_3_failures import Keras3ModelError
@@ -262,6 +262,9 @@ def _called(model: Any, shape: Any, samples: Mapping[str, Any], *, by_name: bool
             failure = failure or error
     if isinstance(failure, NotImplementedError) and not _has_call(model):
         raise _without_call(model) from failure
+    if failure is not None and "non-tensor" in str(failure):
+        inputs = _inputs(shape, known, _DTYPES[0])
+        raise returned_values.error(model, inputs, failure, by_name=by_name) from failure
     raise Keras3ModelError(
         f"The model ({type(model).__name__}) cannot be called with inputs of shape {shape}: "
         f"{'' if failure is None else error_text.reason(failure)}",

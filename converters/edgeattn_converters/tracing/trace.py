@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from edgeattn.errors import UnsupportedModelError
 from edgeattn.tensors import Specs, TensorSpec
 from edgeattn_converters.graphs.constant_results import constant_results
 from edgeattn_converters.graphs.free_squeezes import squeezes_of_free_batches
@@ -23,6 +22,7 @@ from edgeattn_converters.loading.assigned_weights import keeps_value
 from edgeattn_converters.loading.fixed_time_axis import TimeSteps
 from edgeattn_converters.tracing.attended import Attended, attended_inputs
 from edgeattn_converters.tracing.attention_outputs import AttentionMap, CollectMaps, maps_of
+from edgeattn_converters.tracing.batch_axis import check_batch_axes, has_one_row
 from edgeattn_converters.tracing.branches import branch_counts
 from edgeattn_converters.tracing.graph_form import (
     averages_of_known_shape,
@@ -141,6 +141,9 @@ def interface_of(
     selection = MapSelection(model, attention)
     batch = only_batch(model)
     traced = _concrete(model, inputs, batch=batch, expose=None)
+    if batch is None and has_one_row(traced.function.outputs[: len(traced.names)]):
+        batch = 1
+        traced = _concrete(model, inputs, batch=batch, expose=None)
     shapes, without_batch = _free_shapes(model, inputs, traced, batch)
     tensors, count = traced.function.outputs, len(traced.names)
     outputs = [
@@ -327,13 +330,8 @@ def _concrete(
             tf.cast(value, tf.float32) if value.dtype in others else tf.identity(value)
             for value in (*outputs.values(), *(item.weights for item in maps))
         ]
-        for name, value, shape in zip(names, values, declared_shapes(model, result), strict=False):
-            if not value.shape.is_compatible_with([batch, *shape[1:]]):
-                raise UnsupportedModelError(
-                    f"Output {name!r} has the shape {tuple(value.shape)} for a batch of {batch}: "
-                    "its first axis is not that of the samples.",
-                    hint="Return one result for each sample.",
-                )
+        check_batch_axes(model, result, dict(zip(names, values, strict=False)), inputs, batch)
+        for value, shape in zip(values, declared_shapes(model, result), strict=False):
             value.set_shape([batch, *shape[1:]])
         for name, value in zip(names, values, strict=False):
             if name in known_shapes:

@@ -1,0 +1,135 @@
+"""Outputs without a batch axis, and how to save a model without them.
+
+Files return one result for each sample. Of a weight that a model returns, or a mean over its batch,
+``model.predict`` returns one for each batch, so that the number depends on the batch size.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from edgeattn.errors import UnsupportedModelError
+from edgeattn.tensors import Specs, TensorSpec
+from edgeattn_converters.graphs.data_sources import is_data
+from edgeattn_converters.keras_classes import derives_from
+from edgeattn_converters.loading.subclassed import is_called_by_name
+
+
+def check_batch_axes(
+    model: Any, result: Any, outputs: Mapping[str, Any], inputs: Specs, batch: int | None
+) -> None:
+    """Raise :class:`UnsupportedModelError` if an output has no batch axis.
+
+    ``result`` is what ``model`` returned for ``batch`` samples, None for any number, and
+    ``outputs`` are its tensors by name. For any number, a first axis of one element passes: such
+    models compute one sample at a time.
+    """
+    others = [name for name, value in outputs.items() if not _has_batch_axis(value.shape, batch)]
+    if not others:
+        return
+    name = others[0]
+    axes, from_inputs = outputs[name].shape.as_list(), is_data(outputs[name])
+    if axes and from_inputs and batch is not None:
+        raise UnsupportedModelError(
+            f"Output {name!r} has the shape {tuple(axes)} for a batch of {batch}: "
+            "its first axis is not that of the samples.",
+            hint="Return one result for each sample.",
+        )
+    kept = {k: other for k, other in enumerate(outputs) if other not in others}
+    raise UnsupportedModelError(
+        f"Output {name!r} has no batch axis: its shape is {tuple(axes)} for any number of samples, "
+        "and files return one result for each sample.",
+        hint=_without(model, result, kept, inputs, _for_each(axes, from_inputs)),
+    )
+
+
+def has_one_row(outputs: Sequence[Any]) -> bool:
+    """Whether one of these tensors for any number of samples has a first axis of one element."""
+    return any(bool(value.shape.rank) and value.shape[0] == 1 for value in outputs)
+
+
+def _has_batch_axis(shape: Any, batch: int | None) -> bool:
+    """Whether the first axis may be that of the samples; values show it if it is unknown."""
+    if shape.rank is None:
+        return True
+    return bool(shape.rank) and shape[0] in (None, 1 if batch is None else batch)
+
+
+def _for_each(axes: Sequence[int | None], from_inputs: bool) -> str:
+    """How to change a model that it returns an output of the shape ``axes`` for each sample."""
+    if from_inputs:
+        return "compute it for each sample, without a mean or sum over the first axis"
+    if None in axes:
+        return "return it for each sample: repeat it along a new first axis"
+    shape = "tf.shape(x)[:1]" if not axes else f"[tf.shape(x)[0], {', '.join(map(str, axes))}]"
+    return f"return it for each sample of the input x: tf.broadcast_to(output, {shape})"
+
+
+def _without(
+    model: Any, result: Any, kept: Mapping[int, str], inputs: Specs, alternative: str
+) -> str:
+    """The code that saves a model with the outputs ``kept``, by their places, or else what to do.
+
+    The ``alternative`` is the only one if there are no outputs to keep.
+    """
+    if not kept:
+        return alternative[0].upper() + alternative[1:]
+    subclassed = _subclassed(model)
+    if subclassed is None:
+        before, tensors = "", "model.inputs"
+        # Keras sorts the keys.
+        places = sorted(result) if isinstance(result, dict) else []
+        names = list(result) if places else []
+        parts = [f"model.outputs[{places.index(names[k]) if places else k}]" for k in kept]
+    else:
+        by_name = is_called_by_name(subclassed, model)
+        before = f"x = {_inputs(model, inputs)}; y = model({'**x' if by_name else 'x'}); "
+        tensors = "x"
+        parts = [f"y{path}" for k, path in enumerate(_paths(result)) if k in kept]
+    returned = parts[0] if len(parts) == 1 else f"[{', '.join(parts)}]"
+    if _is_flat_dict(result):
+        names = [name for k, name in enumerate(result) if k in kept]
+        pairs = zip(names, parts, strict=True)
+        returned = f"{{{', '.join(f'{name!r}: {part}' for name, part in pairs)}}}"
+    code = f"{before}keras.Model({tensors}, {returned}).save('model2.keras')"
+    return f"Save the model without it: {code}. Or {alternative}"
+
+
+def _subclassed(model: Any) -> Any:
+    """The model of a subclass of keras.Model that ``model`` calls, and nothing else; or None."""
+    layers = [layer for layer in model.layers if not derives_from(layer, "InputLayer")]
+    only = layers[0] if len(layers) == 1 else None
+    if only is None or not derives_from(only, "Model"):
+        return None
+    return None if derives_from(only, "Functional", "Sequential") else only
+
+
+def _inputs(model: Any, inputs: Specs) -> str:
+    """The code that creates inputs in the structure that the model takes."""
+    names = getattr(model, "_inputs_struct", None)
+    if isinstance(names, dict) and set(names) == {spec.name for spec in inputs}:
+        pairs = (f"{spec.name!r}: {_input(spec)}" for spec in inputs)
+        return f"{{{', '.join(pairs)}}}"
+    parts = [_input(spec) for spec in inputs]
+    return parts[0] if len(parts) == 1 else f"[{', '.join(parts)}]"
+
+
+def _input(spec: TensorSpec) -> str:
+    dtype = "" if spec.dtype == "float32" else f", dtype={spec.dtype!r}"
+    return f"keras.Input({spec.shape[1:]}, name={spec.name!r}{dtype})"
+
+
+def _is_flat_dict(result: Any) -> bool:
+    return isinstance(result, dict) and not any(
+        isinstance(value, dict | list | tuple) for value in result.values()
+    )
+
+
+def _paths(result: Any) -> list[str]:
+    """The code behind a result that selects each of its tensors, in the order of their names."""
+    import keras
+
+    if _is_flat_dict(result):
+        return [f"[{key!r}]" for key in result]
+    return [
+        "".join(f"[{key!r}]" for key in path) for path, _ in keras.tree.flatten_with_path(result)
+    ]
