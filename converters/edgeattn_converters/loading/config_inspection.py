@@ -71,6 +71,16 @@ def unqualified(class_name: str) -> str:
     return class_name.rsplit(">", 1)[-1]
 
 
+def of_package(class_name: str, package: str) -> str:
+    """Return the name of one of several classes of that name, ``"Name@package"``."""
+    return f"{class_name}@{package.replace('>', '.')}"
+
+
+def python_name(class_name: str) -> str:
+    """Return the name of a class in its Python file: ``"Package>Name@package"`` -> ``"Name"``."""
+    return unqualified(class_name).partition("@")[0]
+
+
 def registered_name(class_name: str) -> str:
     """Return the name under which Keras gets a class of the user; it cannot clash with others."""
     return f"{PACKAGE}>{unqualified(class_name)}"

@@ -17,6 +17,7 @@ from edgeattn_converters.loading import (
     local_packages,
     own_files,
     own_functions,
+    registrations,
 )
 from edgeattn_converters.loading.config_inspection import registered_name, unqualified
 from edgeattn_converters.loading.keras_3_failures import Keras3ProgramError
@@ -50,7 +51,11 @@ def load_module(path: Path, *, option: str, program: Program | None = None) -> A
     sys.modules[name] = module
     floats = keras.config.floatx()
     try:
-        with legacy_layers.usable(program), local_packages.importable(path):
+        with (
+            registrations.recorded(path),
+            legacy_layers.usable(program),
+            local_packages.importable(path),
+        ):
             spec.loader.exec_module(module)
     except Exception as error:
         is_final = isinstance(error, EdgeattnError)
@@ -102,6 +107,12 @@ def _hint(error: Exception, path: Path, option: str) -> str:
         )
     if (package_hint := local_packages.hint(str(error.name), path)) is not None:
         return package_hint
+    package, _, inner = str(error.name).partition(".")
+    if inner and local_packages.is_found(package, path):
+        return (
+            f"The package {package} is installed and has no module {inner}. Import what the layers "
+            f"need from where it has it now, or remove the import from {importing}: {needed}"
+        )
     return f"Install the package, or remove the import from {importing}: {needed}"
 
 
@@ -128,9 +139,29 @@ def load_custom_objects(path: Path | None, version: tuple[int, ...] = ()) -> Map
     module = load_module(path, option="--custom-objects", program=Program(version or (3,)))
     objects = own_objects(module)
     objects |= _by_registered_name(objects)
+    return own_functions.with_choices(objects, _chosen(module), path.name)
+
+
+def registered_objects(path: Path | None) -> Mapping[str, Any]:
+    """Return what a file, loaded by :func:`load_custom_objects`, has registered with Keras.
+
+    The keys are registered names, see :mod:`.registrations`. The dict ``custom_objects`` in the
+    file may have such keys, too, and decides about names without a package.
+    """
+    if path is None:
+        return {}
+    module = sys.modules[local_packages.module_name(path)]
+    chosen = _chosen(module)
+    found = registrations.of_file(path, module).items()
+    registered = {key: value for key, value in found if unqualified(key) not in chosen}
+    return registered | {
+        key: value for key, value in chosen.items() if ">" in key and callable(value)
+    }
+
+
+def _chosen(module: Any) -> dict[str, Any]:
     extra = getattr(module, "custom_objects", None)
-    chosen = {str(key): value for key, value in extra.items()} if isinstance(extra, dict) else {}
-    return own_functions.with_choices(objects, chosen, path.name)
+    return {str(key): value for key, value in extra.items()} if isinstance(extra, dict) else {}
 
 
 def _by_registered_name(objects: Mapping[str, Any]) -> dict[str, Any]:

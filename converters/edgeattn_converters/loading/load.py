@@ -30,7 +30,10 @@ from edgeattn_converters.loading.assigned_weights import keep_values
 from edgeattn_converters.loading.audit import ModelFile
 from edgeattn_converters.loading.build import reset_names
 from edgeattn_converters.loading.built_model import load_in_order
-from edgeattn_converters.loading.custom_objects import load_custom_objects
+from edgeattn_converters.loading.custom_objects import (
+    load_custom_objects,
+    registered_objects,
+)
 from edgeattn_converters.loading.formats import saved_model
 from edgeattn_converters.loading.keras_3_failures import Keras3Error
 from edgeattn_converters.loading.loaded_model import LoadedModel, LoadRequest
@@ -220,7 +223,14 @@ def _load_once(
     version = config_inspection.version_numbers(file.keras_version)
     objects = load_custom_objects(custom_objects, version)
     arrays = subclassed.sample_arrays(samples)
-    request = LoadRequest(objects, time_steps, allow_free_time, assigning=weights.assign)
+    request = LoadRequest(
+        objects,
+        time_steps,
+        allow_free_time,
+        assigning=weights.assign,
+        registered=registered_objects(custom_objects),
+        script=custom_objects,
+    )
     loaded = _load(file, architecture, arrays, request)
     from_file = {id(variable) for variable in loaded.model.weights}
     model = subclassed.as_functional(

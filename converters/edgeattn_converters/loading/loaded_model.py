@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from edgeattn_converters.keras_classes import is_signature
@@ -17,7 +18,8 @@ class LoadRequest:
     ``undecided`` are the layers of the user's function whose defaults are not known; None if no
     function built the model, and its layers may all rely on defaults. ``assigning`` runs a function
     that assigns the weights of a file to a model, or replaces it, see
-    :meth:`.weights_of_tf_keras.WeightsOfTfKeras.assign`.
+    :meth:`.weights_of_tf_keras.WeightsOfTfKeras.assign`. ``registered`` are the objects that the
+    user's file of classes, ``script``, has registered with Keras, by registered name.
     """
 
     objects: Mapping[str, Any]
@@ -25,6 +27,8 @@ class LoadRequest:
     allow_free_time: bool
     undecided: frozenset[str] | None = None
     assigning: Callable[[Callable[[], None], ModelFile, Any, tuple[int, ...]], None] | None = None
+    registered: Mapping[str, Any] = field(default_factory=dict)
+    script: Path | None = None
 
     def assign(
         self, assign: Callable[[], None], file: ModelFile, model: Any, version: tuple[int, ...]

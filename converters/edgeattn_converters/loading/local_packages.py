@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec
-from importlib.util import spec_from_file_location
+from importlib.util import find_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
 from unittest import mock
@@ -91,6 +91,15 @@ def _is_beside(file: Path, folder: Path) -> bool:
 
 def _is_of_user(name: str) -> bool:
     return not is_of_library(name) and name.split(".")[0] not in ("__main__", *_OF_EDGEATTN)
+
+
+def is_found(package: str, path: Path | None) -> bool:
+    """Return whether code can import a package, or the user's file ``path`` can. Nothing is run."""
+    with contextlib.nullcontext() if path is None else importable(path):
+        try:
+            return package in sys.modules or find_spec(package) is not None
+        except (ImportError, ValueError):
+            return False
 
 
 def hint(name: str, path: Path) -> str | None:

@@ -21,6 +21,7 @@ from edgeattn_converters.loading import (
     lora,
     own_layers,
     quantized_layers,
+    registrations,
     removed_layers,
     subclassed,
     values_of_build,
@@ -55,7 +56,9 @@ def load_stored(file: ModelFile, stored: Config, request: LoadRequest) -> Loaded
     """Migrate the stored config, build the model, assign its weights and cross-check it."""
     with as_damaged(file.path):
         model_config.require_layers(stored)
-        stored = custom_layers.with_own_names(stored, request.objects)
+        stored, objects = registrations.with_registered(stored, request.objects, request.registered)
+        request = replace(request, objects=objects)
+        stored = custom_layers.with_own_names(stored, objects)
         stored = model_config.with_connections(stored)
         is_of_keras_1 = _major(file, stored) == 1
     if not is_of_keras_1:
@@ -164,7 +167,7 @@ def _build(
     objects = request.objects
     with as_damaged(file.path):
         ctx = _context(file, stored, objects, weights)
-        ctx = replace(ctx, of_program=request.undecided is not None)
+        ctx = replace(ctx, of_program=request.undecided is not None, script=request.script)
         if not ctx.of_program:
             image_order.use_stored(stored, objects)
         ctx.notes.extend(built_layers.era_notes(file.path.name, stored, ctx, request.undecided))

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from edgeattn.errors import EdgeattnError, UnsafeModelError, UnsupportedModelError
@@ -16,12 +17,14 @@ class Missing:
     """A class or function that the user has to define, and the message if it is the only one.
 
     ``definition`` is what to define, such as ``f(x)``; ``hint`` says what to do instead if it is
-    part of a package. ``refused`` is whether it replaces code of the file, which is never run.
+    part of a package. ``line`` is a line for the user's file that imports it from a package that
+    can be imported. ``refused`` is whether it replaces code of the file, which is never run.
     """
 
     message: str
     definition: str
     hint: str = ""
+    line: str = ""
     refused: bool = False
 
 
@@ -40,6 +43,8 @@ def missing_error(missing: Sequence[Missing]) -> EdgeattnError:
             f"Define {enumerated(definitions)} in a Python file and pass {pronoun}: "
             "--custom-objects FILE.py"
         )
+        if lines := [item.line for item in found if item.line and not item.hint]:
+            hints[-1] += f", or write in that file: {'; '.join(lines)}"
     kind = UnsafeModelError if any(item.refused for item in found) else UnsupportedModelError
     return kind(join_lines(messages), hint=" ".join(hints))
 
@@ -63,6 +68,7 @@ class Context:
             attributes of a layer.
         of_program: whether a function of the user built the model, in which edgeattn may have put
             layers of its own.
+        script: the user's file of classes; None if there is none.
         created: the weights of the model in the order in which its layers created them.
         notes: sentences for the user about what was migrated.
         stateful: names of the layers that kept their state from one batch to the next.
@@ -82,6 +88,7 @@ class Context:
     backend: str | None = None
     of_tensorflow: bool = False
     of_program: bool = False
+    script: Path | None = None
     created: list[Any] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     stateful: list[str] = field(default_factory=list)

@@ -2,14 +2,16 @@
 
 import inspect
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-from edgeattn_converters.loading import own_functions
+from edgeattn_converters.loading import local_packages, own_functions
 from edgeattn_converters.loading.config_inspection import (
     Config,
     abbreviated,
     is_model,
     layer_name,
+    python_name,
     registered_name,
     unqualified,
 )
@@ -138,7 +140,9 @@ def own_name(item: Config, objects: Mapping[str, Any]) -> str:
     class_name = str(item.get("class_name"))
     name = unqualified(class_name)
     parents = inspect.getmro(objects[name])
-    if any(cls.__name__ == name and is_keras_module(cls.__module__) for cls in parents):
+    if any(
+        cls.__name__ == python_name(name) and is_keras_module(cls.__module__) for cls in parents
+    ):
         return class_name
     return registered_name(class_name)
 
@@ -171,7 +175,7 @@ def migrate(item: Config, ctx: Context) -> dict[str, Any]:
     class_name = str(item.get("class_name"))
     if unqualified(class_name) not in ctx.custom_objects:
         # Layers of unknown classes are not migrated, so this is the whole model.
-        raise missing_error([missing_class(item, owner="The model")])
+        raise missing_error([missing_class(item, owner="The model", script=ctx.script)])
     own_functions.check_names(item.get("config") or {}, ctx.custom_objects)
     custom = ctx.custom_objects[unqualified(class_name)]
     config = {
@@ -244,7 +248,7 @@ def _package_by_arguments(item: Config) -> str | None:
     return None if differs or not arguments <= set(item.get("config") or {}) else package
 
 
-def _class_of_package(item: Config, owner: str, package: str) -> Missing:
+def _class_of_package(item: Config, owner: str, package: str, script: Path | None) -> Missing:
     class_name, module = unqualified(str(item.get("class_name"))), str(item.get("module"))
     own = ""
     if package == _package_by_arguments(item):
@@ -252,25 +256,38 @@ def _class_of_package(item: Config, owner: str, package: str) -> Missing:
         own = " (or the file that defines the class, if it is yours)"
     elif module.split(".")[0] != package:
         module = f"{package}.layers"
+    line = f"'from {module} import {class_name}'"
+    if not local_packages.is_found(package, script):
+        hint = (
+            f"Run: pip install {_INSTALLED_AS[package]}. Then write {line} in a Python file and "
+            f"pass it: --custom-objects FILE.py{own}"
+        )
+    elif script is None:
+        hint = f"Write {line} in a Python file and pass it: --custom-objects FILE.py{own}"
+    else:
+        hint = (
+            f"Write {line} in {script.name}{own}. If it has no such class, install the version of "
+            f"{_INSTALLED_AS[package]} with which the model was saved."
+        )
     return Missing(
         f"{owner} needs the class {class_name} of the package {package}.",
         definition=class_name,
-        hint=f"Run: pip install {_INSTALLED_AS[package]}. Then write 'from {module} import "
-        f"{class_name}' in a Python file and pass it: --custom-objects FILE.py{own}",
+        hint=hint,
     )
 
 
-def missing_class(item: Config, owner: str | None = None) -> Missing:
+def missing_class(item: Config, owner: str | None = None, *, script: Path | None = None) -> Missing:
     """Return what is missing for a layer of an unknown class, with its stored arguments.
 
-    ``owner`` is ``"The model"`` if the class is that of the whole model.
+    ``owner`` is ``"The model"`` if the class is that of the whole model. ``script`` is the user's
+    file of classes, if there is one.
     """
     class_name = unqualified(str(item.get("class_name")))
     config = item.get("config") or {}
     base = _base_class(item) if owner is None else "keras.Model"
     owner = owner or f"Layer {layer_name(item)!r}"
     if (package := _package(item) or _package_by_arguments(item)) is not None:
-        return _class_of_package(item, owner, package)
+        return _class_of_package(item, owner, package, script)
     definition = f"class {class_name} (a {base})"
     if class_name == "Attention" and "units" not in config and "use_scale" not in config:
         definition += f", which is neither Keras' Attention nor {attention_package.REGISTERED},"
@@ -282,7 +299,15 @@ def missing_class(item: Config, owner: str | None = None) -> Missing:
     return Missing(
         f"{owner} needs the class {title}, which Keras does not have.{saved_with}",
         definition,
+        line=_line(str(module), class_name, script) if defined else "",
     )
+
+
+def _line(module: str, class_name: str, script: Path | None) -> str:
+    """Return the line that imports a class; empty if nothing of this name can be imported."""
+    parts = (*module.split("."), class_name)
+    found = all(map(str.isidentifier, parts)) and local_packages.is_found(parts[0], script)
+    return f"from {module} import {class_name}" if found else ""
 
 
 def _base_class(item: Config) -> str:

@@ -201,7 +201,7 @@ def migrate_layer(item: Config, ctx: Context) -> dict[str, Any]:
     if class_name == "Lambda":
         return lambda_layers.migrate(item, ctx)
     if custom_layers.is_unknown(item):
-        ctx.missing.append(custom_layers.missing_class(item))
+        ctx.missing.append(custom_layers.missing_class(item, script=ctx.script))
         return placeholder(str(config["name"]))
     return _built_in(class_name, config, item, ctx)
 

@@ -11,8 +11,8 @@ from edgeattn_converters.loading.config_inspection import (
     Config,
     is_model,
     layer_name,
+    python_name,
     stored_layers,
-    unqualified,
     wrapped_model,
 )
 from edgeattn_converters.loading.formats import hdf5
@@ -152,7 +152,7 @@ def layer_groups(group: Any, stored: Config, *, by_name: bool) -> Iterator[tuple
     if layers is None:
         return
     items = [item for item in stored_layers(stored) if not _is_operation(item)]
-    names = [unqualified(str(item.get("class_name"))) for item in items]
+    names = [python_name(str(item.get("class_name"))) for item in items]
     keys = _numbered_as_stored(names, layers)
     named = {name: key for key in layers if by_name and (name := _stored_name(layers[key]))}
     for item, key in zip(items, keys, strict=True):

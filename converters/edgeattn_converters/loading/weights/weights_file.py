@@ -18,8 +18,8 @@ from edgeattn_converters.loading.config_inspection import (
     all_names,
     is_model,
     layer_name,
+    python_name,
     stored_layers,
-    unqualified,
 )
 from edgeattn_converters.loading.formats import hdf5, keras_archive, saved_model
 from edgeattn_converters.loading.migrate.context import Shape, safe_name
@@ -70,7 +70,7 @@ class WeightsFile:
         if self.is_layered:
             groups = [name for name in from_hdf5.group_names(self.source) if name not in named]
         if len(groups) != len(unnamed):
-            groups = [f"{unqualified(str(item.get('class_name')))}_of_file_{number}"
+            groups = [f"{python_name(str(item.get('class_name')))}_of_file_{number}"
                       for number, item in enumerate(unnamed)]  # fmt: skip
         names = iter(groups)
         layers = [
