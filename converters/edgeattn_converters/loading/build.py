@@ -22,6 +22,7 @@ from edgeattn_converters.loading import (
 from edgeattn_converters.loading.audit import ModelFile
 from edgeattn_converters.loading.custom_objects import for_keras
 from edgeattn_converters.loading.directions import shapes_of_both_directions, without_shapes_inside
+from edgeattn_converters.loading.failed_calls import failed_call
 from edgeattn_converters.loading.keras_3_failures import Keras3ModelError
 from edgeattn_converters.loading.keras_tensors import keras_tensors
 from edgeattn_converters.loading.own_classes import is_own_class
@@ -146,12 +147,7 @@ def build_sublayers(model: Any) -> None:
             # With a free axis the call may fail, and with its length not.
             if any(None in tensor.shape[1:] for tensor in nodes[0].input_tensors):
                 continue
-            name = type(layer).__name__
-            raise Keras3ModelError(
-                f"Layer {layer.name!r} of your class {name} fails in Keras {keras.__version__}: "
-                f"{root_cause(error)}",
-                hint=f"Change {name} so that it runs in {_KERAS_3}",
-            ) from error
+            raise failed_call(layer, error) from error
 
 
 def _autocast(layer: Any, value: Any) -> Any:

@@ -78,7 +78,8 @@ def load_graph(
                 "edgeattn_converters.loading.tf_keras_export:export", source, given
             )
             if result["failure"] is not None:
-                raise NotUsedError(result["failure"])
+                fails = program.function is None and not result["loads"]
+                raise NotUsedError(result["failure"], hint=_weights_of(file) if fails else None)
             # Variables are read here, so nothing needs the folder later.
             model, notes = signature.load_signature(
                 folder, request.time_steps, allow_free_time=request.allow_free_time
@@ -179,14 +180,32 @@ def _notes(
     return tuple(notes)
 
 
-def with_reason(failure: Keras3Error, reason: str) -> Keras3Error:
-    """Return the error of Keras 3 with the reason for which the graph was not used, if another."""
+def _weights_of(file: ModelFile) -> str | None:
+    """How to convert a whole file that tf_keras does not load, but the model of its program."""
+    if file.kind == "weights-hdf5":
+        return None
+    return (
+        "tf_keras does not load the file either. If a program builds the model, save its weights "
+        f"with tf_keras: model = build(); model.load_weights({file.path.name!r}); "
+        "model.save_weights('weights.h5'), and convert that file with --architecture "
+        "PROGRAM.py:build."
+    )
+
+
+def with_reason(failure: Keras3Error, error: NotUsedError) -> Keras3Error:
+    """Return the error of Keras 3 with the reason for which the graph was not used, if another.
+
+    Its hint then precedes the other one.
+    """
+    reason, hint = error.message, failure.hint
     # The error that the same line of the program raises in tf_keras.
     text = re.sub(r"^\w+: | \([^()]+, line \d+\)$", "", reason).replace("tf_keras", "keras")
     if text in " ".join(failure.message.split()):
         return failure
+    if error.hint:
+        hint = f"{error.hint} Or {hint[0].lower()}{hint[1:]}" if hint else error.hint
     line = f"The graph of tf_keras was not used: {_in_one_line(reason)}"
-    return type(failure)(join_lines([failure.message, line]), hint=failure.hint)
+    return type(failure)(join_lines([failure.message, line]), hint=hint)
 
 
 def _of_graph(message: str) -> str:

@@ -106,7 +106,7 @@ def load_model(
         try:
             graph = graph_of_tf_keras.load_graph(file, program, weights.samples, request, failure)
         except graph_of_tf_keras.NotUsedError as error:
-            raise graph_of_tf_keras.with_reason(failure, error.message) from failure
+            raise graph_of_tf_keras.with_reason(failure, error) from failure
         if graph is None:
             raise
         return graph

@@ -48,25 +48,31 @@ def export(
         tensors: samples of the user by name.
 
     Returns:
-        The version of tf_keras, why nothing was saved, if so, the names of the layers that kept a
-        state between batches, and those of the outputs with values that are unknown for all
-        samples. Samples by ``"group/inputs/name"`` and outputs by ``"group/outputs/name"``.
+        The version of tf_keras, why nothing was saved, if so, whether the model loads, the names
+        of the layers that kept a state between batches, and those of the outputs with values that
+        are unknown for all samples. Samples by ``"group/inputs/name"`` and outputs by
+        ``"group/outputs/name"``.
     """
     tf_keras_modules.provide()
     import tf_keras
 
-    result: dict[str, Any] = {"version": tf_keras.__version__, "failure": None}
+    result: dict[str, Any] = {"version": tf_keras.__version__, "failure": None, "loads": True}
+    samples = dict(tensors or {})
     try:
-        exported, arrays = _exported(source, dict(tensors or {}))
+        model, assigned = _loaded(source, samples)
+    except Exception as error:
+        loads = isinstance(error, NotLoadedError)  # the weights do not fit
+        return {**result, "failure": tf_keras_worker.reason(error), "loads": loads}, {}
+    try:
+        exported, arrays = _exported(source, samples, model, assigned)
     except Exception as error:
         return {**result, "failure": tf_keras_worker.reason(error)}, {}
     return result | exported, arrays
 
 
 def _exported(
-    source: Mapping[str, Any], samples: Mapping[str, Any]
+    source: Mapping[str, Any], samples: Mapping[str, Any], model: Any, assigned: Assignments
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    model, assigned = _loaded(source, samples)
     if source["function"] is None:
         _require_clear(source)
     if not source["version"]:
