@@ -41,7 +41,7 @@ def python(*arguments: object, **options: object) -> subprocess.Popen[str]:
         pytest.param("replace", 15, marks=pytest.mark.long),
         pytest.param("replace-without-exchange", 15, marks=pytest.mark.long),
         ("pack", 4),
-        ("unpack", 20),
+        pytest.param("unpack", 20, marks=pytest.mark.long),
         ("sign", 6),
         pytest.param("validate", 20, marks=pytest.mark.long),
         pytest.param("convert", 15, marks=pytest.mark.long),

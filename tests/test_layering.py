@@ -5,6 +5,7 @@ import json
 import re
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -211,6 +212,7 @@ def lazy_exports(tree):
     }
 
 
+@cache
 def import_graph(half):
     """The modules of the same half that each module imports, also inside functions."""
     paths = dict(modules(half))

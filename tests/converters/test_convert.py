@@ -17,10 +17,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from corpus.routes import in_this_process
 
 import models
 from edgeattn.bundle.bundle import Bundle
 from edgeattn.bundle.manifest import MANIFEST
+from edgeattn_converters.lowering.rnn import onnx_nodes
 
 COMMAND = [sys.executable, "-m", "edgeattn"]
 FLOAT = ("--scheme", "float32")
@@ -420,6 +422,26 @@ def test_a_converter_that_crashes(
     Bundle.open(tmp_path / "out.edge").verify()
 
 
+def test_wrong_weights_fail(
+    edgeattn: Command, saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A converter with wrong weights, in this process."""
+    original = onnx_nodes.onnx_weights
+
+    def wrong(*arguments: Any) -> Any:
+        weights, *rest = original(*arguments)
+        return (weights * 1.01, *rest)
+
+    monkeypatch.setattr(onnx_nodes, "onnx_weights", wrong)
+    with in_this_process():
+        result = edgeattn("convert", *FLOAT, saved, "--format", "onnx", "-o", tmp_path / "out.edge")
+    assert result.code == 1, result.err
+    rows = [line.split()[:3] for line in result.out.splitlines()]
+    assert ["fail", "onnx", "float32"] in rows
+    assert "onnx float32: tolerance_ratio of answer is" in result.out
+
+
+@pytest.mark.long
 def test_an_artifact_that_does_not_match_keras(
     saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from corpus.routes import in_this_process
+from long_parameters import every_third, only
 
 from edgeattn.cli.conversion import conversion_lines
 from edgeattn.tensors import Array
@@ -129,6 +130,11 @@ UNSTABLE: dict[str, Callable[[Any], Any]] = {
         tf.reduce_any(x > 1e9), lambda: x, lambda: standardized(decibels(x))
     ),
 }
+# Those of the quick tests.
+QUICK = (
+    *("standardized", "over frames", "with epsilon", "sums", "squared distance"),
+    *("segments", "fused", "range", "condition"),
+)
 # Functions of it that have a result.
 STABLE: dict[str, Callable[[Any], Any]] = {
     "average": lambda x: tf.reduce_mean(frames(x)[:, :, 0], -1, keepdims=True),
@@ -174,7 +180,7 @@ def rows_of(model: Any, x: Array, *, check: bool = True) -> UsableRows:
     )
 
 
-@pytest.mark.parametrize("name", UNSTABLE)
+@pytest.mark.parametrize("name", only(UNSTABLE, *QUICK))
 def test_zeros_of_a_long_input_are_left_out(name: str) -> None:
     """A change of the last digit alone did not show them."""
     x = samples()
@@ -184,7 +190,7 @@ def test_zeros_of_a_long_input_are_left_out(name: str) -> None:
     assert rows.unstable_averages + rows.not_finite == 1
 
 
-@pytest.mark.parametrize("name", STABLE)
+@pytest.mark.parametrize("name", every_third(list(STABLE)))
 def test_zeros_stay_if_rounding_does_not_decide(name: str) -> None:
     x = samples()
     x[3] = 0
@@ -224,7 +230,10 @@ def test_rows_whose_clipped_numbers_are_not_divided_stay() -> None:
     np.testing.assert_array_equal(rows.all, np.arange(4))
 
 
-@pytest.mark.parametrize("name", ["standardized", "over frames", "with epsilon", "segments"])
+@pytest.mark.parametrize(
+    "name",
+    only(["standardized", "over frames", "with epsilon", "segments"], "standardized", "segments"),
+)
 def test_the_other_rows_show_a_wrong_average(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each of them shows an average that is wrong by a thousandth, beyond the usual limit."""
     x = samples()

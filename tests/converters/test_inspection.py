@@ -292,11 +292,11 @@ def test_next_command_is_one_that_convert_accepts(options: dict[str, str], tmp_p
         assert str(loading[name]) == str(options.get(name))
 
 
-def test_file_that_cannot_be_loaded(tmp_path: Path) -> None:
+def test_file_that_cannot_be_loaded(tmp_path: Path, edgeattn: Any) -> None:
     import keras
 
     path = tmp_path / "m.weights.h5"
     keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)]).save_weights(path)
-    done = command(path)
-    assert done.returncode == 3
-    assert "contains weights only" in done.stdout
+    done = edgeattn("inspect", path)
+    assert done.code == 3
+    assert "contains weights only" in done.out

@@ -151,11 +151,12 @@ def leftovers(home: Path) -> list[str]:
     ]
 
 
-def main(folder: str, mode: str) -> None:
+def main(folder: str, mode: str, step: str = "1") -> None:
     """Deploy a second bundle over a first, interrupted before every change of the disk in turn.
 
-    ``mode`` is "kill" or "full". After each interruption, the current version must be intact, and
-    the same deployment must complete and leave no other files. Prints the violations as JSON.
+    Or before every ``step``-th one. ``mode`` is "kill" or "full". After each interruption, the
+    current version must be intact, and the same deployment must complete and leave no other files.
+    Prints the violations as JSON.
     """
     replace_runtimes()
     base = Path(folder)
@@ -191,7 +192,7 @@ def main(folder: str, mode: str) -> None:
         for number, change in enumerate(changes, 1)
         if change.startswith("os.rename") and "/.current" in change
     )
-    for number, change in enumerate(changes, 1):
+    for number, change in list(enumerate(changes, 1))[:: int(step)]:
         home = device_with_old("interrupted")
         result = attempt(home, number)
         if mode == "kill" and result is not None:

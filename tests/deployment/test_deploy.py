@@ -259,7 +259,8 @@ def test_concurrent_deployments_are_refused(home, old, new):
     assert deploy(new).state == "serves now"
 
 
-def test_connection_lost_at_every_call(home, old, new, tmp_path):
+@pytest.mark.parametrize("executed", [pytest.param(False, marks=pytest.mark.long), True])
+def test_connection_lost_at_every_call(home, old, new, tmp_path, executed):
     deploy(old)
     complete = LocalWorker()
     deploy(new, complete)
@@ -267,34 +268,43 @@ def test_connection_lost_at_every_call(home, old, new, tmp_path):
     assert complete.calls.count("add_piece") > 3
     assert complete.calls[-3:] == ["save_report", "switch", "prune"]
     for number, name in enumerate(complete.calls, 1):
-        for executed in (False, True):
-            device_home = tmp_path / f"{number}-{executed}"
-            device_home.mkdir()
-            os.environ["HOME"] = str(device_home)
-            deploy(old)
-            interrupted = LocalWorker(cut_at=number, executed=executed)
-            result = deploy(new, interrupted)
-            assert interrupted.calls[-1] == name
-            assert (result.state, result.exit_code) == ("failed", 5)
-            assert "disconnect" in result.error.message
-            switched = name == "prune" or (name == "switch" and executed)
-            assert serving(device_home) == hash_of(new if switched else old)
-            second = LocalWorker()
-            result = deploy(new, second)
-            assert result.exit_code == 0
-            assert serving(device_home) == hash_of(new)
-            assert leftovers(device_home) == []
-            # Pieces that arrived are not sent again.
-            sent = interrupted.calls[:-1].count("add_piece") + (name == "add_piece" and executed)
-            assert second.calls.count("add_piece") == complete.calls.count("add_piece") - sent
+        device_home = tmp_path / f"{number}-{executed}"
+        device_home.mkdir()
+        os.environ["HOME"] = str(device_home)
+        deploy(old)
+        interrupted = LocalWorker(cut_at=number, executed=executed)
+        result = deploy(new, interrupted)
+        assert interrupted.calls[-1] == name
+        assert (result.state, result.exit_code) == ("failed", 5)
+        assert "disconnect" in result.error.message
+        switched = name == "prune" or (name == "switch" and executed)
+        assert serving(device_home) == hash_of(new if switched else old)
+        second = LocalWorker()
+        result = deploy(new, second)
+        assert result.exit_code == 0
+        assert serving(device_home) == hash_of(new)
+        assert leftovers(device_home) == []
+        # Pieces that arrived are not sent again.
+        sent = interrupted.calls[:-1].count("add_piece") + (name == "add_piece" and executed)
+        assert second.calls.count("add_piece") == complete.calls.count("add_piece") - sent
     os.environ["HOME"] = str(home)
 
 
-@pytest.mark.parametrize("mode", ["kill", pytest.param("full", marks=pytest.mark.long)])
-def test_interrupted_at_every_change_of_the_disk(tmp_path, mode):
-    """Killed, or faced with a full disk, before every file is created, renamed or removed."""
+@pytest.mark.parametrize(
+    ("mode", "step"),
+    [
+        ("kill", "4"),
+        pytest.param("kill", "1", marks=pytest.mark.long),
+        pytest.param("full", "1", marks=pytest.mark.long),
+    ],
+)
+def test_interrupted_at_every_change_of_the_disk(tmp_path, mode, step):
+    """Killed, or faced with a full disk, before every file is created, renamed or removed.
+
+    The quick test does so before every fourth.
+    """
     process = subprocess.run(
-        [sys.executable, str(TESTS / "local_device.py"), str(tmp_path), mode],
+        [sys.executable, str(TESTS / "local_device.py"), str(tmp_path), mode, step],
         env={**os.environ, "PYTHONPATH": str(TESTS.parent)},
         capture_output=True,
         text=True,

@@ -374,7 +374,8 @@ def test_unselected_artifacts_are_not_validated(device, old, tmp_path):
 @pytest.mark.parametrize(
     ("mode", "step"),
     [
-        ("kill", "5"),
+        ("kill", "15"),
+        pytest.param("kill", "5", marks=pytest.mark.long),
         pytest.param("kill", "1", marks=pytest.mark.long),
         pytest.param("full", "1", marks=pytest.mark.long),
     ],

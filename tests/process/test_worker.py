@@ -241,7 +241,13 @@ def test_a_missing_interpreter():
         framed(b"[" * 100_000),
     ],
 )
-def test_malformed_replies(output):
+def test_malformed_replies(output, monkeypatch):
+    died = Worker._died
+    # The process would not end in half a second either.
+    monkeypatch.setattr(
+        *(Worker, "_died"),
+        lambda self, reason, wait_seconds: died(self, reason, wait_seconds=wait_seconds / 20),
+    )
     script = (
         f"import sys, time; sys.stdout.buffer.write({output!r}); sys.stdout.flush();"
         "time.sleep(3600)"

@@ -21,7 +21,10 @@ def test_the_score_of_decisions(name):
 
 
 @pytest.mark.parametrize("share", ["100%", "10%", "1%"])
-@pytest.mark.parametrize(("margin", "size"), [("0.2", 500), ("0.02", 20), ("0.02", 3000)])
+@pytest.mark.parametrize(
+    ("margin", "size"),
+    [("0.2", 500), ("0.02", 20), pytest.param("0.02", 3000, marks=pytest.mark.long)],
+)
 def test_amounts(share, margin, size):
     setting = SETTINGS.get(f"R², {share} of samples off, {margin}")
     if setting is not None:

@@ -302,7 +302,7 @@ OTHER_CONVOLUTIONS = {
 }
 
 
-@pytest.mark.parametrize("kind", only(OTHER_CONVOLUTIONS, "one_axis", "three_axes", "transposed"))
+@pytest.mark.parametrize("kind", only(OTHER_CONVOLUTIONS, "one_axis", "three_axes"))
 def test_kernels_of_theano_in_other_convolutions(kind: str, tmp_path: Path) -> None:
     """Keras 2 reverses the spatial axes of the kernels of these layers."""
     layer, shape, kernels = OTHER_CONVOLUTIONS[kind]

@@ -82,6 +82,7 @@ def over_time():
 OF_KERAS_3 = PROGRAM.replace("from tensorflow import keras", "import keras").replace(
     "tensorflow.keras", "keras"
 )
+SUFFIXES = (".keras", ".h5", ".weights.h5")
 MODELS = ["in_place", "by_name", "third", "without", "nested", "over_time"]
 GENERATOR = np.random.default_rng(0)
 X, MASK = (GENERATOR.normal(size=(8, 5, 4)).astype("float32") for _ in range(2))
@@ -111,17 +112,31 @@ def _require_same_outputs(model: Any, path: Path, text: str, name: str) -> None:
     _require_outputs(loaded.model, model.predict([X, MASK], verbose=0))
 
 
-@pytest.mark.parametrize("suffix", [".keras", ".h5", ".weights.h5"])
-@pytest.mark.parametrize("name", only(MODELS, "in_place", "third"))
-def test_files_of_keras_3(name: str, suffix: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "case",
+    only(
+        [(name, suffix) for name in MODELS for suffix in SUFFIXES],
+        *[("third", ".keras"), ("in_place", ".h5"), ("in_place", ".weights.h5")],
+    ),
+    ids="-".join,
+)
+def test_files_of_keras_3(case: tuple[str, str], tmp_path: Path) -> None:
+    name, suffix = case
     names: dict[str, Any] = {"__name__": "of_keras_3"}
     exec(OF_KERAS_3, names)
     _require_same_outputs(_with_values(names[name]()), tmp_path / f"m{suffix}", OF_KERAS_3, name)
 
 
-@pytest.mark.parametrize("suffix", [".keras", ".h5", ".weights.h5"])
-@pytest.mark.parametrize("name", only([*MODELS, "training"], "in_place", "third", "training"))
-def test_files_of_keras_2(name: str, suffix: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "case",
+    only(
+        [(name, suffix) for name in [*MODELS, "training"] for suffix in SUFFIXES],
+        *[("in_place", ".keras"), ("third", ".weights.h5"), ("training", ".h5")],
+    ),
+    ids="-".join,
+)
+def test_files_of_keras_2(case: tuple[str, str], tmp_path: Path) -> None:
+    name, suffix = case
     model = _with_values(run_in_tf_keras(PROGRAM)[name]())
     _require_same_outputs(model, tmp_path / f"m{suffix}", PROGRAM, name)
 

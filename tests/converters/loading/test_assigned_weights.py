@@ -108,9 +108,16 @@ def _saved(name: str, folder: Path, file: str = "m.keras", program: str = PROGRA
     return model
 
 
-@pytest.mark.parametrize("kind", CONVERTERS)
-@pytest.mark.parametrize("name", KEPT)
-def test_files_have_the_values_that_remain(name: str, kind: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "case",
+    only(
+        [(name, kind) for name in KEPT for kind in CONVERTERS],
+        *[("Masked", "tflite"), ("Spectral", "onnx")],
+    ),
+    ids="-".join,
+)
+def test_files_have_the_values_that_remain(case: tuple[str, str], tmp_path: Path) -> None:
+    name, kind = case
     model = _saved(name, tmp_path)
     loaded = load_model(audit_file(tmp_path / "m.keras"), custom_objects=tmp_path / "own.py")
     (note,) = [note for note in loaded.notes if "whenever they are called" in note]

@@ -97,7 +97,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
 
 
 @pytest.mark.parametrize("steps", only([None, STEPS], None))
-@pytest.mark.parametrize("name", only(FUNCTIONS, "switch_case", "case"))
+@pytest.mark.parametrize("name", only(FUNCTIONS, "switch_case"))
 def test_branches_in_loops(name: str, steps: int | None, tmp_path: Path) -> None:
     """onnxruntime rejected the loop, and the converter of TFLite lost the ReLU in a branch."""
     module = Experts(steps, FUNCTIONS[name])

@@ -277,7 +277,10 @@ def inner():
         ),
         (CLASSES, "Mean()(Head()(x))", lambda own, x: own["Mean"]()(own["Head"]()(x))),
         (LISTS, "Mixed()(x)", lambda own, x: own["Mixed"]()(x)),
-        (INHERITED, "inherited(x)", lambda own, x: own["inherited"](x)),
+        pytest.param(
+            *(INHERITED, "inherited(x)", lambda own, x: own["inherited"](x)),
+            marks=pytest.mark.long,
+        ),
         (PLACES, "Placed()(x)", lambda own, x: own["Placed"]()(x)),
     ],
     ids=["weights", "shape", "order", "inherited", "places"],

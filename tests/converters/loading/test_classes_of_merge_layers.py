@@ -71,7 +71,7 @@ def random(model: Any) -> np.random.Generator:
 
 
 @pytest.mark.parametrize("suffix", only((".h5", ".keras"), ".h5"))
-@pytest.mark.parametrize("name", only(("Weighted", "Joined", "Add", "Product"), "Weighted", "Add"))
+@pytest.mark.parametrize("name", only(("Weighted", "Joined", "Add", "Product"), "Weighted"))
 def test_masks_of_classes_that_merge(name: str, suffix: str, tmp_path: Path) -> None:
     """A step is valid if it is valid in both inputs."""
     model = merging(name, classes("tf_keras"))

@@ -67,7 +67,7 @@ FOLDERS: dict[str, Callable[[Path], Any]] = {
 }
 
 
-@pytest.mark.parametrize("kind", CONVERTERS)
+@pytest.mark.parametrize("kind", only(CONVERTERS, "onnx"))
 @pytest.mark.parametrize("name", only(FOLDERS, "tf_keras"))
 def test_graphs_convert(name: str, kind: str, tmp_path: Path) -> None:
     model = FOLDERS[name](tmp_path / "graph")

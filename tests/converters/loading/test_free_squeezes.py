@@ -102,7 +102,7 @@ def files_compute(model: Any, expected: Any, folder: Path) -> None:
 
 
 @pytest.mark.compared
-@pytest.mark.parametrize("name", only(NAMES, "subclass", "squeezed"))
+@pytest.mark.parametrize("name", only(NAMES, "squeezed"))
 def test_programs_of_keras_2(name: str, tmp_path: Path) -> None:
     model = run_in_tf_keras(PROGRAM)[name]()
     generator = np.random.default_rng(5)

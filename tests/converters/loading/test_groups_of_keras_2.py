@@ -231,7 +231,6 @@ def saved_and_loaded(name: str, version: str, folder: Path) -> tuple[Any, Any]:
     "case",
     only(
         [(name, version) for name in MODELS for version in VERSIONS],
-        ("Lists", "2.14.0"),
         ("Mappings", "2.21.0"),
     ),
 )
@@ -314,7 +313,6 @@ def test_files_that_windows_wrote_have_backslashes(tmp_path: Path) -> None:
             ("Blocks", "2.21.0", "tf_keras"),
         ),
         ("Mappings", "2.14.0", "Keras 2.14"),
-        ("Blocks", "2.21.0", "tf_keras"),
     ),
 )
 def test_weights_without_a_version_are_those_of_the_groups_that_fit(
@@ -378,7 +376,7 @@ def build():
 """
 
 
-@pytest.mark.parametrize("package", ["tf_keras", "keras"])
+@pytest.mark.parametrize("package", only(["tf_keras", "keras"], "keras"))
 def test_files_without_the_weights_of_layers_in_nested_containers(
     package: str, tmp_path: Path
 ) -> None:

@@ -129,7 +129,7 @@ def build():
 """
 
 
-@pytest.mark.parametrize("name", only(["m.h5", "m.keras", "w.h5", "w.weights.h5"], "m.h5", "w.h5"))
+@pytest.mark.parametrize("name", only(["m.h5", "m.keras", "w.h5", "w.weights.h5"], "m.h5"))
 def test_classes_around_layers(name: str, tmp_path: Path) -> None:
     model = run_in_tf_keras(HEAD + CLASSES)["build"]()
     generator = np.random.default_rng(17)

@@ -132,8 +132,16 @@ def build():
 
 
 @pytest.mark.compared
-@pytest.mark.parametrize("library", [keras, tf_keras], ids=["keras", "tf_keras"])
-@pytest.mark.parametrize("suffix", [".weights.h5", ".keras"])
+@pytest.mark.parametrize(
+    ("library", "suffix"),
+    [
+        pytest.param(keras, ".weights.h5", marks=pytest.mark.long),
+        (keras, ".keras"),
+        (tf_keras, ".weights.h5"),
+        pytest.param(tf_keras, ".keras", marks=pytest.mark.long),
+    ],
+    ids=lambda value: getattr(value, "__name__", value),
+)
 def test_layers_created_in_calls_of_unknown_versions(
     suffix: str, library: Any, tmp_path: Path
 ) -> None:

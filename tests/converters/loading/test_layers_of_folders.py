@@ -158,11 +158,12 @@ def values(model: Any) -> Any:
         tuples,
         depthwise,
         decoder,
-        directions,
-        numbered,
         *(
             pytest.param(build, marks=pytest.mark.long)
-            for build in (attention, nested, frozen, words, stateful, expression, augmented)
+            for build in (
+                *(attention, nested, frozen, words, stateful, expression, augmented),
+                *(directions, numbered),
+            )
         ),
         adapted,
     ],

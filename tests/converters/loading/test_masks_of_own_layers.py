@@ -138,7 +138,7 @@ def set_random(model: Any) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    only(OUTPUTS, "sum with a tensor without a mask", "models inside a class", "masks in place"),
+    only(OUTPUTS, "sum with a tensor without a mask", "masks in place"),
 )
 def test_classes_in_a_file_of_tf_keras(name: str, tmp_path: Path) -> None:
     import tf_keras

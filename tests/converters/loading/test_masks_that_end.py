@@ -111,7 +111,7 @@ def assert_same(kind: str, loaded: Any, expected: list[Any]) -> None:
 
 
 @pytest.mark.parametrize("suffix", only((".h5", ".keras"), ".h5"))
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", only(KINDS, "model_of_functions", "outer_model"))
 def test_files(kind: str, suffix: str, tmp_path: Path) -> None:
     model, expected = built(kind)
     path = tmp_path / f"m{suffix}"

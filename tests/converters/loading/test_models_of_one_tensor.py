@@ -107,7 +107,7 @@ def test_programs(kind: str, version: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.compared
-@pytest.mark.parametrize("name", ["m.h5", "m.keras"])
+@pytest.mark.parametrize("name", only(["m.h5", "m.keras"], "m.keras"))
 def test_classes_of_files(name: str, tmp_path: Path) -> None:
     expected = _saved("in_class", tmp_path / name, weights_only=False)
     loaded = load_model(audit_file(tmp_path / name), custom_objects=tmp_path / "own.py")

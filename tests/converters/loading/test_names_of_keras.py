@@ -142,7 +142,7 @@ def parallel(names: Sequence[str], defined: dict[str, Any], package: Any) -> Any
     "case",
     only(
         [(group, form) for group in range(len(GROUPS)) for form in FORMATS],
-        *[(0, "registered.keras"), (0, "tf_keras.h5")],
+        (0, "registered.keras"),
     ),
     ids=str,
 )

@@ -253,8 +253,15 @@ OF_KERAS_2 = PROGRAM[: PROGRAM.index("class Parts")].replace(
 
 
 @pytest.mark.compared
-@pytest.mark.parametrize("name", ["ternary", "attributes"])
-@pytest.mark.parametrize("suffix", [".keras", ".weights.h5"])
+@pytest.mark.parametrize(
+    ("name", "suffix"),
+    [
+        ("ternary", ".keras"),
+        pytest.param("ternary", ".weights.h5", marks=pytest.mark.long),
+        pytest.param("attributes", ".keras", marks=pytest.mark.long),
+        ("attributes", ".weights.h5"),
+    ],
+)
 def test_files_of_keras_2(name: str, suffix: str, tmp_path: Path) -> None:
     program = OF_KERAS_2.replace("keras.Input((5,))", "keras.Input((5,))")
     names = run_in_tf_keras(program)
@@ -356,7 +363,7 @@ def own():
 """
 
 
-@pytest.mark.parametrize("suffix", [".keras", ".weights.h5"])
+@pytest.mark.parametrize("suffix", only([".keras", ".weights.h5"], ".keras"))
 def test_variables_of_tensorflow(suffix: str, tmp_path: Path) -> None:
     """They are no weights for Keras 3, and have other values in each process."""
     path, program = (

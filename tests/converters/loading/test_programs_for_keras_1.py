@@ -152,7 +152,7 @@ def random(*shapes: tuple[int, ...]) -> list[Any]:
     return [GENERATOR.uniform(-1, 1, shape) for shape in shapes]
 
 
-@pytest.mark.parametrize("kind", only(SEQUENTIAL, "images", "series"))
+@pytest.mark.parametrize("kind", only(SEQUENTIAL, "images"))
 def test_sequential_programs(kind: str, tmp_path: Path) -> None:
     text, x, layers = SEQUENTIAL[kind]
     model = tf_keras.Sequential(layers())

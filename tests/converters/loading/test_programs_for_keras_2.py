@@ -85,7 +85,12 @@ def with_argument(units):
             X,
             marks=pytest.mark.long,
         ),
-        ("of_tensorflow", lambda: [OLD.LSTM(4), OLD.Dense(2)], X),
+        pytest.param(
+            "of_tensorflow",
+            lambda: [OLD.LSTM(4), OLD.Dense(2)],
+            X,
+            marks=pytest.mark.long,
+        ),
         pytest.param(
             "arguments",
             lambda: [OLD.LSTM(4), OLD.BatchNormalization(), OLD.Dense(2)],

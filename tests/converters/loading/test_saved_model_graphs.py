@@ -938,7 +938,7 @@ def test_unknown_classes_of_a_folder(nested: tuple[Path, Path, Any]) -> None:
     assert "needs the class 'Outer'" in loaded.notes[0]
 
 
-@pytest.mark.parametrize("is_random", [False, True])
+@pytest.mark.parametrize("is_random", only([False, True], False))
 def test_random_layers_and_a_class_of_a_folder(is_random: bool, tmp_path: Path) -> None:
     """Functions for training draw random numbers; only a signature that does so is refused."""
     import tf_keras

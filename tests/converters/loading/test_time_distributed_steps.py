@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from keras import layers
+from long_parameters import only
 
 from edgeattn.runners import open_runner
 from edgeattn_converters.formats import onnx, tflite
@@ -60,7 +61,7 @@ def _with_weights(model: Any) -> Any:
 
 
 @pytest.mark.compared
-@pytest.mark.parametrize("kind", CONVERTERS)
+@pytest.mark.parametrize("kind", only(CONVERTERS, "tflite"))
 def test_outputs_of_unknown_length(kind: str, tmp_path: Path) -> None:
     # In a file, because AutoGraph reads the source.
     text = PROGRAM.replace("from tensorflow import keras", "import tf_keras as keras")

@@ -152,7 +152,7 @@ def options(folder: Path, name: str, stored: str) -> dict[str, Any]:
 
 
 @pytest.mark.compared
-@pytest.mark.parametrize("name", only(NAMES, "convolution", "addons"))
+@pytest.mark.parametrize("name", only(NAMES, "addons"))
 @pytest.mark.parametrize("file", only(("m.h5", "m.weights.h5", "whole.h5", "whole.keras"), "m.h5"))
 def test_weights_are_in_the_places_of_tf_keras(name: str, file: str, tmp_path: Path) -> None:
     stored = "model" if file.startswith("whole") else "weights"

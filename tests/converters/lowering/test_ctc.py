@@ -12,6 +12,7 @@ import pytest
 import tensorflow as tf
 import tf_keras
 from keras import ops
+from long_parameters import only
 
 from edgeattn.runners import open_runner
 from edgeattn_converters.formats import onnx, tflite
@@ -93,7 +94,7 @@ def check(model: Any, original: Callable[..., Any], format: str, path: Path) -> 
             np.testing.assert_allclose(actual[name], expected, atol=1e-5, err_msg=name)
 
 
-@pytest.mark.parametrize("format", CONVERTERS)
+@pytest.mark.parametrize("format", only(CONVERTERS, "tflite"))
 def test_labels_and_scores(format: str, tmp_path: Path) -> None:
     model = model_of(FUNCTIONS)
     check(model, model, format, tmp_path / "m")

@@ -137,7 +137,7 @@ OPERATORS = {"chunked": "WHILE", "fused": "UNIDIRECTIONAL_SEQUENCE_LSTM"}
         pytest.param("auto", marks=pytest.mark.long),
         pytest.param("unrolled", marks=pytest.mark.long),
         "chunked",
-        "fused",
+        pytest.param("fused", marks=pytest.mark.long),
     ],
 )
 def test_fifty_consecutive_sequences_without_reset(lowering, tmp_path):

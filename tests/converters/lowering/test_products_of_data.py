@@ -8,7 +8,9 @@ from typing import Any
 
 import keras
 import numpy as np
+import pytest
 import tensorflow as tf
+from long_parameters import only
 
 from edgeattn.runners import open_runner
 from edgeattn_converters.formats import tflite
@@ -36,13 +38,21 @@ PRODUCTS: dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {
 }
 
 
+ALL, SOME = tuple(PRODUCTS), ("data", "second turned", "biased")
+
+
 class Products(keras.layers.Layer):
     """Products of the first sample, outside of branches and in them."""
 
+    def __init__(self, names: tuple[str, ...], **options: Any) -> None:
+        super().__init__(**options)
+        self.names = names
+
     def call(self, x: Any) -> Any:
-        """Return all products with all activations."""
+        """Return the products with all activations."""
         results = {}
-        for name, (product, _) in PRODUCTS.items():
+        for name in self.names:
+            product = PRODUCTS[name][0]
             for kind, (activation, _) in ACTIVATIONS.items():
                 results[f"{name} {kind}"] = activation(product(x[0]))[None]
                 results[f"{name} {kind} branch"] = tf.cond(
@@ -58,16 +68,18 @@ class Products(keras.layers.Layer):
         return {**results, "loop": loop[1][None]}
 
 
-def test_activations_behind_products(tmp_path: Path) -> None:
+@pytest.mark.parametrize("names", only([ALL, SOME], SOME), ids=["all", "some"])
+def test_activations_behind_products(names: tuple[str, ...], tmp_path: Path) -> None:
     """The converter joins them with FULLY_CONNECTED, of which it makes BATCH_MATMUL."""
     x = keras.Input((ROWS, ROWS), batch_size=1, name="x")
-    model = keras.Model(x, Products(name="y")(x))
+    model = keras.Model(x, Products(names, name="y")(x))
     path = tmp_path / "m.tflite"
     file = tflite.convert(model, interface_of(model), recipe_for("float32"), path)
     runner = open_runner(path, "tflite", file.inputs, file.outputs)
     for sample in X:
         outputs = runner.run({"x": sample[None]})
-        for name, (_, product) in PRODUCTS.items():
+        for name in names:
+            product = PRODUCTS[name][1]
             for kind, (_, activation) in ACTIVATIONS.items():
                 for place in ("", " branch"):
                     key = f"{name} {kind}{place}"

@@ -28,8 +28,15 @@ def with_activation(name: str) -> Any:
     return keras.Model(inputs, layers.Dense(3, name="y")(activation(hidden)))
 
 
-@pytest.mark.parametrize("runtime", ["litert", MICRO])
-@pytest.mark.parametrize(("scheme", "least"), [("int8", 20), ("int16x8", 35)])
+@pytest.mark.parametrize(
+    ("scheme", "least", "runtime"),
+    [
+        ("int8", 20, "litert"),
+        pytest.param("int8", 20, MICRO, marks=pytest.mark.long),
+        pytest.param("int16x8", 35, "litert", marks=pytest.mark.long),
+        ("int16x8", 35, MICRO),
+    ],
+)
 @pytest.mark.parametrize(
     "name",
     only(

@@ -63,7 +63,7 @@ def _weights_by_dtype(conversions: Conversions, format: str, scheme: str, **prec
 
 
 @pytest.mark.parametrize("conversions", only(sorted(MODELS), "lstm"), indirect=True)
-@pytest.mark.parametrize("format", ["tflite", "onnx"])
+@pytest.mark.parametrize("format", only(["tflite", "onnx"], "onnx"))
 def test_one_layer_with_another_precision(conversions: Conversions, format: str) -> None:
     layers = layer_weights(conversions.model)
     assert [layer.name for layer in layers] == LAYERS[conversions.name]

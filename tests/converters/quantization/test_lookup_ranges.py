@@ -35,7 +35,7 @@ def beside_positions(words):
     [
         pytest.param(averaged, 20, False, marks=pytest.mark.long),
         (averaged, 20, True),
-        (steps, 41, False),
+        pytest.param(steps, 41, False, marks=pytest.mark.long),
         (beside_positions, 18, False),
         pytest.param(beside_positions, 18, True, marks=pytest.mark.long),
     ],

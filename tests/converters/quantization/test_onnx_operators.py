@@ -53,9 +53,15 @@ def test_products_with_an_ellipsis_are_quantized(call: Any, scheme: str, tmp_pat
 @pytest.mark.parametrize(
     ("build", "shape", "kind"),
     [
-        (lambda: layers.Conv1D(7, 3, padding="same", activation="relu"), (11, 5), "Conv"),
+        pytest.param(
+            *(lambda: layers.Conv1D(7, 3, padding="same", activation="relu"), (11, 5), "Conv"),
+            marks=pytest.mark.long,
+        ),
         (lambda: layers.Dense(7, activation="tanh"), (5,), "MatMul"),
-        (lambda: layers.EinsumDense("abc,cd->abd", (None, 7)), (11, 5), "MatMul"),
+        pytest.param(
+            *(lambda: layers.EinsumDense("abc,cd->abd", (None, 7)), (11, 5), "MatMul"),
+            marks=pytest.mark.long,
+        ),
         (lambda: layers.Conv2DTranspose(7, 3, 2), (6, 4, 5), "ConvTranspose"),
     ],
     ids=["Conv1D", "Dense", "EinsumDense", "Conv2DTranspose"],

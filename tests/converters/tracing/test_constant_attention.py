@@ -14,6 +14,7 @@ import keras
 import numpy as np
 import pytest
 from keras import layers, ops
+from long_parameters import only
 
 from edgeattn.runners import open_runner
 from edgeattn.tensors import Array
@@ -247,7 +248,7 @@ def test_both_maps_of_a_softmax(of_input: bool, format: str, tmp_path: Path) -> 
         np.testing.assert_allclose(actual, expected, atol=1e-6)
 
 
-@pytest.mark.parametrize("format", CONVERTERS)
+@pytest.mark.parametrize("format", only(CONVERTERS, "tflite"))
 @pytest.mark.parametrize("graph", [False, True], ids=["layers", "graph"])
 def test_start_tokens_of_a_decoder(graph: bool, format: str, tmp_path: Path) -> None:
     """All start tokens but one are padding, and no query may attend to padding."""

@@ -86,7 +86,10 @@ class Memory(keras.layers.Layer):
         return state, [state, keras.ops.reshape(memory, (-1, 12))]
 
 
-@pytest.mark.parametrize("kind", ["RNN", "Bidirectional", "cells", "unrolled"])
+@pytest.mark.parametrize(
+    "kind",
+    ["RNN", "Bidirectional", pytest.param("cells", marks=pytest.mark.long), "unrolled"],
+)
 def test_maps_of_cells_in_loops_are_not_exported(kind: str) -> None:
     """Keras calls a cell once outside its loop; no artifact has that map."""
     inputs = keras.Input((5, 4), name="x")
