@@ -3,6 +3,8 @@
 import re
 from pathlib import Path
 
+from edgeattn_converters.loading import own_files
+
 _FORMATTING = re.compile(r"\x1b\[[\d;]*m")
 # Keras puts the reason between texts of its own.
 _BEFORE = re.compile(
@@ -25,7 +27,18 @@ def reason(error: BaseException, most: int = 400) -> str:
     text = _FORMATTING.sub("", str(message)).strip()
     found = _AFTER.split(_BEFORE.sub("", text))[0].strip()
     calls = _CALL.findall(text)
-    return shortened(f"{calls[-1]}: {found}" if calls and found else found or text, most)
+    name = _method_of_user(error, calls[-1]) if calls else ""
+    return shortened(f"{name}: {found}" if calls and found else found or text, most)
+
+
+def _method_of_user(error: BaseException, call: str) -> str:
+    """Return the method of a layer of the user that failed, in whose place Keras names ``call``.
+
+    Keras runs ``compute_output_shape`` while it calls a layer to build a model.
+    """
+    method = own_files.last_function(error).partition(" in ")[0].rpartition(".")[2]
+    stated = method in ("compute_output_shape", "compute_output_spec")
+    return f"{call.removesuffix('.call')}.{method}" if stated else call
 
 
 def of_user_code(message: str) -> tuple[str, str] | None:

@@ -44,7 +44,9 @@ def last_call(error: BaseException) -> str:
     """Return the innermost call in a file of the user that led to an error: "own.py, line 20"."""
     call = ""
     cause: BaseException | None = error
-    while cause is not None:
+    seen: list[BaseException] = []
+    while cause is not None and not any(cause is item for item in seen):
+        seen.append(cause)  # Keras raises errors again, whose contexts may be a cycle
         for frame, line in traceback.walk_tb(cause.__traceback__):
             if _is_own(frame):
                 call = f"{frame.f_code.co_qualname} ({_short_name(frame)}, line {line})"

@@ -26,6 +26,7 @@ from edgeattn_converters.loading import (
     legacy_layers,
     legacy_models,
     masks_of_classes,
+    outputs_of_calls,
 )
 from edgeattn_converters.loading.config_inspection import Config
 from edgeattn_converters.loading.legacy_program import Program
@@ -71,8 +72,6 @@ def created_as_stored(objects: Mapping[str, Any], ctx: Context) -> Iterator[None
                 masks_of_classes.trace_masks(cls)
                 legacy_layers.adapt_to_keras_2(cls)
                 legacy_mask_layers.join_masks(cls)
-                if ctx.of_tensorflow:
-                    classes_of_keras_2.infer_outputs_by_call(cls)
             stack.enter_context(weights_of_keras_2())
             stack.enter_context(legacy_identifiers.accepted())
             stack.enter_context(cell_states.of_any_shape())
@@ -84,6 +83,10 @@ def created_as_stored(objects: Mapping[str, Any], ctx: Context) -> Iterator[None
                 stack.enter_context(tracking_order.recorded())
             stack.enter_context(_activations_of_keras_2())
             _bind_activations(classes)
+        if classes and (ctx.of_tensorflow or ctx.era == 3):
+            for cls in classes:
+                outputs_of_calls.infer(cls)
+            stack.enter_context(outputs_of_calls.inferred())
         yield
 
 

@@ -14,6 +14,7 @@ from edgeattn_converters.loading import (
     implicit_masks,
     legacy_layers,
     mask_comparison,
+    outputs_of_calls,
     own_layers,
     saved_layout,
     values_of_build,
@@ -181,10 +182,10 @@ def _run(file: ModelFile, architecture: str, samples: Mapping[str, Any], program
     def build() -> Any:
         reset_names()
         with contextlib.ExitStack() as stack:
-            if classes_of_keras_2.is_of_tensorflow(file.keras_version, version):
-                stack.enter_context(classes_of_keras_2.outputs_by_call())
-                stack.enter_context(tracking_order.recorded())
-            elif program.may_be_older:
+            of_tensorflow = classes_of_keras_2.is_of_tensorflow(file.keras_version, version)
+            if of_tensorflow or not () < version < (3,):
+                stack.enter_context(outputs_of_calls.inferred())
+            if of_tensorflow or program.may_be_older:
                 stack.enter_context(tracking_order.recorded())
             if program.version < (3,):
                 stack.enter_context(implicit_masks.passed(of_program=True))

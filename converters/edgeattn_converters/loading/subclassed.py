@@ -14,7 +14,13 @@ from edgeattn.errors import UnsupportedModelError, UsageError
 from edgeattn.printable import enumerated
 from edgeattn.samples.npz import read_npz
 from edgeattn_converters.keras_classes import derives_from
-from edgeattn_converters.loading import call_arguments, error_text, own_files, returned_values
+from edgeattn_converters.loading import (
+    call_arguments,
+    error_text,
+    outputs_of_calls,
+    own_files,
+    returned_values,
+)
 from edgeattn_converters.loading.config_inspection import Config, is_model, stored_layers
 from edgeattn_converters.loading.fixed_time_axis import TimeSteps
 from edgeattn_converters.loading.keras_3_failures import Keras3ModelError
@@ -237,10 +243,15 @@ def _naming_hint(model: Any) -> str:
 
 
 def explained(model: Any, error: UnsupportedModelError) -> UnsupportedModelError:
-    """Return an error about weights with its cause, if the file lacks shapes of a subclass."""
+    """Return an error about weights with its cause, if that is the call of a subclass: it fails, or
+    the file lacks shapes of its inputs."""
     unbuilt = [layer.name for layer in model._flatten_layers() if not layer.built]
     if getattr(model, "inputs", None) or not unbuilt:
         return error
+    if len(call_arguments.required(model)) == 1:
+        failure = create_weights(model, {}, [])
+        if failure is not None:
+            return failure
     return UnsupportedModelError(
         f"The model is a subclass of keras.Model ({type(model).__name__}), and the file does not "
         f"contain the shapes of all its inputs: layer {unbuilt[-1]!r} has no weights yet.",
@@ -251,6 +262,8 @@ def explained(model: Any, error: UnsupportedModelError) -> UnsupportedModelError
 def _called(model: Any, shape: Any, samples: Mapping[str, Any], *, by_name: bool) -> Any:
     import keras
 
+    # Keras calls a model that is a class of the user without its compute_output_shape in predict.
+    outputs_of_calls.infer(type(model))
     known = {name: str(array.dtype) for name, array in samples.items()}
     failure: Exception | None = None
     for dtype in _DTYPES:
