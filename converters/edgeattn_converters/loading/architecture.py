@@ -21,7 +21,7 @@ from edgeattn_converters.loading import (
     subclassed,
 )
 from edgeattn_converters.loading.audit import ModelFile
-from edgeattn_converters.loading.build import root_cause
+from edgeattn_converters.loading.build import build_sublayers, root_cause
 from edgeattn_converters.loading.config_inspection import Config
 from edgeattn_converters.loading.custom_objects import check_size, load_module
 from edgeattn_converters.loading.formats.json_config import parse_config
@@ -213,6 +213,8 @@ def function_model(
     if hasattr(model, "load_weights"):
         failure = subclassed.create_weights(model, samples, program.notes)
         program.failure = failure
+    if isinstance(model, keras.Model) and not subclassed.is_subclassed(model) and not model.weights:
+        build_sublayers(model)  # those of a cell of the user, for example
     merges = legacy_merge.merged(model) is not None  # its weights may be in the branches only
     if not merges and not (hasattr(model, "load_weights") and getattr(model, "weights", None)):
         if failure is not None and samples:

@@ -74,6 +74,7 @@ def functions(program: Program) -> dict[str, Callable[..., Any]]:
     found = {name: creating(name, create) for name, create in _CREATE.items()}
     return {
         **found,
+        "AbstractRNNCell": _abstract_cell(),
         "CuDNNLSTM": functools.partial(_cudnn_lstm, program),
         "CuDNNGRU": functools.partial(_cudnn_gru, program),
         "AtrousConvolution1D": dilated(keras.layers.Conv1D),
@@ -211,3 +212,32 @@ def _of_cudnn(class_name: str, program: Program, args: Sequence[Any]) -> dict[st
     if program.version < (2,) and len(args) > len(_IN_PLACE[class_name]):
         raise TypeError(f"{class_name}: name its last arguments, such as stateful.")
     return _by_name(class_name, names, args)
+
+
+@functools.cache
+def _abstract_cell() -> type:
+    """Return the class from which cells of tf.keras 2 derive."""
+    import keras
+
+    class AbstractRNNCell(keras.layers.Layer):
+        """A cell; that of the user has ``state_size`` and ``output_size``."""
+
+        def get_initial_state(
+            self, inputs: Any = None, batch_size: Any = None, dtype: Any = None
+        ) -> Any:
+            """Return zeros, in the structure of ``state_size``."""
+            ops = keras.ops
+
+            def zeros(size: Any) -> Any:
+                shape = (size,) if isinstance(size, int) else tuple(size)
+                if inputs is None:
+                    return ops.zeros((batch_size, *shape), dtype or self.compute_dtype)
+                first = ops.zeros_like(inputs[(slice(None), *(0,) * (len(inputs.shape) - 1))])
+                of_samples = ops.reshape(first, (-1, *(1,) * len(shape)))
+                return of_samples + ops.zeros(shape, inputs.dtype)
+
+            if isinstance(self.state_size, list | tuple):
+                return [zeros(size) for size in self.state_size]
+            return zeros(self.state_size)
+
+    return AbstractRNNCell

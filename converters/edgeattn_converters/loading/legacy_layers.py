@@ -26,6 +26,7 @@ from edgeattn_converters.loading import (
     masks_of_classes,
     own_functions,
     places_of_arguments,
+    tensorflow_1,
     training_names,
 )
 from edgeattn_converters.loading.argument_types import layer_classes
@@ -59,6 +60,7 @@ def usable(program: Program | None = None) -> Iterator[None]:
     import tensorflow as tf
 
     legacy_modules.provide()
+    tensorflow_1.provide()
     # Classes of the program are called later, too.
     keras_shape.provide(keras.KerasTensor, keras.Variable, tf.Tensor, tf.Variable)
     with accepted(program or Program()), legacy_modules.importable():
@@ -85,7 +87,7 @@ def accepted(program: Program) -> Iterator[None]:
         replace(keras.Sequential, "__init__", sequential)
         created = _input(keras.Input, program)
         for root in (keras, tf.keras):
-            for module in (root, root.layers):
+            for module in (root, root.layers, root.models):
                 replace(module, "Input", created)
         for module in (keras.layers, tf.keras.layers):
             for cls in (keras.Model, keras.Sequential):
@@ -109,6 +111,7 @@ def accepted(program: Program) -> Iterator[None]:
         replace(keras.Model, "compile", lambda *_, **__: None)
         replace(optimizer, "__init__", _with_rate(optimizer.__init__))
         training_names.provide(replace)
+        tensorflow_1.provide_settings(replace)
         legacy_models.provide(replace, program)
         legacy_attributes.provide(replace, program)
         if program.version < (3,):

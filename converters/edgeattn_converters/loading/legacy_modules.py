@@ -8,6 +8,7 @@ import contextlib
 import importlib
 import importlib.machinery
 import inspect
+import operator
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -72,13 +73,14 @@ def provide() -> None:
         # Otherwise a program's import replaces this attribute of tf.keras by another module.
         importlib.import_module(f"tensorflow.keras.{name}")
     functions = {**vars(tf.keras.backend), **_other_functions()}
+    backends = (keras.backend, tf.keras.backend, tf.compat.v1.keras.backend)
     for name, function in functions.items():
-        if callable(function) and not name.startswith("_"):
-            for module in (keras.backend, tf.keras.backend):
+        if (callable(function) or name == "tf") and not name.startswith("_"):
+            for module in backends:
                 if not hasattr(module, name):
                     setattr(module, name, function)
     for name, function in legacy_image_functions.functions(functions).items():
-        for module in (keras.backend, tf.keras.backend):
+        for module in backends:
             setattr(module, name, function)
 
 
@@ -89,8 +91,10 @@ def importable() -> Iterator[None]:
         for name in filter(_is_replaced, list(sys.modules)):
             del sys.modules[name]
         for name in _IN_TENSORFLOW:
-            parent = sys.modules.get(name)
-            if parent is not None and hasattr(parent, "keras"):
+            # tensorflow.compat.v1 has this name in sys.modules once it is imported only.
+            path = name.removeprefix("tensorflow.")
+            parent = sys.modules.get(name) or operator.attrgetter(path)(sys.modules["tensorflow"])
+            if hasattr(parent, "keras"):
                 module = _module(f"{name}.keras")
                 stack.enter_context(mock.patch.object(parent, "keras", module))
         stack.enter_context(
@@ -171,8 +175,10 @@ class _Finder(MetaPathFinder, Loader):
         others = [finder for finder in sys.meta_path if finder is not self]
         with mock.patch.object(sys, "meta_path", others), contextlib.suppress(ImportError):
             importlib.import_module(_PACKAGE)
-        for name in filter(_is_replaced, list(sys.modules)):
-            del sys.modules[name]
+        # Those of other packages may be parents of a module that is being imported.
+        for name in list(sys.modules):
+            if _is_in(name, _PACKAGE) and _is_replaced(name):
+                del sys.modules[name]
 
     def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType:
         """Return the module."""
@@ -308,6 +314,14 @@ def _other_functions() -> dict[str, Any]:
         "slice": lambda x, start, size: tf.slice(x, start, size),
         **{name: _of_keras_2(name) for name in _OF_KERAS_2},
         "set_session": lambda session: None,
+        "get_session": lambda: training_names.Unused("keras.backend.get_session()"),
+        "placeholder": training_names.Unused("keras.backend.placeholder"),
+        "set_learning_phase": _set_learning_phase,
+        "learning_phase_scope": _learning_phase_scope,
+        "manual_variable_initialization": lambda value: None,
+        "reset_uids": lambda: None,
+        "symbolic": lambda function: function,
+        "tf": tf,
         "set_image_dim_ordering": lambda order: keras.config.set_image_data_format(
             DATA_FORMATS[order]
         ),
@@ -319,6 +333,20 @@ def _other_functions() -> dict[str, Any]:
             x, axis=axis, keepdims=keepdims
         ),
     }
+
+
+def _set_learning_phase(value: Any) -> None:
+    if value:
+        raise ValueError(
+            "layers would compute as in training, which no artifact reproduces; use "
+            "set_learning_phase(0)"
+        )
+
+
+@contextlib.contextmanager
+def _learning_phase_scope(value: Any) -> Iterator[None]:
+    _set_learning_phase(value)
+    yield
 
 
 def _of_keras_2(name: str) -> Callable[..., Any]:

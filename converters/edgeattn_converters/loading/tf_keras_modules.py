@@ -13,7 +13,7 @@ from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 from typing import Any
 
-from edgeattn_converters.loading import keras_shape, tensorflow_core
+from edgeattn_converters.loading import keras_shape, tensorflow_1, tensorflow_core
 
 _PACKAGE, _IMPLEMENTATION = "tf_keras", "tf_keras.src"
 # Names under which programs import Keras, and where tf_keras has its modules.
@@ -65,6 +65,8 @@ def provide() -> None:
 
     for name in filter(_IN_TENSORFLOW.match, list(sys.modules)):
         del sys.modules[name]
+    tensorflow_1.provide()
+    tensorflow_1.provide_settings(setattr)
     keras_shape.provide(tf.Tensor, tf.Variable, type(tf_keras.Input((1,))))
     for root in ("keras", "tensorflow.keras", "tensorflow.python.keras"):
         sys.modules[root] = tf_keras
@@ -75,6 +77,8 @@ def provide() -> None:
     assert tf.keras.layers.Layer is tf_keras.layers.Layer
     first = [_Finder(_ROOTS.keys() - {_PACKAGE}), tensorflow_core.Finder()]
     sys.meta_path[:] = [*first, *sys.meta_path, _Finder({_PACKAGE})]
+    for module in _parents(tf, "backend"):
+        setattr(module, "tf", tf)  # noqa: B010 -- mypy knows no such attribute
     for name, module in list(sys.modules.items()):
         if _OF_LAYERS.match(name) and not hasattr(module, "__getattr__"):
             setattr(module, "__getattr__", _Former(name).__getattr__)  # noqa: B010

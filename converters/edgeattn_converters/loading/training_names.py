@@ -38,6 +38,12 @@ class Unused:
             raise AttributeError(f"{self!r} has no attribute {name!r}")
         return Unused(f"{self._name}.{name}")
 
+    def __enter__(self) -> Unused:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
     def __mro_entries__(self, _: Any) -> tuple[type, ...]:
         return (object,)
 

@@ -212,8 +212,7 @@ def test_functions_of_keras_without_tensorflow(name: str, backends: tuple[Any, A
 # Names of Keras 2 that a layer does not use at inference, or that belong to a session or to
 # layers that Keras does not have any more. A class that calls one is an error that names it.
 WITHOUT_MEANING = {
-    *("experimental", "function", "learning_phase_scope", "manual_variable_initialization"),
-    *("placeholder", "random_binomial", "reset_uids", "set_learning_phase"),
+    *("experimental", "function", "random_binomial"),
 }
 # Not called here: settings, random numbers, and functions of training.
 OTHERS = {
