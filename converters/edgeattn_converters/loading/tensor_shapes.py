@@ -13,6 +13,9 @@ class Size(int):
 
     __slots__ = ()
 
+    # Keras 3 asks for this, or else for the name of the class, if a tensor is multiplied by it.
+    dtype = int
+
     @property
     def value(self) -> int:
         """The number."""

@@ -209,8 +209,8 @@ def test_functions_of_keras_without_tensorflow(name: str, backends: tuple[Any, A
     np.testing.assert_allclose(call(backends[0]), expected, rtol=1e-5, atol=1e-6)
 
 
-# Names of Keras 2 that a layer does not use at inference, or that belong to a session or to
-# layers that Keras does not have any more. A class that calls one is an error that names it.
+# Names of Keras 2 that a layer does not use at inference. A class that calls one is an error that
+# names it.
 WITHOUT_MEANING = {
     *("experimental", "function", "random_binomial"),
 }
@@ -225,6 +225,9 @@ OTHERS = {
     *("random_normal_variable", "random_uniform", "random_uniform_variable", "resize_volumes"),
     *("set_epsilon", "set_floatx", "set_image_data_format", "set_value", "spatial_3d_padding"),
     *("stop_gradient", "to_dense", "truncated_normal"),
+    # See test_tensorflow_1.py.
+    *("learning_phase_scope", "manual_variable_initialization", "placeholder", "reset_uids"),
+    "set_learning_phase",
 }
 
 
@@ -246,7 +249,8 @@ NOT_IN_LAMBDAS = WITHOUT_MEANING | {
     *("moving_average_update", "name_scope", "random_bernoulli", "random_normal"),
     *("random_normal_variable", "random_uniform", "random_uniform_variable", "rnn"),
     *("set_epsilon", "set_floatx", "set_image_data_format", "set_value", "truncated_normal"),
-    *("update", "update_add", "update_sub", "variable"),
+    *("learning_phase_scope", "manual_variable_initialization", "placeholder", "reset_uids"),
+    *("set_learning_phase", "update", "update_add", "update_sub", "variable"),
 }
 
 

@@ -207,3 +207,41 @@ def test_cells_of_tf_keras(explicit: bool, tmp_path: Path) -> None:
     loaded = load_model(audit_file(tmp_path / "w.h5"), architecture=f"{tmp_path / 'own.py'}:build")
     np.testing.assert_allclose(loaded.model(X), model(X), rtol=1e-4, atol=1e-5)
     assert not loaded.is_graph
+
+
+SIZES = """
+from tensorflow.keras import Model
+from tensorflow.keras import backend as K
+from tensorflow.keras.layers import Dense, Input, LSTM
+
+def build():
+    x = Input((6, 3))
+    h = LSTM(6, return_sequences=True)(x)
+    return Model(x, Dense(3)({text}))
+"""
+
+
+@pytest.mark.parametrize(
+    "text",
+    every_third(
+        [
+            "K.mean(h, axis=1) * x.shape[1]",
+            "x.shape[1] * K.mean(h, axis=1) / x.shape[-1]",
+            "h[:, 0] + K.int_shape(x)[2] - h.shape[1]",
+            "K.sum(h, axis=1) / K.cast(x.get_shape().as_list()[1], 'float32')",
+        ]
+    ),
+)
+def test_sizes_as_numbers(text: str, tmp_path: Path) -> None:
+    """A size is a number, as in TensorFlow 2, also of files of TensorFlow 2.0."""
+    program = SIZES.format(text=text)
+    model = run_in_tf_keras(program)["build"]()
+    generator = np.random.default_rng(3)
+    model.set_weights([generator.normal(size=w.shape) for w in model.get_weights()])
+    model.save_weights(tmp_path / "w.h5")
+    with h5py.File(tmp_path / "w.h5", "a") as file:
+        file.attrs["keras_version"] = "2.2.4-tf"
+    (tmp_path / "own.py").write_text(program)
+    loaded = load_model(audit_file(tmp_path / "w.h5"), architecture=f"{tmp_path / 'own.py'}:build")
+    assert not loaded.is_graph
+    np.testing.assert_allclose(loaded.model(X), model(X), rtol=1e-4, atol=1e-5)
