@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from edgeattn_converters.graphs.constant_results import constant_value
 from edgeattn_converters.graphs.operation_creation import Creation, created_by, is_copy
 from edgeattn_converters.lowering import fourier
 from edgeattn_converters.lowering.fourier import Pair
@@ -194,7 +195,7 @@ class _Parts:
             return tensor, None
         if tensor.ref() in self._known:
             return self._known[tensor.ref()]
-        value = tf.get_static_value(tensor)
+        value = constant_value(tensor)
         return None if value is None else (tf.constant(value.real), tf.constant(value.imag))
 
     def _result(
@@ -203,7 +204,8 @@ class _Parts:
         import tensorflow as tf
 
         if kind in _TRANSFORMS:
-            lengths = tf.get_static_value(inputs[1]) if len(inputs) > 1 else ()
+            # The length may be a size of data: fft_length=[2 * tf.shape(x)[1]].
+            lengths = constant_value(inputs[1]) if len(inputs) > 1 else ()
             sizes = pairs[0][0].shape.as_list()[-_TRANSFORMS[kind] :]
             if lengths is None or None in sizes:
                 return None

@@ -63,6 +63,7 @@ class Function(layers.Layer):
 
 _MASK = np.array([1, 1j, 0, 0], "complex64")
 _KERNEL = np.random.default_rng(2).normal(size=(6, 3)).astype("float32")
+_RESPONSE = tf.signal.rfft(tf.constant(_KERNEL[:, 0]), [12])
 
 
 def _both(x: Any) -> Any:
@@ -73,6 +74,15 @@ def _both(x: Any) -> Any:
 COMPLEX: dict[str, Callable[[Any, Any, Any], Any]] = {
     "filter": lambda x, y, c: tf.signal.irfft(tf.signal.rfft(x) * _MASK),
     "cut": lambda x, y, c: tf.signal.irfft(tf.signal.rfft(x, [4]), [8]),
+    "length of data": lambda x, y, c: tf.signal.irfft(
+        tf.signal.rfft(x, [2 * tf.shape(x)[-1]]) * _RESPONSE, [2 * tf.shape(x)[-1]]
+    )[..., : tf.shape(x)[-1]],
+    "lengths of axes": lambda x, y, c: tf.signal.irfft2d(
+        tf.signal.rfft2d(x, tf.add(tf.shape(x)[1:], [0, 2])), tf.shape(y)[-2:]
+    ),
+    "power of two": lambda x, y, c: tf.abs(
+        tf.signal.rfft(x, fft_length=tf.expand_dims(tf.shape(x)[1] * tf.shape(x)[1] // 2, 0))
+    ),
     "two axes": lambda x, y, c: tf.signal.irfft2d(tf.signal.rfft2d(x) * 2.0),
     "three axes": lambda x, y, c: _both(
         tf.signal.ifft3d(tf.signal.fft3d(tf.reshape(c, (-1, 2, 2, 6))) * 2.0)
