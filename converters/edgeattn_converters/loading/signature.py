@@ -32,7 +32,6 @@ from edgeattn_converters.loading.signature_batch import (
     undefined,
 )
 from edgeattn_converters.loading.signature_inputs import (
-    SAVE_FUNCTION,
     functions_of,
     inference_function,
 )
@@ -195,7 +194,12 @@ def _chosen(path: Path, functions: Mapping[str, Any], wanted: str | None) -> str
         )
     if not names:
         raise unsupported(
-            path, "has no signature.", f"Save the module with the function: {SAVE_FUNCTION}"
+            path,
+            "has no signature.",
+            "Save the module with a function, f or __call__, of inputs of a known shape: "
+            "tf.saved_model.save(module, folder, signatures=tf.function(module.f)"
+            ".get_concrete_function(tf.TensorSpec([None, 3], tf.float32))), with the shape of its "
+            "inputs in place of [None, 3].",
         )
     if wanted is not None:
         return wanted

@@ -594,7 +594,41 @@ def test_a_folder_without_signatures(tmp_path: Path) -> None:
     tf.saved_model.save(module, str(tmp_path / "m"))
     with pytest.raises(UnsupportedModelError, match="has no signature") as caught:
         load_model(audit_file(tmp_path / "m"))
-    assert "signatures=module.f" in str(caught.value.hint)
+    module.f = module.serve
+    _saved_as_proposed(module, str(caught.value.hint), tmp_path)
+
+
+def test_a_module_of_the_guide_of_tensorflow(tmp_path: Path) -> None:
+    """Its function has no input signature."""
+
+    class Guide(tf.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.w = tf.Variable(np.arange(6.0, dtype="float32").reshape(3, 2))
+
+        @tf.function
+        def __call__(self, x: Any) -> Any:
+            return tf.nn.relu(tf.matmul(x, self.w) - 1.0)
+
+    module = Guide()
+    module(tf.ones((1, 3)))
+    tf.saved_model.save(module, str(tmp_path / "m"))
+    with pytest.raises(UnsupportedModelError, match="has no signature") as caught:
+        load_model(audit_file(tmp_path / "m"))
+    module.f = module.__call__
+    _saved_as_proposed(module, str(caught.value.hint), tmp_path)
+
+
+def _saved_as_proposed(module: Any, hint: str, folder: Path) -> None:
+    proposed = hint[hint.index("tf.saved_model") : hint.index(", with the shape")]
+    eval(proposed, {"tf": tf, "module": module, "folder": str(folder / "again")})
+    loaded = load_model(audit_file(folder / "again"))
+    x = np.float32([[1.0, -2.0, 0.5], [3.0, 0.0, 1.0]])
+    outputs = list(loaded.model({loaded.model.inputs[0].name: x}).values())
+    expected = tf.nest.flatten(module.f(tf.constant(x)))
+    assert len(outputs) == len(expected)
+    for output, value in zip(outputs, expected, strict=True):
+        np.testing.assert_allclose(output, value, rtol=1e-5)
 
 
 def recurrent(steps: int | None) -> Any:
