@@ -55,6 +55,7 @@ def build_model(
     from edgeattn_converters.loading.migrate import (  # noqa: F401
         causal_convolution,
         legacy_mask_layers,
+        legacy_upsampling,
         locally_connected,
         normalized_axes,
         registered_objects,

@@ -170,7 +170,8 @@ def _load_built(file: ModelFile, model: Any, request: LoadRequest) -> LoadedMode
             theano.check_built(model)
         notes = own_loading.notes_on_assets(model)
         if version and version < built_layers.SAME_AS_CURRENT:
-            notes.extend(built_layers.adapt(model, version, request.undecided))
+            positions = programs.built_positions(file, version)
+            notes.extend(built_layers.adapt(model, version, request.undecided, positions))
         if weights.is_layered:
             stored = built_layers.described(model)
             if of_keras_2:

@@ -7,7 +7,7 @@ import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from edgeattn_converters.loading import image_order
+from edgeattn_converters.loading import bilinear_positions, image_order
 from edgeattn_converters.loading.migrate.keras1 import DATA_FORMATS
 
 _RENAMED = {"X": "x", "border_mode": "padding", "dim_ordering": "data_format"}
@@ -52,10 +52,28 @@ def _with_old_arguments(function: Callable[..., Any], name: str) -> Callable[...
         found = {key: _current(name, key, value) for key, value in renamed.items()}
         if name in _POOLING:
             return _pooled(original, *places, **found)
+        if name == "resize_images":
+            return _resized(original, *places, **found)
         return original(*places, **found)
 
     compute._of_keras_2 = original  # type: ignore[attr-defined]
     return compute
+
+
+def _resized(
+    resize: Callable[..., Any],
+    x: Any,
+    height_factor: int,
+    width_factor: int,
+    data_format: str,
+    interpolation: str = "nearest",
+) -> Any:
+    if interpolation == "bilinear" and bilinear_positions.are_corners_in_code():
+        factors = (height_factor, width_factor)
+        return bilinear_positions.resized_from_corners(x, *factors, data_format)
+    # Without the argument, Keras 1 has no other interpolation.
+    others = () if interpolation == "nearest" else (interpolation,)
+    return resize(x, height_factor, width_factor, data_format, *others)
 
 
 def _pooled(

@@ -16,6 +16,7 @@ from typing import Any
 from edgeattn.errors import UnsafeModelError, UnsupportedModelError, UsageError
 from edgeattn_converters.graphs.free_squeezes import squeezes_of_free_batches
 from edgeattn_converters.loading import (
+    bilinear_positions,
     config_inspection,
     fixed_time_axis,
     graph_of_tf_keras,
@@ -247,7 +248,7 @@ def _load_once(
     by_name = subclassed.is_called_by_name(loaded.model, model)
     loaded = replace(loaded, model=model, is_called_by_name=by_name)
     notes = (*loaded.notes, *weights.notes(), *softmax_notes(model), *training_notes(model))
-    notes += assignment_notes
+    notes += (*assignment_notes, *bilinear_positions.notes())
     if str(file.keras_version).startswith("3") and (architecture or ".json").endswith(".json"):
         notes += gelu_notes(model, _stored(file, architecture))
     loaded = replace(loaded, notes=combined_notes(notes))

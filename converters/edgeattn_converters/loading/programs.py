@@ -9,6 +9,7 @@ from edgeattn.errors import UnsupportedModelError, UsageError
 from edgeattn.printable import SINCE_TF_KERAS, enumerated
 from edgeattn_converters.loading import (
     argument_types,
+    bilinear_positions,
     classes_of_keras_2,
     config_inspection,
     implicit_masks,
@@ -176,11 +177,24 @@ def _report_masks(built: Built, architecture: str, samples: Mapping[str, Any]) -
         )
 
 
+def built_positions(
+    file: ModelFile, version: tuple[int, ...]
+) -> bilinear_positions.Positions | None:
+    """Return where bilinear interpolation takes its values in the model of a program."""
+    return bilinear_positions.of_saved(
+        version,
+        of_tensorflow=classes_of_keras_2.is_of_tensorflow(file.keras_version, version),
+        backend=file.backend,
+        stored=file.config,
+    )
+
+
 def _run(file: ModelFile, architecture: str, samples: Mapping[str, Any], program: Program) -> Built:
     version = config_inspection.version_numbers(file.keras_version)
 
     def build() -> Any:
         reset_names()
+        bilinear_positions.use(built_positions(file, version))
         with contextlib.ExitStack() as stack:
             of_tensorflow = classes_of_keras_2.is_of_tensorflow(file.keras_version, version)
             if of_tensorflow or not () < version < (3,):

@@ -11,6 +11,7 @@ from typing import Any
 
 from edgeattn.errors import UnsupportedModelError
 from edgeattn_converters.loading import (
+    bilinear_positions,
     classes_of_keras_2,
     config_inspection,
     dim_ordering,
@@ -167,7 +168,15 @@ def _build(
     objects = request.objects
     with as_damaged(file.path):
         ctx = _context(file, stored, objects, weights)
-        ctx = replace(ctx, of_program=request.undecided is not None, script=request.script)
+        of_program = request.undecided is not None
+        positions = bilinear_positions.of_saved(
+            ctx.version,
+            of_tensorflow=ctx.of_tensorflow,
+            backend=file.backend,
+            stored=file.config or (None if of_program else stored),
+        )
+        bilinear_positions.use(positions)
+        ctx = replace(ctx, of_program=of_program, script=request.script, positions=positions)
         if not ctx.of_program:
             image_order.use_stored(stored, objects)
         ctx.notes.extend(built_layers.era_notes(file.path.name, stored, ctx, request.undecided))

@@ -13,7 +13,12 @@ import numpy as np
 from edgeattn.errors import EdgeattnError, UnsupportedModelError, first_line
 from edgeattn.printable import keras_name
 from edgeattn.process.worker import WorkerDied
-from edgeattn_converters.loading import config_inspection, error_text, tf_keras_process
+from edgeattn_converters.loading import (
+    bilinear_positions,
+    config_inspection,
+    error_text,
+    tf_keras_process,
+)
 from edgeattn_converters.loading.audit import ModelFile
 from edgeattn_converters.loading.fixed_time_axis import TimeSteps
 from edgeattn_converters.loading.keras_3_failures import Keras3ModelError
@@ -180,8 +185,9 @@ def _outputs_of(
     as_saved_by: Callable[[str], Any], version: str, groups: Sequence[tuple[Any, Any]]
 ) -> list[Any] | None:
     try:
-        model = as_saved_by(version)
-        return [predict(model, inputs) for inputs, _ in groups]
+        with bilinear_positions.restored():
+            model = as_saved_by(version)
+            return [predict(model, inputs) for inputs, _ in groups]
     except Exception:  # a file may not load as one of another version
         return None
 

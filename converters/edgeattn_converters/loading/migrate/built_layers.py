@@ -12,6 +12,7 @@ from edgeattn_converters.keras_classes import (
     operations_of,
 )
 from edgeattn_converters.loading import own_functions
+from edgeattn_converters.loading.bilinear_positions import Positions
 from edgeattn_converters.loading.config_inspection import Config, registered_name
 from edgeattn_converters.loading.legacy_program import SIGMOID_BY_DEFAULT
 from edgeattn_converters.loading.masks_of_classes import may_create_masks
@@ -131,15 +132,19 @@ def _described_layer(layer: Any) -> dict[str, Any]:
 
 
 def adapt(
-    model: Any, version: tuple[int, ...], undecided: Container[str] | None = None
+    model: Any,
+    version: tuple[int, ...],
+    undecided: Container[str] | None = None,
+    positions: Positions | None = None,
 ) -> tuple[str, ...]:
     """Let the layers of a built model compute as in Keras ``version``, in place; return notes.
 
     Notes also list what cannot be changed in place, and layers of ``undecided``, see
-    :func:`default_notes`.
+    :func:`default_notes`. ``positions`` are those of bilinear interpolation in that Keras.
     """
     import keras
 
+    from edgeattn_converters.loading.migrate.legacy_upsampling import let_be_former
     from edgeattn_converters.loading.migrate.registered_objects import hard_sigmoid_keras2
 
     saved_by = _saved_by(version)
@@ -161,6 +166,7 @@ def adapt(
     masked = any(creates_mask(layer) or may_create_masks(type(layer)) for layer in layers)
     ctx = Context(3, version, lambda _name: None, {}, lambda _name: [], masked)
     _let_softmaxes_be_former(layers, version)
+    notes.extend(let_be_former(layers, positions))
     for layer in layers:
         class_name = type(layer).__name__
         if _has_former_masks(layer):
@@ -188,11 +194,12 @@ def adapt_inner(layers: Iterable[Any], ctx: Context) -> list[str]:
     """
     import keras
 
+    from edgeattn_converters.loading.migrate.legacy_upsampling import let_be_former
     from edgeattn_converters.loading.migrate.registered_objects import hard_sigmoid_keras2
 
-    notes = []
     layers = list(layers)
     _let_softmaxes_be_former(layers, ctx.version)
+    notes = let_be_former(layers, ctx.positions)
     for layer in layers:
         class_name = type(layer).__name__
         if any(value is hard_sigmoid_keras2 for value in vars(layer).values()):

@@ -8,6 +8,7 @@ from typing import Any
 
 from edgeattn.errors import EdgeattnError, UnsafeModelError, UnsupportedModelError
 from edgeattn.printable import enumerated, join_lines
+from edgeattn_converters.loading.bilinear_positions import Positions
 
 Shape = tuple[int, ...]
 
@@ -69,6 +70,7 @@ class Context:
         of_program: whether a function of the user built the model, in which edgeattn may have put
             layers of its own.
         script: the user's file of classes; None if there is none.
+        positions: where bilinear interpolation takes its values; None as in the current Keras.
         created: the weights of the model in the order in which its layers created them.
         notes: sentences for the user about what was migrated.
         stateful: names of the layers that kept their state from one batch to the next.
@@ -89,6 +91,7 @@ class Context:
     of_tensorflow: bool = False
     of_program: bool = False
     script: Path | None = None
+    positions: Positions | None = None
     created: list[Any] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     stateful: list[str] = field(default_factory=list)

@@ -22,6 +22,7 @@ CAUSAL = "edgeattn>CausalSeparableConv1D"
 CONCATENATE = "edgeattn>LegacyConcatenate"
 LOCALLY_CONNECTED = "edgeattn>LocallyConnected"
 MEL_SPECTROGRAM = "edgeattn>MelSpectrogram"
+UPSAMPLING = "edgeattn>LegacyUpSampling2D"
 IGNORE_MASKS, KEEP_MASKS = "ignore", "keep"
 # The first version whose softmax has no weights in a row that is masked throughout.
 EMPTY_ROWS = (3, 10)
@@ -62,6 +63,8 @@ def replacement(
         return _REPLACED[class_name], dict(config)
     if has_own_axes(class_name, config.get("axis")):
         return f"edgeattn>{class_name}", dict(config)
+    if class_name == "UpSampling2D" and config.get("interpolation") == "bilinear":
+        return _with_former_positions(config, ctx)
     if class_name == "SeparableConv1D" and config.get("padding") == "causal":
         return CAUSAL, dict(config)
     if class_name == "MelSpectrogram" and config.get("power_to_db", True):
@@ -71,6 +74,14 @@ def replacement(
         )
         return MEL_SPECTROGRAM, dict(config)
     return _with_former_masks(class_name, config, ctx, takes_mask=takes_mask)
+
+
+def _with_former_positions(config: Config, ctx: Context) -> tuple[str, dict[str, Any]] | None:
+    """As :func:`replacement`, for bilinear interpolation; that of Theano is not computed."""
+    if ctx.positions is None or ctx.positions.is_theano:
+        return None
+    ctx.notes.append(f"{config.get('name')}: {ctx.positions.note}")
+    return (UPSAMPLING, dict(config)) if ctx.positions.are_corners else None
 
 
 def has_own_axes(class_name: str, axis: Any) -> bool:
