@@ -116,3 +116,62 @@ def test_files_compute_as_keras_does_for_known_numbers(own: Any, name: str, tmp_
             expected = model(sample[None])["y"]
             actual = runner.run({"x": sample[None]})["y"]
             np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-5)
+
+
+NUMBERS = """
+import keras
+from keras import ops
+
+
+class Recurrent(keras.layers.Layer):
+    # As in the functional guide of Keras.
+    def build(self, shape):
+        self.kernel = self.add_weight(shape=(shape[-1], 4), name="kernel")
+        self.recurrent = self.add_weight(shape=(4, 4), name="recurrent")
+
+    def call(self, x):
+        state, outputs = ops.zeros((x.shape[0], 4)), []
+        for step in range(x.shape[1]):
+            state = ops.tanh(x[:, step] @ self.kernel + state @ self.recurrent)
+            outputs.append(state)
+        return ops.stack(outputs, axis=1)
+
+
+class Rows(keras.layers.Layer):
+    def call(self, x):
+        return ops.stack([ops.sum(x[row], axis=0) for row in range(x.shape[0])])
+
+
+def build(kind):
+    inputs = keras.Input(batch_shape=(4, 6, 3), name="x")
+    layer = Rows() if kind == "rows" else Recurrent()
+    if kind == "nested":
+        inner = keras.Input(batch_shape=(4, 6, 3))
+        layer = keras.Model(inner, layer(inner))
+    return keras.Model(inputs, keras.layers.Dense(2)(layer(inputs)))
+"""
+
+
+@pytest.mark.parametrize("kind", only(["layer", "nested", "rows"], "layer"))
+def test_programs_that_need_the_number_of_samples(kind: str, tmp_path: Path) -> None:
+    """Keras computes them for batches of one size; files compute one sample at a time."""
+    (tmp_path / "own.py").write_text(f"{NUMBERS}\nmodel = build({kind!r})\n")
+    names: dict[str, Any] = {"__name__": "own"}
+    exec(NUMBERS, names)
+    model = names["build"](kind)
+    model.save_weights(tmp_path / "m.weights.h5")
+    x = np.random.default_rng(5).normal(size=(4, STEPS, 3)).astype("float32")
+    np.savez(tmp_path / "samples.npz", x=np.concatenate([x] * 20))
+    source = ModelSource(
+        str(tmp_path / "m.weights.h5"),
+        architecture=f"{tmp_path / 'own.py'}:model",
+        samples=str(tmp_path / "samples.npz"),
+    )
+    result = convert(source, tmp_path / "m.edge", options=ConversionOptions(schemes=("float32",)))
+    assert result.report.verdict == "pass"
+    expected = model.predict(x, batch_size=4, verbose=0)
+    for artifact in result.bundle.manifest.artifacts:
+        path = result.bundle.artifact_path(artifact)
+        runner = open_runner(path, artifact.format, artifact.inputs, artifact.outputs)
+        outputs = [next(iter(runner.run({"x": x[k : k + 1]}).values())) for k in range(4)]
+        np.testing.assert_allclose(np.concatenate(outputs), expected, rtol=1e-4, atol=1e-5)

@@ -108,6 +108,12 @@ def _hint(error: Exception, path: Path, option: str) -> str:
     if (package_hint := local_packages.hint(str(error.name), path)) is not None:
         return package_hint
     package, _, inner = str(error.name).partition(".")
+    if package == "tensorflow_addons":
+        return (
+            "tensorflow_addons has no version for the current Keras. Remove the import from "
+            f"{importing}, and write there what the layers of the model use of it: "
+            "tfa.activations.gelu, for example, is tf.nn.gelu(x, approximate=True)."
+        )
     if inner and local_packages.is_found(package, path):
         return (
             f"The package {package} is installed and has no module {inner}. Import what the layers "

@@ -675,6 +675,7 @@ def test_free_time_axis_of_a_subclassed_model(own: Any, tmp_path: Path) -> None:
         ("from attention import Attention", "'attention'", "remove the import from own.py"),
         ("from attention import Attention", "'attention'", "put it beside own.py"),
         ("raise ValueError('wrong')", "wrong", "Try: python"),
+        ("import tensorflow_addons as tfa", "addons", "has no version for the current Keras"),
     ],
 )
 def test_import_that_fails_is_reported(
