@@ -17,7 +17,12 @@ from types import FunctionType, ModuleType
 from typing import Any
 from unittest import mock
 
-from edgeattn_converters.loading import legacy_image_functions, tensorflow_core, training_names
+from edgeattn_converters.loading import (
+    batch_products,
+    legacy_image_functions,
+    tensorflow_core,
+    training_names,
+)
 from edgeattn_converters.loading.migrate.keras1 import DATA_FORMATS
 
 # Names under which programs import Keras.
@@ -79,7 +84,11 @@ def provide() -> None:
             for module in backends:
                 if not hasattr(module, name):
                     setattr(module, name, function)
-    for name, function in legacy_image_functions.functions(functions).items():
+    replaced = {
+        **legacy_image_functions.functions(functions),
+        "batch_dot": batch_products.of_loaded_model(functions["batch_dot"]),
+    }
+    for name, function in replaced.items():
         for module in backends:
             setattr(module, name, function)
 

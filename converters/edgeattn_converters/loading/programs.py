@@ -9,6 +9,7 @@ from edgeattn.errors import UnsupportedModelError, UsageError
 from edgeattn.printable import SINCE_TF_KERAS, enumerated
 from edgeattn_converters.loading import (
     argument_types,
+    batch_products,
     bilinear_positions,
     classes_of_keras_2,
     config_inspection,
@@ -195,8 +196,9 @@ def _run(file: ModelFile, architecture: str, samples: Mapping[str, Any], program
     def build() -> Any:
         reset_names()
         bilinear_positions.use(built_positions(file, version))
+        of_tensorflow = classes_of_keras_2.is_of_tensorflow(file.keras_version, version)
+        batch_products.use(version, of_tensorflow=of_tensorflow)
         with contextlib.ExitStack() as stack:
-            of_tensorflow = classes_of_keras_2.is_of_tensorflow(file.keras_version, version)
             if of_tensorflow or not () < version < (3,):
                 stack.enter_context(outputs_of_calls.inferred())
             if of_tensorflow or program.may_be_older:

@@ -11,6 +11,7 @@ from typing import Any
 
 from edgeattn.errors import UnsupportedModelError
 from edgeattn_converters.loading import (
+    batch_products,
     bilinear_positions,
     classes_of_keras_2,
     config_inspection,
@@ -176,6 +177,7 @@ def _build(
             stored=file.config or (None if of_program else stored),
         )
         bilinear_positions.use(positions)
+        batch_products.use(ctx.version, of_tensorflow=ctx.of_tensorflow)
         ctx = replace(ctx, of_program=of_program, script=request.script, positions=positions)
         if not ctx.of_program:
             image_order.use_stored(stored, objects)

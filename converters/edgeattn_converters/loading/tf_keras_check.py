@@ -14,6 +14,7 @@ from edgeattn.errors import EdgeattnError, UnsupportedModelError, first_line
 from edgeattn.printable import keras_name
 from edgeattn.process.worker import WorkerDied
 from edgeattn_converters.loading import (
+    batch_products,
     bilinear_positions,
     config_inspection,
     error_text,
@@ -185,7 +186,7 @@ def _outputs_of(
     as_saved_by: Callable[[str], Any], version: str, groups: Sequence[tuple[Any, Any]]
 ) -> list[Any] | None:
     try:
-        with bilinear_positions.restored():
+        with bilinear_positions.restored(), batch_products.restored():
             model = as_saved_by(version)
             return [predict(model, inputs) for inputs, _ in groups]
     except Exception:  # a file may not load as one of another version

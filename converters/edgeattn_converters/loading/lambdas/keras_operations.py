@@ -7,6 +7,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from edgeattn_converters.loading import batch_products
 from edgeattn_converters.loading.keras_tensors import without_mask
 from edgeattn_converters.loading.lambdas import (
     backend_functions,
@@ -129,6 +130,9 @@ def _dot(x: Any, y: Any) -> Any:
 
 
 def _batch_dot(x: Any, y: Any, axes: Any) -> Any:
+    former = batch_products.former(x, y, axes)
+    if former is not None:
+        return former
     if axes is None:
         axes = (len(x.shape) - 1, max(len(y.shape) - 2, 1))
     return keras.layers.Dot(axes=axes if isinstance(axes, int) else tuple(axes))([x, y])
