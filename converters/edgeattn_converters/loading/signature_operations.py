@@ -81,14 +81,6 @@ def check_operations(path: Path, message: Any) -> None:
                 f"({node.name!r}), which may do more than compute.",
                 hint=_REBUILD,
             )
-    of_gpu = next((node.op for node in nodes if node.op.startswith("CudnnRNN")), None)
-    if of_gpu is not None:
-        raise unsupported(
-            path,
-            f"contains {of_gpu}, an LSTM or GRU for GPUs only.",
-            "Convert the .keras or .h5 file of the model, or export it on a machine without a GPU: "
-            "set CUDA_VISIBLE_DEVICES=-1 before Python starts.",
-        )
     loop = next((node.name for node in nodes if node.op in _LOOPS_OF_TENSORFLOW_1), None)
     if loop is not None:
         raise unsupported(

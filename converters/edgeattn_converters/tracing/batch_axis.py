@@ -28,6 +28,9 @@ def check_batch_axes(
         return
     name = others[0]
     axes, from_inputs = outputs[name].shape.as_list(), is_data(outputs[name])
+    if from_inputs and len(axes) > 1 and batch is None:
+        # Of a fixed number of samples, such as that of a constant with a row for each of them.
+        return
     if axes and from_inputs and batch is not None:
         raise UnsupportedModelError(
             f"Output {name!r} has the shape {tuple(axes)} for a batch of {batch}: "

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from edgeattn.errors import EdgeattnError, UnsupportedModelError
 from edgeattn.tensors import Specs, TensorSpec
 from edgeattn_converters.graphs.constant_results import constant_results
 from edgeattn_converters.graphs.free_squeezes import squeezes_of_free_batches
@@ -141,12 +140,7 @@ def interface_of(
     inputs = input_specs(model, time_steps)
     selection = MapSelection(model, attention)
     batch = only_batch(model)
-    try:
-        traced = _concrete(model, inputs, batch=batch, expose=None)
-    except UnsupportedModelError as failure:
-        # A layer may need the number: keras.ops.zeros((x.shape[0], units)).
-        traced = _of_one_sample(model, inputs, batch, failure)
-        batch = 1
+    traced = _concrete(model, inputs, batch=batch, expose=None)
     if batch is None and has_one_row(traced.function.outputs[: len(traced.names)]):
         batch = 1
         traced = _concrete(model, inputs, batch=batch, expose=None)
@@ -185,18 +179,6 @@ def interface_of(
             item.name for item in traced.maps if item.doubt == NO_PRODUCT and item.name in names
         ),
     )
-
-
-def _of_one_sample(
-    model: Any, inputs: Specs, batch: int | None, failure: UnsupportedModelError
-) -> _Concrete:
-    """The function of one sample if there is none of any number; ``failure`` if that fails too."""
-    if batch is not None:
-        raise failure
-    try:
-        return _concrete(model, inputs, batch=1, expose=None)
-    except EdgeattnError:
-        raise failure from None
 
 
 def _free_shapes(

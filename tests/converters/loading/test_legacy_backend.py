@@ -225,7 +225,7 @@ OTHERS = {
     *("random_normal_variable", "random_uniform", "random_uniform_variable", "resize_volumes"),
     *("set_epsilon", "set_floatx", "set_image_data_format", "set_value", "spatial_3d_padding"),
     *("stop_gradient", "to_dense", "truncated_normal"),
-    # See test_tensorflow_1.py.
+    # See test_programs_for_tensorflow_1.py.
     *("learning_phase_scope", "manual_variable_initialization", "placeholder", "reset_uids"),
     "set_learning_phase",
 }
