@@ -20,6 +20,7 @@ from unittest import mock
 from edgeattn_converters.loading import (
     batch_products,
     legacy_image_functions,
+    tensorflow_1,
     tensorflow_core,
     training_names,
 )
@@ -322,15 +323,7 @@ def _other_functions() -> dict[str, Any]:
         "print_tensor": lambda x, message="", summarize=3: x,
         "slice": lambda x, start, size: tf.slice(x, start, size),
         **{name: _of_keras_2(name) for name in _OF_KERAS_2},
-        "set_session": lambda session: None,
-        "get_session": lambda: training_names.Unused("keras.backend.get_session()"),
-        "placeholder": training_names.Unused("keras.backend.placeholder"),
-        "set_learning_phase": _set_learning_phase,
-        "learning_phase_scope": _learning_phase_scope,
-        "manual_variable_initialization": lambda value: None,
-        "reset_uids": lambda: None,
-        "symbolic": lambda function: function,
-        "tf": tf,
+        **tensorflow_1.of_backend(),
         "set_image_dim_ordering": lambda order: keras.config.set_image_data_format(
             DATA_FORMATS[order]
         ),
@@ -342,20 +335,6 @@ def _other_functions() -> dict[str, Any]:
             x, axis=axis, keepdims=keepdims
         ),
     }
-
-
-def _set_learning_phase(value: Any) -> None:
-    if value:
-        raise ValueError(
-            "layers would compute as in training, which no artifact reproduces; use "
-            "set_learning_phase(0)"
-        )
-
-
-@contextlib.contextmanager
-def _learning_phase_scope(value: Any) -> Iterator[None]:
-    _set_learning_phase(value)
-    yield
 
 
 def _of_keras_2(name: str) -> Callable[..., Any]:

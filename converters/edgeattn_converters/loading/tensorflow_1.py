@@ -6,10 +6,11 @@ training, and settings of TensorFlow, such as no eager execution, are not those 
 neither have an effect.
 """
 
+import contextlib
 import functools
 import importlib
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from edgeattn_converters.loading.lambdas import tensorflow_functions
@@ -157,6 +158,37 @@ def provide_settings(replace: Callable[[Any, str, Any], None]) -> None:
         place, name = _place(tf, path)
         if not hasattr(place, name):
             replace(place, name, Unused(f"tensorflow.{path}"))
+
+
+def of_backend() -> dict[str, Any]:
+    """Return what ``keras.backend`` of Keras 1 and 2 has of sessions and TensorFlow."""
+    import tensorflow as tf
+
+    return {
+        "set_session": _nothing,
+        "get_session": lambda: Unused("keras.backend.get_session()"),
+        "placeholder": Unused("keras.backend.placeholder"),
+        "set_learning_phase": _set_learning_phase,
+        "learning_phase_scope": _learning_phase_scope,
+        "manual_variable_initialization": _nothing,
+        "reset_uids": _nothing,
+        "symbolic": lambda function: function,
+        "tf": tf,
+    }
+
+
+def _set_learning_phase(value: Any) -> None:
+    if value:
+        raise ValueError(
+            "layers would compute as in training, which no artifact reproduces; use "
+            "set_learning_phase(0)"
+        )
+
+
+@contextlib.contextmanager
+def _learning_phase_scope(value: Any) -> Iterator[None]:
+    _set_learning_phase(value)
+    yield
 
 
 def _nothing(*_: Any, **__: Any) -> None:
