@@ -7,12 +7,13 @@ TensorFlow 1.13 and 1.14 (tensorflow/python/keras/backend.py). TensorFlow 1.15 t
 has the same version 2.2.4-tf, call ``resize_images_v2``, as all later ones do.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from edgeattn.errors import UnsupportedModelError
+from edgeattn_converters.loading import original_keras
+from edgeattn_converters.loading.original_keras import OriginalKeras
 
 # The first Keras of its own that is part of TensorFlow.
 _OF_TENSORFLOW = (2, 4)
@@ -37,27 +38,24 @@ class Positions:
     is_theano: bool = False
 
 
-def of_saved(
-    version: Sequence[int], *, of_tensorflow: bool, backend: str | None = None, stored: Any = None
-) -> Positions | None:
-    """Return the positions of the Keras ``version`` that saved a model; None for the current ones.
+def of_saved(original: OriginalKeras) -> Positions | None:
+    """Return the positions of the Keras that saved a model; None for the current ones.
 
-    ``of_tensorflow`` is whether it is tf.keras, ``stored`` the config that it wrote, if there is
-    one. A version of several TensorFlows that differ has a note that says so.
+    A version of several TensorFlows that differ has a note that says so.
     """
-    version = tuple(version)
+    version = original.version
     if not version or version >= _OF_TENSORFLOW:
         return None
-    if backend == "theano":
+    if original.backend == "theano":
         return Positions(are_corners=False, note="", is_theano=True)
-    if not of_tensorflow:
+    if not original.of_tensorflow:
         return Positions(True, f"{_FROM_CORNERS} Keras 2.2.3 to 2.3.1.")
     if version < _OF_FIVE_TENSORFLOWS:
         return Positions(True, f"{_FROM_CORNERS} TensorFlow before 1.15.")
-    if version > _OF_FIVE_TENSORFLOWS or "'ragged'" in repr(stored):
+    if version > _OF_FIVE_TENSORFLOWS or "'ragged'" in repr(original.stored):
         # Inputs have this argument in the files of TensorFlow 1.15 and 2.1.
         return None
-    if _has_initializers_of_1(stored):
+    if _has_initializers_of_1(original.stored):
         return Positions(
             True,
             f"{_FROM_CORNERS} TensorFlow 1.13 and 1.14, whose initializers the file has. If "
@@ -88,39 +86,17 @@ def _has_initializers_of_1(part: Any) -> bool:
     return False
 
 
-# Of the model that is loaded, whose code calls functions of the backend.
-_current: Positions | None = None
-_used: list[Positions] = []
-
-
-def use(positions: Positions | None) -> None:
-    """Set the positions for code of the model that is loaded."""
-    global _current
-    _current = positions
-    _used.clear()
-
-
-@contextmanager
-def restored() -> Iterator[None]:
-    """Set the positions again as they are now, after other models were loaded."""
-    before = _current
-    try:
-        yield
-    finally:
-        use(before)
-
-
 def notes() -> tuple[str, ...]:
-    """Return notes on the positions that code of the loaded model has used since :func:`use`.
+    """Return notes on the positions that code of the loaded model has used.
 
     Raises :class:`UnsupportedModelError` if Theano computed the model. Keras would hide an error
     that occurs in a call.
     """
-    if any(item.is_theano for item in _used):
+    used = tuple(original_keras.current().used)
+    original_keras.current().used.clear()
+    if any(item.is_theano for item in used):
         raise theano_error("K.resize_images is called")
-    found = tuple(dict.fromkeys(f"K.resize_images: {item.note}" for item in _used))
-    _used.clear()
-    return found
+    return tuple(dict.fromkeys(f"K.resize_images: {item.note}" for item in used))
 
 
 def theano_error(subject: str) -> UnsupportedModelError:
@@ -134,10 +110,12 @@ def theano_error(subject: str) -> UnsupportedModelError:
 
 def are_corners_in_code() -> bool:
     """Return whether code of the loaded model takes values at ``i / f``, and record its use."""
-    if _current is None:
+    original = original_keras.current()
+    positions = of_saved(original)
+    if positions is None:
         return False
-    _used.append(_current)
-    return _current.are_corners
+    original.used.append(positions)
+    return positions.are_corners
 
 
 def resized_from_corners(x: Any, rows: int, columns: int, data_format: str) -> Any:

@@ -11,6 +11,7 @@ from typing import Any
 from edgeattn.errors import EdgeattnError, UnsupportedModelError, UsageError
 from edgeattn.printable import enumerated
 from edgeattn_converters.loading import (
+    bilinear_positions,
     config_inspection,
     dim_ordering,
     hidden_layers,
@@ -170,7 +171,8 @@ def _load_built(file: ModelFile, model: Any, request: LoadRequest) -> LoadedMode
             theano.check_built(model)
         notes = own_loading.notes_on_assets(model)
         if version and version < built_layers.SAME_AS_CURRENT:
-            positions = programs.built_positions(file, version)
+            original = programs.original_keras_of(file, version)
+            positions = bilinear_positions.of_saved(original)
             notes.extend(built_layers.adapt(model, version, request.undecided, positions))
         if weights.is_layered:
             stored = built_layers.described(model)

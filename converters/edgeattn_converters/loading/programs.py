@@ -10,12 +10,12 @@ from edgeattn.printable import SINCE_TF_KERAS, enumerated
 from edgeattn_converters.loading import (
     argument_types,
     batch_products,
-    bilinear_positions,
     classes_of_keras_2,
     config_inspection,
     implicit_masks,
     legacy_layers,
     mask_comparison,
+    original_keras,
     outputs_of_calls,
     own_layers,
     saved_layout,
@@ -178,11 +178,9 @@ def _report_masks(built: Built, architecture: str, samples: Mapping[str, Any]) -
         )
 
 
-def built_positions(
-    file: ModelFile, version: tuple[int, ...]
-) -> bilinear_positions.Positions | None:
-    """Return where bilinear interpolation takes its values in the model of a program."""
-    return bilinear_positions.of_saved(
+def original_keras_of(file: ModelFile, version: tuple[int, ...]) -> original_keras.OriginalKeras:
+    """Return which Keras saved the weights of a program, whose ``version`` is known."""
+    return original_keras.OriginalKeras(
         version,
         of_tensorflow=classes_of_keras_2.is_of_tensorflow(file.keras_version, version),
         backend=file.backend,
@@ -195,13 +193,13 @@ def _run(file: ModelFile, architecture: str, samples: Mapping[str, Any], program
 
     def build() -> Any:
         reset_names()
-        bilinear_positions.use(built_positions(file, version))
-        of_tensorflow = classes_of_keras_2.is_of_tensorflow(file.keras_version, version)
-        batch_products.use(version, of_tensorflow=of_tensorflow)
+        original = original_keras_of(file, version)
+        original_keras.use(original)
         with contextlib.ExitStack() as stack:
-            if of_tensorflow or not () < version < (3,):
+            stack.enter_context(batch_products.in_layers(program.notes))
+            if original.of_tensorflow or not () < version < (3,):
                 stack.enter_context(outputs_of_calls.inferred())
-            if of_tensorflow or program.may_be_older:
+            if original.of_tensorflow or program.may_be_older:
                 stack.enter_context(tracking_order.recorded())
             if program.version < (3,):
                 stack.enter_context(implicit_masks.passed(of_program=True))

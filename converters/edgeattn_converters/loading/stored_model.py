@@ -21,6 +21,7 @@ from edgeattn_converters.loading import (
     image_order,
     implicit_masks,
     lora,
+    original_keras,
     own_layers,
     quantized_layers,
     registrations,
@@ -170,14 +171,14 @@ def _build(
     with as_damaged(file.path):
         ctx = _context(file, stored, objects, weights)
         of_program = request.undecided is not None
-        positions = bilinear_positions.of_saved(
+        original = original_keras.OriginalKeras(
             ctx.version,
-            of_tensorflow=ctx.of_tensorflow,
-            backend=file.backend,
-            stored=file.config or (None if of_program else stored),
+            ctx.of_tensorflow,
+            file.backend,
+            file.config or (None if of_program else stored),
         )
-        bilinear_positions.use(positions)
-        batch_products.use(ctx.version, of_tensorflow=ctx.of_tensorflow)
+        original_keras.use(original)
+        positions = bilinear_positions.of_saved(original)
         ctx = replace(ctx, of_program=of_program, script=request.script, positions=positions)
         if not ctx.of_program:
             image_order.use_stored(stored, objects)
@@ -200,7 +201,8 @@ def _build(
         # A program for weights without a version in the layout of Keras 2 ran with its masks, too.
         former = ctx.era < 3 or (ctx.of_program and not ctx.version and weights.is_layered)
         masks = implicit_masks.passed() if former else contextlib.nullcontext()
-        with own_layers.created_as_stored(objects, ctx), masks:
+        products = batch_products.in_layers(ctx.notes)
+        with own_layers.created_as_stored(objects, ctx), masks, products:
             build = functools.partial(build_model, file, config, objects, size)
             with values_of_build.recorded(ctx.created):
                 model = build()

@@ -14,10 +14,9 @@ from edgeattn.errors import EdgeattnError, UnsupportedModelError, first_line
 from edgeattn.printable import keras_name
 from edgeattn.process.worker import WorkerDied
 from edgeattn_converters.loading import (
-    batch_products,
-    bilinear_positions,
     config_inspection,
     error_text,
+    original_keras,
     tf_keras_process,
 )
 from edgeattn_converters.loading.audit import ModelFile
@@ -186,7 +185,7 @@ def _outputs_of(
     as_saved_by: Callable[[str], Any], version: str, groups: Sequence[tuple[Any, Any]]
 ) -> list[Any] | None:
     try:
-        with bilinear_positions.restored(), batch_products.restored():
+        with original_keras.restored():
             model = as_saved_by(version)
             return [predict(model, inputs) for inputs, _ in groups]
     except Exception:  # a file may not load as one of another version
