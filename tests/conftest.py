@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import shutil
@@ -53,6 +54,18 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     order = {name: number for number, name in enumerate(LONGEST)}
     items.sort(key=lambda item: order.get(item.path.name, len(LONGEST)))
+
+
+imported_modules = len(sys.modules)
+
+
+def pytest_runtest_teardown() -> None:
+    """Searches for garbage leave out what imports of TensorFlow and Keras made and keep."""
+    global imported_modules
+    if len(sys.modules) > imported_modules + 500:
+        imported_modules = len(sys.modules)
+        gc.collect()
+        gc.freeze()
 
 
 @dataclass(frozen=True)

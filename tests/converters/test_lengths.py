@@ -125,6 +125,7 @@ def test_calibration_samples_determine_the_length(
     np.testing.assert_allclose(loaded(x)["each"], convolution(x[None])[0], atol=1e-5)
 
 
+@pytest.mark.long
 def test_calibration_of_each_length(folder: Path, convolution: Any) -> None:
     for format in ("tflite", "onnx"):
         loaded = package.load(folder, format=format, scheme="int8")

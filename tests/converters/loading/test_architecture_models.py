@@ -90,6 +90,7 @@ def test_samples_have_the_shapes_of_a_class_with_several_inputs(
     np.testing.assert_allclose(loaded.model(inputs), expected, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.long
 def test_samples_with_other_names(program: tuple[Path, Any], tmp_path: Path) -> None:
     path, module = program
     model = module.Arguments()

@@ -112,7 +112,7 @@ def _saved(name: str, folder: Path, file: str = "m.keras", program: str = PROGRA
     "case",
     only(
         [(name, kind) for name in KEPT for kind in CONVERTERS],
-        *[("Masked", "tflite"), ("Spectral", "onnx")],
+        ("Masked", "tflite"),
     ),
     ids="-".join,
 )

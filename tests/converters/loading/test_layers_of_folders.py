@@ -157,15 +157,13 @@ def values(model: Any) -> Any:
     [
         tuples,
         depthwise,
-        decoder,
         *(
             pytest.param(build, marks=pytest.mark.long)
             for build in (
                 *(attention, nested, frozen, words, stateful, expression, augmented),
-                *(directions, numbered),
+                *(decoder, directions, numbered, adapted),
             )
         ),
-        adapted,
     ],
 )
 def test_layers_that_contain_others(build: Callable[[], Any], tmp_path: Path) -> None:

@@ -110,8 +110,7 @@ STATED: dict[str, tuple[tuple[str, Any], str]] = {
         '                "state": keras.KerasTensor((None, 5), "int32")}',
     ),
 }  # fmt: skip
-QUICK = ("shape for a tensor", "shape for a tensor, and a list", "other keys", "rank", "None",
-         "specs that fail", "specs of another rank and type")  # fmt: skip
+QUICK = ("shape for a tensor, and a list", "other keys", "rank")
 
 
 def defined(kind: str, folder: Path) -> tuple[dict[str, Any], Any]:
@@ -163,7 +162,7 @@ def test_whole_models(kind: str, tmp_path: Path) -> None:
     check(loaded, inputs, expected)
 
 
-@pytest.mark.parametrize("kind", only(STATED, *QUICK[:3]))
+@pytest.mark.parametrize("kind", only(STATED, QUICK[0]))
 def test_models_of_programs(kind: str, tmp_path: Path) -> None:
     names, inputs = defined(kind, tmp_path)
     model = seeded(names["build"]())

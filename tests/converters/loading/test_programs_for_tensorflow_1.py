@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras
-from long_parameters import every_third
+from long_parameters import every_third, only
 from twin_programs import run_in_tf_keras
 
 from edgeattn.errors import UsageError
@@ -144,7 +144,7 @@ FUNCTIONS = {
 }
 
 
-@pytest.mark.parametrize("text", every_third(list(FUNCTIONS)))
+@pytest.mark.parametrize("text", only(FUNCTIONS, *list(FUNCTIONS)[::9]))
 @pytest.mark.compared
 def test_functions(text: str, weights: tuple[Path, Any], tmp_path: Path) -> None:
     program = f"""{BUILD}

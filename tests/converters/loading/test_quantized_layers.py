@@ -262,7 +262,8 @@ class Tagger(keras.Model):
         return self.scores(self.words(tokens))
 
 
-@pytest.mark.parametrize("mode", only(["int8", "int4"], "int8"))
+@pytest.mark.long
+@pytest.mark.parametrize("mode", ["int8", "int4"])
 def test_model_of_an_own_class(mode: str, tmp_path: Path) -> None:
     """The config lacks the quantization of its layers. It ended with a fault of edgeattn."""
     keras.utils.set_random_seed(7)

@@ -15,7 +15,7 @@ import keras
 import numpy as np
 import pytest
 from keras import layers
-from long_parameters import only
+from long_parameters import every_third, only
 
 from edgeattn.errors import UnsupportedModelError, UsageError
 from edgeattn_converters.loading.audit import audit_file
@@ -176,7 +176,7 @@ IMPORTS = {
 
 
 @pytest.mark.parametrize("suffix", only([".keras", ".h5"], ".keras"))
-@pytest.mark.parametrize("kind", IMPORTS)
+@pytest.mark.parametrize("kind", every_third(list(IMPORTS)))
 def test_classes_that_an_import_registers(kind: str, suffix: str, tmp_path: Path) -> None:
     own, texts = IMPORTS[kind]
     write(tmp_path, **texts)
@@ -361,7 +361,7 @@ PLACES: dict[str, Callable[[Any, Any], Any]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("place", every_third(list(PLACES)))
 def test_places_of_registered_objects(place: str, tmp_path: Path) -> None:
     def build(own: Any) -> Any:
         x = keras.Input((5, 3))

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from keras import layers, ops
+from long_parameters import every_third
 
 from edgeattn.errors import UnsupportedModelError
 from edgeattn.runners import open_runner
@@ -133,7 +134,7 @@ def _check_files(model: Any, expected: list[Any], folder: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["dict", "tuple", "nested"])
-@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("shape", every_third(SHAPES))
 def test_weights_that_subclassed_models_return(
     shape: tuple[int, ...], kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -150,14 +151,14 @@ def test_weights_that_subclassed_models_return(
         np.testing.assert_allclose(value, expected, atol=1e-6)
 
 
-@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("shape", every_third(SHAPES))
 def test_weights_that_are_the_only_output(shape: tuple[int, ...], tmp_path: Path) -> None:
     error = _error(_loaded(_signal(shape=shape, kind="only"), tmp_path), "upper")
     assert error.hint
     assert error.hint.startswith("Return it for each sample of the input x: tf.")
 
 
-@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("shape", every_third(SHAPES))
 def test_weights_returned_for_each_sample(shape: tuple[int, ...], tmp_path: Path) -> None:
     """As the hint says: the class changes, and the file of the model does not."""
     error = _error(_loaded(_signal(shape=shape, kind="only"), tmp_path), "upper")
@@ -172,7 +173,7 @@ def test_weights_returned_for_each_sample(shape: tuple[int, ...], tmp_path: Path
     _check_files(loaded, [order[name] for name in names], tmp_path)
 
 
-@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("shape", every_third(SHAPES))
 @pytest.mark.parametrize("is_dict", [False, True])
 def test_weights_that_functional_models_return(
     shape: tuple[int, ...], is_dict: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
