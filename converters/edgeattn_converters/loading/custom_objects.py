@@ -152,7 +152,7 @@ def registered_objects(path: Path | None) -> Mapping[str, Any]:
     """Return what a file, loaded by :func:`load_custom_objects`, has registered with Keras.
 
     The keys are registered names, see :mod:`.registrations`. The dict ``custom_objects`` in the
-    file may have such keys, too, and decides about names without a package.
+    file adds to them, and decides about names without a package.
     """
     if path is None:
         return {}
@@ -160,9 +160,7 @@ def registered_objects(path: Path | None) -> Mapping[str, Any]:
     chosen = _chosen(module)
     found = registrations.of_file(path, module).items()
     registered = {key: value for key, value in found if unqualified(key) not in chosen}
-    return registered | {
-        key: value for key, value in chosen.items() if ">" in key and callable(value)
-    }
+    return registered | {key: value for key, value in chosen.items() if callable(value)}
 
 
 def _chosen(module: Any) -> dict[str, Any]:
@@ -193,12 +191,16 @@ def in_attribute(value: Any) -> Iterator[Any]:
 
 
 def for_keras(objects: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the ``custom_objects`` argument for Keras: own names and registered names."""
+    """Return the ``custom_objects`` argument for Keras: own names and registered names.
+
+    Names with a package are those that classes of the user look up themselves.
+    """
     registered = {
         registered_name(name): value.function
         if isinstance(value, own_functions.UnclearFunction)
         else value
         for name, value in objects.items()
+        if ">" not in name
     }
     return {**own_functions.plain(objects), **registered}
 

@@ -103,10 +103,15 @@ def plain(objects: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def activations() -> dict[str, Callable[..., Any]]:
-    """Return the activations of Keras by name."""
-    from keras.src.activations import ALL_OBJECTS_DICT
+    """Return the activations of Keras by name, without those that a program has added to them."""
+    from keras.src.activations import ALL_OBJECTS, ALL_OBJECTS_DICT
 
-    return dict(ALL_OBJECTS_DICT)
+    names = {function.__name__ for function in ALL_OBJECTS}
+    return {
+        name: function
+        for name, function in ALL_OBJECTS_DICT.items()
+        if name in names or any(function is item for item in ALL_OBJECTS)
+    }
 
 
 def has_own_activation(layer: Any) -> bool:

@@ -43,8 +43,12 @@ _HARD_SIGMOID = "hard_sigmoid"
 
 
 @contextlib.contextmanager
-def created_as_stored(objects: Mapping[str, Any], ctx: Context) -> Iterator[None]:
+def created_as_stored(
+    objects: Mapping[str, Any], ctx: Context, functions: Mapping[str, Any]
+) -> Iterator[None]:
     """Give layers of the user's classes the names and variables that they have in the file.
+
+    ``functions`` are those that Keras passes to a class in place of their registered names.
 
     Raises :class:`UnsupportedModelError` if the file lacks arguments of a class.
     """
@@ -62,7 +66,8 @@ def created_as_stored(objects: Mapping[str, Any], ctx: Context) -> Iterator[None
             classes_of_keras_2.accept_inputs_by_any_name(cls)
         # Before a method of a parent is replaced.
         creators = {cls: functools.partial(_creator(cls), cls, cls.from_config) for cls in classes}
-        for cls, create in creators.items():
+        for cls, creator in creators.items():
+            create = functools.partial(_with_functions, creator, functions)
             stack.enter_context(mock.patch.object(cls, "from_config", staticmethod(create)))
             legacy_layers.create_in_calls(cls, program)
         if classes and ctx.era < 3:
@@ -88,6 +93,22 @@ def created_as_stored(objects: Mapping[str, Any], ctx: Context) -> Iterator[None
                 outputs_of_calls.infer(cls)
             stack.enter_context(outputs_of_calls.inferred())
         yield
+
+
+def _with_functions(
+    create: Callable[..., Any],
+    functions: Mapping[str, Any],
+    config: Config,
+    *args: Any,
+    **kwargs: Any,
+) -> Any:
+    """Return a layer from a config in which functions are in place of their names.
+
+    Follows ``class_and_config_for_serialized_keras_object`` of Keras, for configs in formats before
+    that of ``.keras`` files.
+    """
+    found = {k: functions.get(v, v) if isinstance(v, str) else v for k, v in config.items()}
+    return create(found, *args, **kwargs)
 
 
 def _creator(cls: Any) -> Callable[..., Any]:

@@ -6,6 +6,7 @@ file may contain any name; only what the user's file has run is found by it.
 """
 
 import contextlib
+import inspect
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -20,7 +21,7 @@ from edgeattn_converters.loading.config_inspection import (
     unqualified,
 )
 from edgeattn_converters.loading.own_classes import is_of_edgeattn_or_library
-from edgeattn_converters.loading.safety.allowed_classes import LAYERS
+from edgeattn_converters.loading.safety.allowed_classes import LAYERS, is_keras_module
 
 _OF_EDGEATTN = ("edgeattn", "edgeattn_converters")
 # What running a file of the user registered in this process. Packages run only once.
@@ -103,13 +104,25 @@ def with_registered(
     """Return a stored model and the user's objects with those that it names as ``registered``.
 
     An object gets another name, ``"Name@package"``, in both if its name without the package is that
-    of another object or of one of Keras.
+    of another object or of one of Keras. The objects also have the names with a package that the
+    model contains, under which classes of the user may look them up.
     """
-    if not registered:
+    if not registered and not objects:
         return stored, objects
     names = _Names(objects, registered)
     found = _renamed(stored, "", names)
     return (found, names.objects) if names.objects != objects else (stored, objects)
+
+
+def functions(objects: Mapping[str, Any], registered: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the registered functions by the names that a stored model has for them.
+
+    ``objects`` and ``registered`` are those of :func:`with_registered`.
+    """
+    named = {name: item for name, item in objects.items() if ">" in name}
+    return {
+        name: item for name, item in {**registered, **named}.items() if inspect.isfunction(item)
+    }
 
 
 class _Names:
@@ -152,7 +165,40 @@ class _Names:
             short = of_package(short, key.rpartition(">")[0])
             name = f"{name.rpartition('>')[0]}>{short}" if ">" in name else short
         self.objects[short] = value
+        if ">" in name:
+            self.objects[name] = value
         return name
+
+    def add_stored(self, value: Any) -> None:
+        """Add what is stored anywhere in the config of a class, which may look it up by its name.
+
+        The user's file need not register what has a package in a stored model.
+        """
+        if isinstance(value, Mapping):
+            self.add_stored(list(value.values()))
+        elif isinstance(value, list):
+            for item in value:
+                self.add_stored(item)
+        elif isinstance(value, str) and value not in self.objects:
+            found = self._registered.get(value)
+            if found is None and ">" in value:
+                found = self._of_file.get(unqualified(value))
+            elif found is None and value not in own_functions.activations():
+                # Stored by Keras 3.6 or a former version.
+                keys = [key for key in self._registered if key.endswith(f">{value}")]
+                found = self._registered[keys[0]] if len(keys) == 1 else None
+            if isinstance(found, own_functions.UnclearFunction):
+                found = found.function
+            if found is not None:
+                self.objects[value] = found
+
+    def is_own_class(self, item: Config) -> bool:
+        """Return whether an item, whose class has its final name, is of a class of the user."""
+        module, class_name = item.get("module"), str(item["class_name"])
+        if is_model(item) or (isinstance(module, str) and is_keras_module(module)):
+            return False
+        is_of_keras = class_name in LAYERS and module is None
+        return not is_of_keras and isinstance(self.objects.get(unqualified(class_name)), type)
 
 
 def _renamed(value: Any, key: str, names: _Names) -> Any:
@@ -162,9 +208,17 @@ def _renamed(value: Any, key: str, names: _Names) -> Any:
         return names.of_function(value)
     if not isinstance(value, Mapping):
         return value
-    found = {k: _renamed(item, str(k), names) for k, item in value.items()}
-    if value.get("class_name") == "function" and isinstance(value.get("config"), str):
-        found["config"] = names.of_function(value["config"])
-    elif isinstance(value.get("class_name"), str) and isinstance(value.get("config"), Mapping):
-        found["class_name"] = names.of_class(value)
-    return found
+    class_name, config = value.get("class_name"), value.get("config")
+    if class_name == "function" and isinstance(config, str):
+        return {**value, "config": names.of_function(config)}
+    named = dict(value)
+    if isinstance(class_name, str) and isinstance(config, Mapping):
+        named["class_name"] = names.of_class(value)
+        if names.is_own_class(named):
+            names.add_stored(config)
+            # Keras passes the config on as it is, that of a former version has been migrated.
+            if "module" in value:
+                return named
+    return {
+        k: item if k == "class_name" else _renamed(item, str(k), names) for k, item in named.items()
+    }

@@ -202,7 +202,9 @@ def _build(
         former = ctx.era < 3 or (ctx.of_program and not ctx.version and weights.is_layered)
         masks = implicit_masks.passed() if former else contextlib.nullcontext()
         products = batch_products.in_layers(ctx.notes)
-        with own_layers.created_as_stored(objects, ctx), masks, products:
+        in_new_format = file.kind == "keras-zip" or (file.kind == "weights-hdf5" and ctx.major == 3)
+        named = {} if in_new_format else registrations.functions(objects, request.registered)
+        with own_layers.created_as_stored(objects, ctx, named), masks, products:
             build = functools.partial(build_model, file, config, objects, size)
             with values_of_build.recorded(ctx.created):
                 model = build()
