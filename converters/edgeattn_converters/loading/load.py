@@ -29,6 +29,7 @@ from edgeattn_converters.loading.activation_notes import gelu_notes, softmax_not
 from edgeattn_converters.loading.architecture import check_architecture, read_architecture
 from edgeattn_converters.loading.assigned_weights import keep_values
 from edgeattn_converters.loading.audit import ModelFile
+from edgeattn_converters.loading.backends_of_classes import backend_notes
 from edgeattn_converters.loading.build import reset_names
 from edgeattn_converters.loading.built_model import load_in_order
 from edgeattn_converters.loading.custom_objects import (
@@ -248,7 +249,7 @@ def _load_once(
     by_name = subclassed.is_called_by_name(loaded.model, model)
     loaded = replace(loaded, model=model, is_called_by_name=by_name)
     notes = (*loaded.notes, *weights.notes(), *softmax_notes(model), *training_notes(model))
-    notes += (*assignment_notes, *bilinear_positions.notes())
+    notes += (*assignment_notes, *bilinear_positions.notes(), *backend_notes(model, file))
     if str(file.keras_version).startswith("3") and (architecture or ".json").endswith(".json"):
         notes += gelu_notes(model, _stored(file, architecture))
     loaded = replace(loaded, notes=combined_notes(notes))
