@@ -44,7 +44,7 @@ def with_taken_branches(function: Any) -> Any:
         changed = folding.fold(graph.node, graph.node, known)
     if not changed:
         return function
-    functions = list(_reached(graph.node, library | folding.added))
+    functions = list(reached(graph.node, library | folding.added))
     del graph.library.function[:], graph.library.gradient[:]
     graph.library.function.extend(functions)
     for item in functions:
@@ -154,15 +154,15 @@ def _called(node: Any) -> Iterator[Any]:
         yield from attribute.list.func
 
 
-def _reached(nodes: Sequence[Any], library: Mapping[str, Any]) -> Iterator[Any]:
+def reached(nodes: Sequence[Any], library: Mapping[str, Any]) -> Iterator[Any]:
     """The functions that nodes call, and those that these call."""
-    reached: set[str] = set()
+    names: set[str] = set()
     waiting = [*nodes]
     while waiting:
         node = waiting.pop()
         for name in (node.op, *(called.name for called in _called(node))):
-            if name in library and name not in reached:
-                reached.add(name)
+            if name in library and name not in names:
+                names.add(name)
                 waiting.extend(library[name].node_def)
                 yield library[name]
 

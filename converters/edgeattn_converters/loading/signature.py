@@ -40,6 +40,7 @@ from edgeattn_converters.loading.signature_operations import (
     check_operations,
     unsupported,
     without_assignments,
+    without_gpus,
 )
 
 DEFAULT = "serving_default"
@@ -79,6 +80,7 @@ def load_signature(
     name = _chosen(path, functions, signature)
     function, more = inference_function(path, message, name, functions[name])
     function = without_assignments(path, name, function)
+    function = without_gpus(path, name, function)
     function, half = without_half(function)
     notes = [_note_of(name, functions_of(message)), *more, *mixed_precision.notes_on(half)]
     _, inputs = function.structured_input_signature

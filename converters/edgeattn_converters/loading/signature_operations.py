@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeattn.errors import UnsafeModelError, UnsupportedModelError
-from edgeattn_converters.graphs.taken_branches import with_taken_branches
+from edgeattn_converters.graphs.taken_branches import reached, with_taken_branches
 from edgeattn_converters.loading.formats.saved_model import SAVE_AS_FILE
 
 STRING = 7  # DT_STRING of tensorflow.DataType
@@ -38,6 +38,9 @@ _SAVER = re.compile(r"__inference__traced_(save|restore)_\d+")
 _SAVER_NODES = frozenset({"saver_filename", "StatefulPartitionedCall", "NoOp"})
 # Loops that TensorFlow 1 builds; neither TFLite nor functions of TensorFlow 2 have them.
 _LOOPS_OF_TENSORFLOW_1 = frozenset({"Enter", "RefEnter"})
+# Not all builds of TensorFlow have their kernels, which are for GPUs.
+_OF_CUDNN = re.compile(r"CudnnRNN\w*")
+_ON_CPU = "on a machine without a GPU, or after: export CUDA_VISIBLE_DEVICES=-1"
 _SAVE_AGAIN = "Save its signature with TensorFlow 2, by the program in docs/loading.md."
 _REBUILD = "Convert the Keras file that the folder was exported from."
 
@@ -135,6 +138,47 @@ def without_assignments(path: Path, name: str, function: Any) -> Any:
             "its state as an input and an output.",
         )
     return function
+
+
+def without_gpus(path: Path, name: str, function: Any) -> Any:
+    """Return a signature without branches for GPUs that never run.
+
+    Functions that nothing calls do not matter, such as the LSTM for GPUs that TensorFlow stores
+    beside the one that a graph calls. ``function`` has no assignments. Raises
+    :class:`UnsupportedModelError` if it needs an operation that only GPUs compute.
+    """
+    if _operation_of_gpus(function) is None:
+        return function
+    function = with_taken_branches(function)
+    found = _operation_of_gpus(function)
+    if found is None:
+        return function
+    advice = "Convert the .keras or .h5 file of the model"
+    if _OF_CUDNN.fullmatch(found):
+        advice += ", whose LSTM and GRU layers are the same on every device"
+    raise unsupported(
+        path,
+        f"contains {found} in its signature {name!r}, an operation that TensorFlow computes on "
+        "GPUs only.",
+        f"{advice}. If there is none, export the model again {_ON_CPU}",
+    )
+
+
+def _operation_of_gpus(function: Any) -> str | None:
+    """Return an operation in a signature, or in what it calls, that only GPUs compute."""
+    graph = function.graph.as_graph_def()
+    library = {item.signature.name: item for item in graph.library.function}
+    nodes = [*graph.node, *(n for item in reached(graph.node, library) for n in item.node_def)]
+    return next(filter(_needs_gpu, dict.fromkeys(node.op for node in nodes)), None)
+
+
+def _needs_gpu(name: str) -> bool:
+    from tensorflow.python.framework import kernels
+
+    if _OF_CUDNN.fullmatch(name):
+        return True
+    devices = {item.device_type for item in kernels.get_registered_kernels_for_op(name).kernel}
+    return devices == {"GPU"}
 
 
 def _assignment(function: Any) -> str | None:

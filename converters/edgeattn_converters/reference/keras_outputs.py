@@ -26,6 +26,10 @@ from edgeattn_converters.tracing.trace import Interface, Traced, trace
 
 # TensorFlow names the only format that it computes on a CPU.
 _CHANNELS_LAST_ONLY = re.compile(r"\bND?HWC\b")
+# An operation without a kernel for a CPU, or without one for its types.
+_WITHOUT_KERNEL = re.compile(
+    r"No OpKernel was registered to support Op '(\w+)'|Could not find device for node: .*?= (\w+)"
+)
 
 
 @dataclass(frozen=True)
@@ -126,6 +130,11 @@ def _batches(inputs: Any, size: int) -> Any:
 
 def _hint(model: Any, reason: str) -> str:
     """What to do if Keras cannot compute a model for this ``reason``."""
+    if found := _WITHOUT_KERNEL.search(reason):
+        return (
+            f"TensorFlow has no {found[1] or found[2]} of these types for a CPU. Compute the same "
+            "with other operations, whose values are equal on all devices."
+        )
     if not _CHANNELS_LAST_ONLY.search(reason):
         return "Pass real samples, with values as in training: --samples FILE"
     if calls_signature(model):
