@@ -1,7 +1,7 @@
 """Arguments of layers of types that Keras 2 accepts and Keras 3 does not.
 
-Such as ``Dense(np.int64(4))``, ``Conv2D(filters / 2, 3)``, ``MaxPooling2D(padding="SAME")`` and
-``name="conv1/bn"``.
+Such as ``Dense(np.int64(4))``, ``Conv2D(filters / 2, 3)``, ``MaxPooling2D(padding="SAME")``,
+``Dropout(None)`` and ``name="conv1/bn"``.
 """
 
 import contextlib
@@ -19,6 +19,8 @@ from edgeattn_converters.loading.migrate.context import safe_name
 _COUNTS = ("units", "filters")
 # The deviation of a GaussianNoise, at most 1 in Keras 3. It has no effect outside training.
 _NOISE = "stddev"
+# Arguments that have no effect outside training; in Keras 2, None is as 0.
+_OF_TRAINING = (_NOISE, "rate", "dropout")
 # Strings in which it ignores the case.
 _LOWERED = ("padding", "data_format")
 
@@ -111,6 +113,8 @@ def _converted(name: str, value: Any) -> Any:
         return int(value)
     if name in _LOWERED and isinstance(value, str):
         return value.lower()
+    if name in _OF_TRAINING and value is None:
+        return 0.0
     if name == _NOISE and isinstance(value, int | float):
         return min(value, 1.0)
     return _plain(value)

@@ -91,6 +91,18 @@ def seeds_in_graphs() -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def identity_by_default() -> Iterator[None]:
+    """Let ``super().call(x)`` of a class derived from ``Layer`` return ``x``, as in Keras 2."""
+    import keras
+
+    def call(_layer: Any, inputs: Any, *_args: Any, **_kwargs: Any) -> Any:
+        return inputs
+
+    with mock.patch.object(keras.layers.Layer, "call", call):
+        yield
+
+
 # The attributes that are properties in Keras 3, by the class.
 _KERNELS = {
     "Dense": "kernel",

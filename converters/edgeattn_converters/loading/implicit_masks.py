@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 from unittest import mock
 
+from edgeattn_converters.loading import training_tensors
 from edgeattn_converters.loading.keras_tensors import (
     is_keras_tensor,
     kept_masks,
@@ -51,6 +52,7 @@ def passed(*, of_program: bool = False) -> Iterator[None]:
     def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
         given = keras_tensors((args, kwargs))
         recurrent_constants.accept(layer, args, kwargs)
+        args, kwargs = training_tensors.in_call(layer, args, kwargs)
         args, kwargs = arguments_in_place.by_name(layer, args, kwargs)
         args = _without_masks(layer, args, kwargs, of_program=of_program)
         args, kwargs = _with_mask(layer, args, kwargs)

@@ -53,6 +53,31 @@ def provide(replace: Callable[[Any, str, Any], None], program: Program) -> None:
         replace(cls, name, lambda *_, **__: None)
 
 
+def provide_on_variables() -> None:
+    """Add methods of ``tf.Variable`` to weights. It lasts, because classes are called later."""
+    import keras
+
+    methods = {
+        "get_shape": lambda variable: variable.shape,
+        "read_value": lambda variable: variable.value,
+    }
+    for name, method in methods.items():
+        setattr(keras.Variable, name, method)
+
+
+def ignore_losses(cls: Any) -> None:
+    """Let methods of a class add losses, metrics and updates, which have no effect on its outputs.
+
+    Keras 3 has no metrics and updates in ``call``, and no ``add_loss(loss, inputs=inputs)``. It
+    lasts, because a model is called again after its program has run.
+    """
+    import keras
+
+    for name in ("add_loss", "add_metric", "add_update"):
+        if getattr(cls, name, None) is getattr(keras.layers.Layer, name, None):
+            setattr(cls, name, lambda *_, **__: None)
+
+
 def _fixed(_tensor: Any, _value: Any) -> None:
     raise AttributeError("The shape and the dtype of a tensor cannot be set.")
 
@@ -183,12 +208,20 @@ def with_arguments_of_methods() -> Callable[..., Any]:
             accept_inputs_by_any_name(cls)
         for parent in filter(is_own_class, cls.__mro__):
             pass_shapes(parent)
-            call = vars(parent).get("call")
-            if inspect.isfunction(call):
-                _set_defaults(inspect.unwrap(call))
+            pass_arguments(parent)
         return create(cls, *args, **kwargs)
 
     return new
+
+
+def pass_arguments(cls: Any) -> None:
+    """Let ``call`` of a class of the user have ``training`` and ``mask`` without their defaults.
+
+    Keras 2 passes both to ``call(self, x, training)``.
+    """
+    call = vars(cls).get("call")
+    if inspect.isfunction(call):
+        _set_defaults(inspect.unwrap(call))
 
 
 def pass_shapes(cls: Any) -> None:

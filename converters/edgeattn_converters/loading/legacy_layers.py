@@ -28,6 +28,7 @@ from edgeattn_converters.loading import (
     places_of_arguments,
     tensorflow_1,
     training_names,
+    training_tensors,
 )
 from edgeattn_converters.loading.argument_types import layer_classes
 from edgeattn_converters.loading.legacy_program import OF_TF_KERAS, Program
@@ -63,6 +64,7 @@ def usable(program: Program | None = None) -> Iterator[None]:
     tensorflow_1.provide()
     # Classes of the program are called later, too.
     keras_shape.provide(keras.KerasTensor, keras.Variable, tf.Tensor, tf.Variable)
+    legacy_attributes.provide_on_variables()
     with accepted(program or Program()), legacy_modules.importable():
         yield
 
@@ -208,6 +210,7 @@ def _creating(method: Callable[..., Any], program: Program) -> Callable[..., Any
                 if program.version < (3,):
                     stack.enter_context(places_accepted(program))
                     stack.enter_context(classes_of_keras_2.assignable_kernels())
+                    stack.enter_context(classes_of_keras_2.identity_by_default())
                     stack.enter_context(layer_shapes.of_tensorflow())
                 return method(*args, **kwargs)
         finally:
@@ -290,11 +293,14 @@ def adapt_to_keras_2(cls: Any) -> None:
     """Let a class of the user, of a program or a file, have what every Keras 2 gave it."""
     for parent in filter(is_own_class, cls.__mro__):
         legacy_attributes.pass_shapes(parent)
+        legacy_attributes.pass_arguments(parent)
     implicit_masks.pass_masks(cls)
     classes_of_keras_2.create_kernels(cls)
     classes_of_keras_2.restore_weights(cls)
     classes_of_keras_2.infer_output_shape(cls)
     classes_of_keras_2.provide_weight_lists(cls)
+    legacy_attributes.ignore_losses(cls)
+    training_tensors.accept(cls)
     cell_states.accept(cls)
 
 

@@ -47,7 +47,7 @@ _OF_KERAS_2 = (
     # A class, whose objects keep the dropout masks of recurrent cells, which are not used.
     "ContextValueCache",
     *("conv3d_transpose", "dtype_numpy", "is_placeholder", "local_conv", "local_conv1d"),
-    *("local_conv2d", "normalize_batch_in_training"),
+    *("local_conv2d", "normalize_batch_in_training", "random_binomial", "separable_conv1d"),
 )
 # Modules that were attributes of others, without an import.
 _ATTRIBUTES = frozenset(

@@ -9,7 +9,7 @@ import contextlib
 import functools
 import inspect
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from typing import Any
 from unittest import mock
 
@@ -65,7 +65,7 @@ def created_as_stored(
             autograph.convert_loops(cls)
             classes_of_keras_2.accept_inputs_by_any_name(cls)
         # Before a method of a parent is replaced.
-        creators = {cls: functools.partial(_creator(cls), cls, cls.from_config) for cls in classes}
+        creators = {cls: _creator(cls, ctx) for cls in classes}
         for cls, creator in creators.items():
             create = functools.partial(_with_functions, creator, functions)
             stack.enter_context(mock.patch.object(cls, "from_config", staticmethod(create)))
@@ -111,16 +111,29 @@ def _with_functions(
     return create(found, *args, **kwargs)
 
 
-def _creator(cls: Any) -> Callable[..., Any]:
+def _creator(cls: Any, ctx: Context) -> Callable[..., Any]:
     """The function that creates a layer of a class of the user from its config."""
     # A from_config of the user may accept other arguments than the constructor.
     own = any("from_config" in vars(parent) and is_own_class(parent) for parent in cls.__mro__)
-    return _named if own else _named_with_accepted
+    if own:
+        return functools.partial(_named, _with_stored(cls.from_config, ctx.unnamed))
+    return functools.partial(_named_with_accepted, cls, cls.from_config)
 
 
-def _named(
-    _cls: Any, from_config: Callable[..., Any], config: Config, *args: Any, **kwargs: Any
-) -> Any:
+def _with_stored(from_config: Callable[..., Any], unnamed: Container[str]) -> Callable[..., Any]:
+    """The ``from_config`` of a class whose ``get_config`` may return no name, as in Keras.
+
+    ``unnamed`` are the names of the layers whose config had none.
+    """
+
+    def create(config: Config, *args: Any, **kwargs: Any) -> Any:
+        stored = {k: v for k, v in config.items() if k != "name" or v not in unnamed}
+        return from_config(stored, *args, **kwargs)
+
+    return create
+
+
+def _named(from_config: Callable[..., Any], config: Config, *args: Any, **kwargs: Any) -> Any:
     """Return a layer with its stored name, whatever its constructor does with it."""
     name = config.get("name")
     layer = from_config(config, *args, **kwargs)
@@ -137,7 +150,7 @@ def _named_with_accepted(
         arguments = stored if "layers" in stored else _accepted(cls, stored)
         return from_config(arguments, *args, **kwargs)
 
-    return _named(cls, create, config)
+    return _named(create, config)
 
 
 def _accepted(cls: Any, config: Config) -> dict[str, Any]:

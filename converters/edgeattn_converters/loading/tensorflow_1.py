@@ -170,6 +170,8 @@ def of_backend() -> dict[str, Any]:
         "placeholder": Unused("keras.backend.placeholder"),
         "set_learning_phase": _set_learning_phase,
         "learning_phase_scope": _learning_phase_scope,
+        "symbolic_learning_phase": lambda: 0,
+        "global_learning_phase_is_set": lambda: False,
         "manual_variable_initialization": _nothing,
         "reset_uids": _nothing,
         "symbolic": lambda function: function,

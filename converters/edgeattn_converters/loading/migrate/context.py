@@ -79,6 +79,7 @@ class Context:
         missing: classes and functions that the user has to define.
         replaced: by the name of a function of the user, the Lambda layer that it replaces and the
             function that the layer stores.
+        unnamed: names of layers of the user's classes whose stored arguments have no name.
     """
 
     major: int
@@ -98,6 +99,7 @@ class Context:
     removed: dict[str, Any] = field(default_factory=dict)
     missing: list[Missing] = field(default_factory=list)
     replaced: dict[str, tuple[str, Any]] = field(default_factory=dict)
+    unnamed: set[str] = field(default_factory=set)
 
     @property
     def era(self) -> int:

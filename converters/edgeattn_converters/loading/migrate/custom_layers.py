@@ -187,6 +187,8 @@ def migrate(item: Config, ctx: Context) -> dict[str, Any]:
         config["dtype"] = (config["dtype"].get("config") or {}).get("name", "float32")
     name = config.get("name") or item.get("name")
     if isinstance(name, str):
+        if not config.get("name"):
+            ctx.unnamed.add(safe_name(name))
         config["name"] = safe_name(name)
     if ctx.major < 3 and inspect.isclass(custom):
         config = _with_arguments_of_keras_3(custom, config, ctx)

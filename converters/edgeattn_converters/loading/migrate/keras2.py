@@ -65,6 +65,10 @@ _DEFAULTS = {
     "activity_regularizer": None, "noise_shape": None, "seed": None, "unroll": False,
     "keepdims": False, "autocast": True, "optional": False, "rms_scaling": False,
 }  # fmt: skip
+# Arguments that have no effect outside training; in Keras 2, None is as 0.
+_OPTIONAL_RATES = {"GaussianNoise": "stddev", "MultiHeadAttention": "dropout",
+                   **dict.fromkeys(("Dropout", "SpatialDropout1D", "SpatialDropout2D",
+                                    "SpatialDropout3D"), "rate")}  # fmt: skip
 HARD_SIGMOID_NOTE = "hard_sigmoid is computed as in Keras 2 (0.2x+0.5)."
 STATE_RESET_NOTE = (
     "was stateful; every sequence starts from the initial state. Pass --states to make the state "
@@ -88,6 +92,8 @@ def migrate(class_name: str, config: Config, ctx: Context) -> tuple[str, dict[st
         new = _gru(name, new, ctx)
     if current == "BatchNormalization" and isinstance(new.get("axis"), list):
         new["axis"] = new["axis"][0] if len(new["axis"]) == 1 else new["axis"]
+    if current in _OPTIONAL_RATES and new.get(_OPTIONAL_RATES[current], 0) is None:
+        new[_OPTIONAL_RATES[current]] = 0.0
     if current == "GaussianNoise" and new.get("stddev", 0) > 1:
         new["stddev"] = 1.0  # the most in Keras 3; it has no effect outside training
     if current == "LeakyReLU" and "alpha" in new:
