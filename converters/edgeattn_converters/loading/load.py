@@ -16,6 +16,7 @@ from typing import Any
 from edgeattn.errors import UnsafeModelError, UnsupportedModelError, UsageError
 from edgeattn_converters.graphs.free_squeezes import squeezes_of_free_batches
 from edgeattn_converters.loading import (
+    batch_axes,
     bilinear_positions,
     config_inspection,
     fixed_time_axis,
@@ -195,9 +196,7 @@ def _load_again(
     load: Callable[[ModelFile], LoadedModel], file: ModelFile, script: Path | None
 ) -> LoadedModel:
     """Load a file again, with the files of the user run again."""
-    with contextlib.ExitStack() as stack:
-        if script is not None:
-            stack.enter_context(run_again(script))
+    with contextlib.nullcontext() if script is None else run_again(script):
         return load(file)
 
 
@@ -220,6 +219,7 @@ def _load_once(
     # Layers whose names no file stores, such as those in classes of the user, have the same names
     # whenever a file is loaded.
     reset_names()
+    batch_axes.accept()
     image_order.reset()
     channels_first.compute_with_channels_last()
     version = config_inspection.version_numbers(file.keras_version)
@@ -290,8 +290,7 @@ def _load(
             return _load_signature(file, request, because=_in_one_line(error.message))
         except (UnsupportedModelError, UnsafeModelError) as of_graph:
             raise UnsupportedModelError(
-                _both_reasons(error.message, of_graph.message),
-                hint=error.hint,
+                _both_reasons(error.message, of_graph.message), hint=error.hint
             ) from error
 
 
