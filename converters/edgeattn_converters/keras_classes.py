@@ -3,6 +3,10 @@
 from collections.abc import Sequence
 from typing import Any
 
+# Cells whose output is their first state.
+CELLS = ("LSTMCell", "GRUCell", "SimpleRNNCell")
+_FIRST_STATE = "_edgeattn_outputs_first_state"
+
 
 def is_keras_class(layer: Any, *names: str) -> bool:
     """Whether ``layer`` is exactly one of these classes of Keras 3 or tf_keras.
@@ -28,6 +32,21 @@ def creates_mask(layer: Any) -> bool:
 def looks_up_padding(layer: Any) -> bool:
     """Whether ``layer`` is an Embedding of Keras whose token 0 is padding."""
     return derives_from(layer, "Embedding") and bool(layer.mask_zero)
+
+
+def output_first_state(layer: Any) -> None:
+    """Let :func:`outputs_first_state` be true for a recurrent layer, in place."""
+    # Not as an attribute of Keras, which would track it.
+    vars(layer)[_FIRST_STATE] = True
+
+
+def outputs_first_state(layer: Any) -> bool:
+    """Whether the output of a recurrent layer is its first state at masked steps.
+
+    Ahead of the first step that is not masked, it is the initial state, not zero: see
+    ``loading.masked_steps``.
+    """
+    return bool(vars(layer).get(_FIRST_STATE))
 
 
 def is_stateful(layer: Any) -> bool:

@@ -16,6 +16,7 @@ from edgeattn_converters.loading import (
     dim_ordering,
     hidden_layers,
     image_order,
+    masked_steps,
     programs,
     quantized_layers,
 )
@@ -174,6 +175,7 @@ def _load_built(file: ModelFile, model: Any, request: LoadRequest) -> LoadedMode
             original = programs.original_keras_of(file, version)
             positions = bilinear_positions.of_saved(original)
             notes.extend(built_layers.adapt(model, version, request.undecided, positions))
+            notes.extend(masked_steps.let_be_former(model._flatten_layers(), original))
         if weights.is_layered:
             stored = built_layers.described(model)
             if of_keras_2:

@@ -20,6 +20,7 @@ from unittest import mock
 from edgeattn_converters.loading import (
     batch_products,
     legacy_image_functions,
+    masked_steps,
     tensorflow_1,
     tensorflow_core,
     training_names,
@@ -52,10 +53,9 @@ _OF_KERAS_2 = (
 # Modules that were attributes of others, without an import.
 _ATTRIBUTES = frozenset(
     {"keras.api", "keras.engine", "keras.objectives", "keras.initializations",
-     "keras.mixed_precision.experimental",
      "keras.backend.common", "keras.backend.tensorflow_backend", "keras.utils.np_utils",
      "keras.utils.generic_utils", "keras.utils.data_utils", "keras.utils.layer_utils",
-     "keras.utils.vis_utils",
+     "keras.utils.vis_utils", "keras.mixed_precision.experimental",
      *(f"keras.layers.{name}" for name in
        ("advanced_activations", "convolutional", "convolutional_recurrent", "core",
         "cudnn_recurrent", "embeddings", "experimental", "local", "noise", "normalization",
@@ -88,6 +88,7 @@ def provide() -> None:
     replaced = {
         **legacy_image_functions.functions(functions),
         "batch_dot": batch_products.of_loaded_model(functions["batch_dot"]),
+        "rnn": masked_steps.of_loaded_model(functions["rnn"]),
     }
     for name, function in replaced.items():
         for module in backends:

@@ -21,6 +21,7 @@ from edgeattn_converters.loading import (
     image_order,
     implicit_masks,
     lora,
+    masked_steps,
     original_keras,
     own_layers,
     quantized_layers,
@@ -212,6 +213,7 @@ def _build(
                 hidden_layers.list_hidden_layers(model)
             ctx.notes.extend(unsaved_notes(model, build))
         own_layers.adapt(model, ctx)
+        ctx.notes.extend(masked_steps.let_be_former(model._flatten_layers(), original))
         return ctx, config, model
     except UnsupportedModelError:
         # The error about a missing length is more helpful, if there is one.

@@ -38,6 +38,10 @@ def _copy(model: Any, sample: tuple[Array, ...]) -> Any:
         with keras.saving.custom_object_scope(objects):
             copy = keras.models.clone_model(model)
         copy.set_weights(model.get_weights())
+        for new, old in zip(all_layers(copy), all_layers(model), strict=True):
+            # Bidirectional sets it, but not in models of older versions.
+            if hasattr(old, "zero_output_for_mask"):
+                new.zero_output_for_mask = old.zero_output_for_mask
     except Exception as error:  # get_config and from_config are the user's in custom layers
         raise UnsupportedModelError(
             f"The model cannot be copied: {first_line(error)}",

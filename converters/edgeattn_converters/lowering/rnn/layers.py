@@ -7,7 +7,7 @@ adds what the layers promise: their results, states, order and merge modes.
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from edgeattn_converters.keras_classes import is_keras_class
+from edgeattn_converters.keras_classes import is_keras_class, outputs_first_state
 from edgeattn_converters.lowering.rnn.recurrence import (
     BidirectionalResult,
     Cell,
@@ -93,8 +93,13 @@ def _run(
     x = tf.cast(sequences, tf.float32)
     initial, mask = _as_states(initial_state), _as_mask(mask)
     outputs, states = lowering(recurrence, x, initial, mask)
+    is_former = outputs_first_state(layer)
     if not layer.return_sequences:
-        outputs = _last_output(recurrence, states[0], mask, has_states=initial is not None)
+        has_states = initial is not None and not is_former
+        outputs = _last_output(recurrence, states[0], mask, has_states=has_states)
+    elif is_former and initial is not None and mask is not None:
+        begun = tf.cumsum(tf.cast(mask, tf.int32), axis=1, reverse=recurrence.reverse) > 0
+        outputs = tf.where(begun[..., None], outputs, initial[0][:, None])
     result = tf.cast(outputs, layer.compute_dtype)
     if not layer.return_state:
         return result, []
@@ -153,6 +158,7 @@ def _lower_bidirectional(layer: Any, lowering: RecurrenceLowering) -> Callable[.
     )
     if forward.go_backwards or not backward.go_backwards or zero_masked != other:
         combined = None
+    is_former = outputs_first_state(forward)
 
     def run_combined(sequences: Any, initial_state: Any, mask: Any) -> tuple[Any, list[Any]] | None:
         import tensorflow as tf
@@ -208,7 +214,9 @@ def _lower_bidirectional(layer: Any, lowering: RecurrenceLowering) -> Callable[.
     def call(
         sequences: Any, initial_state: Any = None, mask: Any = None, training: Any = None
     ) -> Any:
-        result = None if combined is None else run_combined(sequences, initial_state, mask)
+        has_former = is_former and initial_state is not None and mask is not None
+        is_separate = combined is None or has_former
+        result = None if is_separate else run_combined(sequences, initial_state, mask)
         merged, final = result or run_separately(sequences, initial_state, mask)
         if not forward.return_state:
             return merged
