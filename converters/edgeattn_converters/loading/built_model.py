@@ -14,6 +14,7 @@ from edgeattn_converters.loading import (
     bilinear_positions,
     config_inspection,
     dim_ordering,
+    fused_epsilon,
     hidden_layers,
     image_order,
     masked_steps,
@@ -187,4 +188,6 @@ def _load_built(file: ModelFile, model: Any, request: LoadRequest) -> LoadedMode
             )
             with as_damaged(file.path):
                 request.assign(assign, file, model, version)
+    original = programs.original_keras_of(file, version)
+    notes.extend(fused_epsilon.let_be_former(model._flatten_layers(), original))
     return LoadedModel(file, model, tuple(notes))

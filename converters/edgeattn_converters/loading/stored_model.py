@@ -17,6 +17,7 @@ from edgeattn_converters.loading import (
     config_inspection,
     dim_ordering,
     fixed_time_axis,
+    fused_epsilon,
     hidden_layers,
     image_order,
     implicit_masks,
@@ -118,12 +119,15 @@ def _load_complete(file: ModelFile, stored: Config, request: LoadRequest) -> Loa
             for layer, other in list(zip(*layers, strict=True)):
                 own_loading.copy_attributes(layer, other)
             return LoadedModel(file, model, tuple(ctx.notes), tuple(ctx.stateful), removed)
+    original = original_keras.current()
+    ctx.notes.extend(fused_epsilon.let_be_former(model._flatten_layers(), original))
     if not request.allow_free_time:
         preprocessing.require_removed(model, removed_layers.original_names(stored, ctx.removed))
 
         def as_saved_by(version: str) -> Any:
             other = replace(file, keras_version=version)
-            return load_stored(other, stored, replace(request, allow_free_time=True)).model
+            with original_keras.restored():
+                return load_stored(other, stored, replace(request, allow_free_time=True)).model
 
         if file.kind == "keras-hdf5":
             ctx.notes.extend(lora.notes(model))
