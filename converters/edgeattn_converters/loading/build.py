@@ -30,6 +30,8 @@ from edgeattn_converters.loading.safety.size_limits import max_values
 
 # Keras formats parts of its messages as bold.
 
+# Samples of a batch with which code of the user is traced that needs their number.
+KNOWN_BATCH = 3
 _KERAS_3 = "Keras 3: https://keras.io/guides/migrating_to_keras_3"
 
 
@@ -143,7 +145,15 @@ def build_sublayers(model: Any) -> None:
                 args, named = keras.tree.map_structure(
                     functools.partial(_autocast, layer), (arguments.args, named)
                 )
-                compute_output_spec(_without_result(layer.call), *args, **named)
+                call = functools.partial(compute_output_spec, _without_result(layer.call))
+                try:
+                    call(*args, **named)
+                except Exception:
+                    # Code may need the number of samples, as keras.ops.zeros((x.shape[0], 4)).
+                    if all(tensor.shape[:1] != (None,) for tensor in nodes[0].input_tensors):
+                        raise
+                    args, named = keras.tree.map_structure(of_known_batch, (args, named))
+                    call(*args, **named)
         except Exception as error:
             # With a free axis the call may fail, and with its length not.
             if any(None in tensor.shape[1:] for tensor in nodes[0].input_tensors):
@@ -164,6 +174,15 @@ def _autocast(layer: Any, value: Any) -> Any:
     if get_keras_mask(value) is not None:
         set_keras_mask(cast, get_keras_mask(value))
     return cast
+
+
+def of_known_batch(value: Any) -> Any:
+    """A symbolic tensor with a number of samples if that was free; other values unchanged."""
+    import keras
+
+    if not isinstance(value, keras.KerasTensor) or value.shape[:1] != (None,):
+        return value
+    return keras.KerasTensor((KNOWN_BATCH, *value.shape[1:]), value.dtype, name=value.name)
 
 
 def _without_result(call: Callable[..., Any]) -> Callable[..., None]:

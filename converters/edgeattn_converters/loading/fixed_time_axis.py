@@ -77,11 +77,27 @@ def _are_lengths(shapes: Mapping[str, Shape]) -> bool:
     return all(None not in shape[2:] for shape in shapes.values())
 
 
-def fix_time_axis(config: dict[str, Any], time_steps: TimeSteps | None) -> dict[str, Any]:
+def has_fixed_batch(config: Config) -> bool:
+    """Return whether an input of a migrated model config has a fixed number of samples."""
+    inner = config.get("config")
+    layers = list(inner.get("layers", ())) if isinstance(inner, dict) else []
+    shapes = [
+        layer["config"].get("batch_shape")
+        for layer in layers
+        if layer["class_name"] == "InputLayer"
+    ]
+    return any(isinstance(shape, list | tuple) and shape and shape[0] for shape in shapes) or (
+        bool(layers) and not shapes and has_fixed_batch(layers[0])
+    )
+
+
+def fix_time_axis(
+    config: dict[str, Any], time_steps: TimeSteps | None, *, keep_batch: bool = False
+) -> dict[str, Any]:
     """Return a migrated model config in which only the batch axis of every input is free.
 
-    Batch axes become free, even if the model was built with one batch size. Requires layers that
-    keep no state from one batch to the next.
+    Batch axes become free, even if the model was built with one batch size, unless ``keep_batch``.
+    Requires layers that keep no state from one batch to the next.
 
     Raises :class:`UsageError` if an axis is free and ``time_steps`` does not determine it.
     """
@@ -99,21 +115,25 @@ def fix_time_axis(config: dict[str, Any], time_steps: TimeSteps | None) -> dict[
     if any(None in axes[1:] for axes in sizes):
         raise free_axes_error(free, time_steps)
     layers = [
-        _fix_input(layer, time_steps)
+        _fix_input(layer, time_steps, keep_batch=keep_batch)
         if layer.get("class_name") == "InputLayer"
         # The first layer of a Sequential may be a model that contains the input layer.
-        else (fix_time_axis(layer, time_steps) if index == 0 and not inputs else layer)
+        else (
+            fix_time_axis(layer, time_steps, keep_batch=keep_batch)
+            if index == 0 and not inputs
+            else layer
+        )
         for index, layer in enumerate(inner["layers"])
     ]
     return {**config, "config": {**inner, "layers": layers}}
 
 
-def _fix_input(layer: Config, time_steps: TimeSteps | None) -> Config:
+def _fix_input(layer: Config, time_steps: TimeSteps | None, *, keep_batch: bool) -> Config:
     shape = layer["config"].get("batch_shape")
     if not isinstance(shape, list | tuple) or not shape:
         return layer
     size = length_of(time_steps, layer["config"].get("name"))
-    fixed = [None, *with_sizes(shape, size)[1:]]
+    fixed = [shape[0] if keep_batch else None, *with_sizes(shape, size)[1:]]
     return {**layer, "config": {**layer["config"], "batch_shape": fixed}}
 
 

@@ -39,6 +39,7 @@ from edgeattn_converters.loading.cross_check import (
     compare_with_stock_loader,
 )
 from edgeattn_converters.loading.formats import keras_archive
+from edgeattn_converters.loading.keras_3_failures import Keras3ModelError
 from edgeattn_converters.loading.loaded_model import LoadedModel, LoadRequest
 from edgeattn_converters.loading.masks_of_classes import may_create_masks
 from edgeattn_converters.loading.migrate import (
@@ -197,8 +198,11 @@ def _build(
             preprocessing.require_none_over_time(config)
         ctx.removed.update(removal.chains)
         config = mixed_precision.in_float32(config, ctx.notes)
+        of_batch = None
         if not request.allow_free_time:
-            config = fixed_time_axis.fix_time_axis(config, request.time_steps)
+            fix = functools.partial(fixed_time_axis.fix_time_axis, config, request.time_steps)
+            of_batch = fix(keep_batch=True) if fixed_time_axis.has_fixed_batch(config) else None
+            config = fix()
         size = weights.size()
         if any(map(own_loading.loads_itself, objects.values())):
             size = max(size, weights.bits())  # such as eight weights in a byte
@@ -211,8 +215,24 @@ def _build(
         named = {} if in_new_format else registrations.functions(objects, request.registered)
         with own_layers.created_as_stored(objects, ctx, named), masks, products:
             build = functools.partial(build_model, file, config, objects, size)
-            with values_of_build.recorded(ctx.created):
-                model = build()
+            try:
+                with values_of_build.recorded(ctx.created):
+                    model = build()
+            except Keras3ModelError as failure:
+                if of_batch is None:
+                    raise
+                # Code of the user may need the number of samples.
+                del ctx.created[:]
+                reset_names()
+                config, build = (
+                    of_batch,
+                    functools.partial(build_model, file, of_batch, objects, size),
+                )
+                try:
+                    with values_of_build.recorded(ctx.created):
+                        model = build()
+                except UnsupportedModelError as other:
+                    raise failure from other
             if weights.has_objects:
                 hidden_layers.list_hidden_layers(model)
             ctx.notes.extend(unsaved_notes(model, build))

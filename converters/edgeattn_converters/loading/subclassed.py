@@ -4,6 +4,7 @@ Keras stores the shapes with which such a model was built; samples have shapes a
 """
 
 import contextlib
+import itertools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,8 @@ from edgeattn_converters.loading.nested_inputs import (
 )
 
 _DTYPES = ("float32", "int32")
+# Samples of a batch for a call that fails without their number.
+_KNOWN_BATCH = 3
 # The array of labels in a file of samples.
 LABELS = "y"
 NO_SHAPE = "Pass samples, which have the shapes of the inputs, to convert: --samples FILE.npz"
@@ -266,8 +269,10 @@ def _called(model: Any, shape: Any, samples: Mapping[str, Any], *, by_name: bool
     outputs_of_calls.infer(type(model))
     known = {name: str(array.dtype) for name, array in samples.items()}
     failure: Exception | None = None
-    for dtype in _DTYPES:
-        inputs = _inputs(shape, known, dtype)
+    # Code may need the number of samples, as keras.ops.zeros((x.shape[0], 4)) does.
+    of_batch = mapped(lambda axes, _: [_KNOWN_BATCH, *axes[1:]], shape)
+    for axes, dtype in itertools.product((shape, of_batch), _DTYPES):
+        inputs = _inputs(axes, known, dtype)
         try:
             outputs = model(**inputs) if by_name else model(inputs)
             return keras.Model(inputs, outputs, name=model.name)

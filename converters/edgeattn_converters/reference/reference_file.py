@@ -17,6 +17,7 @@ from edgeattn.tensors import Array, Tensors
 from edgeattn.validation.lengths import by_length
 from edgeattn_converters.reference.edge_cases import SEED, InputProperties, edge_cases
 from edgeattn_converters.reference.equal_numbers import uses_averages
+from edgeattn_converters.reference.free_batches import require_equal_alone
 from edgeattn_converters.reference.keras_outputs import (
     KerasFunction,
     check_unchanged,
@@ -112,6 +113,8 @@ def write(
     inputs = {name: array[np.concatenate([taken, edge_rows])] for name, array in inputs.items()}
     counts = (len(taken), len(taken) + int((edge_rows < counts[1]).sum()))
     run = keras_function(model, interface, attention=attention)
+    if interface.any_batch:
+        require_equal_alone(model, interface, inputs)
     changes = changes_by_neighbors(run.traced, inputs)
     run = replace(run, alone=bool(changes))
     values = run(inputs)

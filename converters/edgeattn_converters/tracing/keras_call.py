@@ -9,8 +9,12 @@ from edgeattn_converters.loading.loaded_model import calls_signature
 from edgeattn_converters.tracing.attention_outputs import unique
 
 
+class NotComputedError(UnsupportedModelError):
+    """A model that Keras itself cannot compute for some shape of its inputs."""
+
+
 def call(model: Any, tensors: tuple[Any, ...]) -> Any:
-    """The outputs; :class:`UnsupportedModelError` if Keras itself cannot compute them."""
+    """The outputs; :class:`NotComputedError` if Keras itself cannot compute them."""
     import tensorflow as tf
 
     try:
@@ -36,7 +40,7 @@ def _failure(model: Any, cause: str) -> UnsupportedModelError:
             hint="Convert the .keras or .h5 file of the model. If there is none, load the model in "
             "the Keras that saved it and save one: model.save('model.keras')",
         )
-    return UnsupportedModelError(
+    return NotComputedError(
         f"Keras cannot compute the model: {cause}",
         hint="Check that the model runs in the current Keras: model.predict(samples)",
     )

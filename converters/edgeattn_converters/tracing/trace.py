@@ -1,6 +1,7 @@
 """Traces a Keras model to a frozen TensorFlow function with fixed shapes and ordered outputs."""
 
 import contextlib
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -20,6 +21,7 @@ from edgeattn_converters.graphs.single_precision import (
 )
 from edgeattn_converters.loading.assigned_weights import keeps_value
 from edgeattn_converters.loading.fixed_time_axis import TimeSteps
+from edgeattn_converters.tracing import known_batch
 from edgeattn_converters.tracing.attended import Attended, attended_inputs
 from edgeattn_converters.tracing.attention_outputs import AttentionMap, CollectMaps, maps_of
 from edgeattn_converters.tracing.batch_axis import check_batch_axes, has_one_row
@@ -61,10 +63,10 @@ class Interface:
     ``attended`` are the inputs at the keys and queries of maps, if the graph shows them.
     ``mixes_samples`` says that outputs of a sample depend on the others of its batch; it is known
     after the reference was computed. ``batch`` is the number of samples of a batch if the model
-    accepts no other, as exported graphs may. ``half`` is which of float16 and bfloat16 parts of the
-    model compute in; :func:`trace` computes these parts in float32. ``branches`` are names of
-    inputs that select one of so many branches. ``without_product`` are names of maps that multiply
-    no data, and are exported because the user named their layers.
+    accepts no other, as exported graphs may, or if ``any_batch`` no free one. ``half`` is which of
+    float16 and bfloat16 parts of the model compute in; :func:`trace` computes these in float32.
+    ``branches`` are names of inputs that select one of so many branches. ``without_product`` are
+    names of maps that multiply no data, and are exported because the user named their layers.
     """
 
     inputs: Specs
@@ -75,6 +77,7 @@ class Interface:
     attended: tuple[Attended, ...] = ()
     mixes_samples: bool = False
     batch: int | None = None
+    any_batch: bool = False
     half: tuple[str, ...] = ()
     branches: tuple[tuple[str, int], ...] = ()
     without_product: tuple[str, ...] = ()
@@ -139,8 +142,8 @@ def interface_of(
     """
     inputs = input_specs(model, time_steps)
     selection = MapSelection(model, attention)
-    batch = only_batch(model)
-    traced = _concrete(model, inputs, batch=batch, expose=None)
+    trace_batch = functools.partial(_concrete, model, inputs, expose=None)
+    traced, batch, any_batch = known_batch.traced(model, only_batch(model), trace_batch)
     if batch is None and has_one_row(traced.function.outputs[: len(traced.names)]):
         batch = 1
         traced = _concrete(model, inputs, batch=batch, expose=None)
@@ -173,6 +176,7 @@ def interface_of(
         ),
         tuple(attended_inputs(traced.maps, names, inputs, traced.function)),
         batch=batch,
+        any_batch=any_batch,
         half=half_inside(traced.function),
         branches=tuple((inputs[k].name, count) for k, count in branches.items()),
         without_product=tuple(
@@ -230,12 +234,12 @@ def trace(
 ) -> Traced:
     """Trace ``model`` for this batch size; ``None`` keeps the batch axis free.
 
-    A model that accepts only one batch size is traced for that.
+    A model that accepts only one batch size, or no free one, is traced for a known one.
     ``lowering`` is a context in which the model is traced. ``change`` changes the graph after maps
     have been found in it, which have known forms. ``freeze`` turns weights to constants,
     for files, in which every ``top_k`` sorts.
     """
-    batch = interface.batch or batch
+    batch = batch if interface.any_batch and batch else interface.batch or batch
     expose = [spec.name for spec in interface.attention] if attention else []
     with lowering(), sorted_top_k() if freeze else contextlib.nullcontext():
         traced = _concrete(

@@ -92,7 +92,7 @@ def write_reference(
     progress.report("computing the reference in Keras")
     opened, parsed = open_model(source, options), ConversionOptions(**options)
     path = Path(folder) / REFERENCE
-    is_fixed = opened.interface.batch is not None
+    is_fixed = opened.interface.batch is not None and not opened.interface.any_batch
     if parsed.batch > 1 and is_fixed and "tflite" in (parsed.formats or FORMATS):
         raise UnsupportedModelError(
             f"--batch {parsed.batch}: this model computes one sample at a time.",
