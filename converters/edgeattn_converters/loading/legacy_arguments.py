@@ -17,6 +17,8 @@ _WITHOUT_EFFECT = ("implementation", "fused", "batch_size", "weights", "input_dt
 # Arguments with the only value that Keras 3 has.
 _FIXED = {"time_major": False, "renorm": False, "causal": False, "virtual_batch_size": None}
 _SHAPES = frozenset({"input_shape", "batch_input_shape", "batch_shape"})
+# Layers whose input_dim is the number of tokens.
+_OF_TOKENS = frozenset({"Embedding", "ReversibleEmbedding"})
 # Layers whose input_dim is the size of the last of three axes.
 _OF_SEQUENCES = frozenset(
     {"LSTM", "GRU", "SimpleRNN", "RNN", "Conv1D", "LocallyConnected1D", "TimeDistributedDense"}
@@ -57,7 +59,7 @@ def current(
     values = with_kernel(class_name, values, found, program)
     defaults = program.defaults(class_name)
     found = {**{key: value for key, value in defaults.items() if key not in given}, **found}
-    if class_name == "Embedding":
+    if class_name in _OF_TOKENS:
         return tuple(values), found
     return tuple(values), {key: value for key, value in found.items() if key != "weights"}
 
@@ -104,6 +106,8 @@ def with_input_shape(class_name: str, named: Mapping[str, Any]) -> Arguments:
         length = found.pop("input_length", None)
         shape = tuple(length) if isinstance(length, list | tuple) else (length,)
         return found if found.keys() & _SHAPES else {**found, "input_shape": shape}
+    if class_name in _OF_TOKENS:
+        return found
     features, length = found.get("input_dim"), found.get("input_length")
     if features is None or (class_name == "Layer" and length is None):
         return found
