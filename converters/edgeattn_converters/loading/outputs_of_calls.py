@@ -44,13 +44,14 @@ def infer(cls: Any) -> None:
                 with contextlib.suppress(Exception):
                     return of_keras(layer, *args, **kwargs)
             raise
+        called = keras.tree.map_structure(_as_tensor, called)
         if not is_stated:
             return called
         try:
             stated = of_keras(layer, *args, **kwargs)
             tensors = keras.tree.flatten(called), keras.tree.flatten(stated)
             if not all(isinstance(item, keras.KerasTensor) for item in tensors[0]):
-                return stated  # the call returns None or numbers, too
+                return stated  # the call returns None, too
             keras.tree.assert_same_structure(called, stated)
             sized = list(map(_with_sizes, *tensors))
         except Exception:  # Keras runs it only while a model is built
@@ -75,6 +76,18 @@ def inferred() -> Iterator[None]:
 
     with mock.patch.object(keras.layers.Layer, "symbolic_call", symbolic_call):
         yield
+
+
+def _as_tensor(value: Any) -> Any:
+    """Return the tensor for a size that a call returns.
+
+    ``keras.ops.shape(x)[1]`` is a tensor for an axis of any length, with which Keras built the
+    model, and a number for the length that the files have.
+    """
+    import keras
+
+    is_size = isinstance(value, int) and not isinstance(value, bool)
+    return keras.KerasTensor((), "int32") if is_size else value
 
 
 def _with_sizes(called: Any, stated: Any) -> Any:
