@@ -22,6 +22,7 @@ from edgeattn_converters import ConversionOptions, ModelSource, convert
 from edgeattn_converters.formats import onnx, tflite
 from edgeattn_converters.loading.audit import audit_file
 from edgeattn_converters.loading.load import load_model
+from edgeattn_converters.quantization_aware.fine_tuning import fine_tune
 from edgeattn_converters.recipes import recipe_for
 from edgeattn_converters.reference.free_batches import with_known_batch
 from edgeattn_converters.reference.keras_outputs import predict
@@ -248,6 +249,14 @@ def build():
     source, _ = saved(tmp_path, text, kind)
     with pytest.raises(UnsupportedModelError, match="a batch of 3 samples and a sample alone"):
         loaded(source, tmp_path)
+
+
+def test_fine_tuning_is_refused(tmp_path: Path) -> None:
+    """It has batches of any number, also a smaller last one."""
+    _, model = saved(tmp_path, PROGRAMS["functional"], "program")
+    with pytest.raises(UnsupportedModelError, match="needs the number of samples") as caught:
+        fine_tune(model, X)
+    assert "keras.ops.shape(x)[0] instead of x.shape[0]" in str(caught.value.hint)
 
 
 def test_operations_of_keras_with_a_declared_number() -> None:

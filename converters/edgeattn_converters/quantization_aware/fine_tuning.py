@@ -22,6 +22,7 @@ from edgeattn_converters.quantization_aware.options import FineTuningOptions
 from edgeattn_converters.quantization_aware.rebuilding import rebuilt
 from edgeattn_converters.quantization_aware.student import Student, difference, training_step
 from edgeattn_converters.quantization_aware.weights import float_layers, kernels
+from edgeattn_converters.tracing import known_batch
 from edgeattn_converters.tracing.attention_outputs import unique
 from edgeattn_converters.tracing.keras_call import layer_name
 from edgeattn_converters.tracing.trace import Interface, interface_of, trace
@@ -84,11 +85,18 @@ def fine_tune(
 
     Returns a :class:`FineTuned`. Raises :class:`SampleError` if samples or labels are invalid,
     :class:`UsageError` if labels have no loss, :class:`UnsupportedModelError` if the model has no
-    weights that can be rounded or trained, and :class:`ConversionError` if training diverges.
+    weights that can be rounded or trained, or needs the number of samples of a batch, and
+    :class:`ConversionError` if training diverges.
     """
     _check_backend()
     arrays = named_arrays(x, _input_names(model), "x")
     interface = interface_of(model, time_steps=_sizes(arrays))
+    if interface.any_batch:
+        raise UnsupportedModelError(
+            "A layer needs the number of samples of a batch, and fine-tuning has batches of any "
+            "number.",
+            hint=f"{known_batch.ADVICE} Then give it the weights of this model; they fit.",
+        )
     inputs = checked_inputs(arrays, interface)
     count = len(next(iter(inputs.values())))
     names = [spec.name for spec in interface.outputs]

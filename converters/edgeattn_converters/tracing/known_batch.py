@@ -14,7 +14,7 @@ from edgeattn_converters.tracing.keras_call import NotComputedError
 # Instead of one that was created for a number of samples.
 ADVICE = (
     "Let the layers take the number of samples from keras.ops.shape(x)[0] instead of x.shape[0] "
-    "or a constant, and create the model for any number: keras.Input(shape=...)"
+    "or a constant, and create the model for any number: keras.Input(shape=...)."
 )
 
 
