@@ -8,17 +8,19 @@ layers that start with other states than zeros, and with cells whose output is n
 state: ``StackedRNNCells`` of Keras 2.2.3 and 2.2.4 have the states of the first cell first.
 
 ``Bidirectional`` of tf.keras has zeros at all masked steps since TensorFlow 1.13
-(``zero_output_for_mask``); Keras before 2.4, which is tf.keras, has no such argument.
+(``zero_output_for_mask``); Keras before 2.4, which is tf.keras, has no such argument. In 1.13, the
+last outputs are zeros, too, and files contain that argument of the inner layer.
 """
 
 import functools
 import inspect
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 from unittest import mock
 
 from edgeattn_converters.keras_classes import CELLS, is_keras_class, output_first_state
 from edgeattn_converters.loading import original_keras, states_of_stacks
+from edgeattn_converters.loading.migrate.context import safe_name
 from edgeattn_converters.loading.original_keras import OriginalKeras
 
 _NOTE = (
@@ -28,6 +30,10 @@ _NOTE = (
 _REPEATED = (
     "outputs of both directions at masked steps are those of the step before, not zeros, as in "
     "Keras before 2.4."
+)
+_ZEROS = (
+    "the last output of a direction is zero if its last step is masked, as in TensorFlow 1.13, "
+    "which saved the file."
 )
 
 
@@ -137,18 +143,38 @@ def let_be_former(layers: Iterable[Any], original: OriginalKeras) -> list[str]:
 
 
 def _let_directions_repeat(layers: Iterable[Any], original: OriginalKeras) -> list[str]:
-    """Let Bidirectional layers repeat outputs at masked steps if it is such a Keras."""
+    """Let Bidirectional layers have zeros at masked steps if, and only if, ``original`` does."""
     import keras
 
+    repeat = original.is_before((2, 4), (2, 2, 4))
+    names = set(_with_zeros(original.stored)) if original.of_tensorflow and not repeat else set()
     notes = []
-    for layer in layers if original.is_before((2, 4), (2, 2, 4)) else ():
-        if isinstance(layer, keras.layers.Bidirectional):
-            for part in (layer.forward_layer, layer.backward_layer):
-                if hasattr(part, "zero_output_for_mask"):
-                    part.zero_output_for_mask = False
-            if layer.forward_layer.return_sequences and any(map(_has_mask, layer._inbound_nodes)):
-                notes.append(f"{layer.name}: {_REPEATED}")
+    for layer in layers:
+        if not isinstance(layer, keras.layers.Bidirectional) or not (repeat or layer.name in names):
+            continue
+        for part in (layer.forward_layer, layer.backward_layer):
+            if hasattr(part, "zero_output_for_mask"):
+                part.zero_output_for_mask = not repeat
+        differs = layer.forward_layer.return_sequences or not repeat
+        if differs and any(map(_has_mask, layer._inbound_nodes)):
+            notes.append(f"{layer.name}: {_REPEATED if repeat else _ZEROS}")
     return notes
+
+
+def _with_zeros(stored: Any) -> Iterator[str]:
+    """Yield the names of stored Bidirectional layers whose last outputs may be zeros."""
+    if isinstance(stored, list | tuple):
+        for item in stored:
+            yield from _with_zeros(item)
+    if not isinstance(stored, Mapping):
+        return
+    config = stored.get("config")
+    if stored.get("class_name") == "Bidirectional" and isinstance(config, Mapping):
+        inner = (config.get("layer") or {}).get("config") or {}
+        if inner.get("zero_output_for_mask") and not inner.get("return_sequences"):
+            yield safe_name(str(config.get("name")))
+    for value in stored.values():
+        yield from _with_zeros(value)
 
 
 def _has_mask(node: Any) -> bool:

@@ -6,6 +6,7 @@ written in NumPy, with the cells of tf_keras.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -170,6 +171,40 @@ def test_directions_repeat_outputs(
     loaded = load(model, tmp_path, version, backend)
     check(loaded.model(X), expected)
     assert any("not zeros, as in Keras before 2.4" in note for note in loaded.notes) == repeats
+
+
+@pytest.mark.parametrize("format", ["tflite", "onnx"])
+def test_last_outputs_of_both_directions_in_tensorflow_1_13(format: str, tmp_path: Path) -> None:
+    """``K.rnn`` with ``zero_output_for_mask``, which the files of this version contain."""
+    layer = layers.Bidirectional(layers.LSTM(2, **GATES), name="r")
+    model = model_of(layer, 0)
+    model.save(tmp_path / "m.h5")
+    with h5py.File(tmp_path / "m.h5", "a") as file:
+        file.attrs["keras_version"] = file["model_weights"].attrs["keras_version"] = "2.2.4-tf"
+        config = json.loads(str(file.attrs["model_config"]))
+        config["config"]["layers"][-1]["config"]["layer"]["config"]["zero_output_for_mask"] = True
+        file.attrs["model_config"] = json.dumps(config)
+    zeros = [np.zeros((4, 2), "float32")] * 2
+    forward, _ = k_rnn(layer.forward_layer.cell, X, zeros)
+    backward, _ = k_rnn(layer.backward_layer.cell, X, zeros, reverse=True)
+    expected = np.concatenate(
+        [
+            np.where(IS_REAL[:, -1:], forward[:, -1], 0),
+            np.where(IS_REAL[:, :1], backward[:, -1], 0),
+        ],
+        axis=1,
+    )
+    loaded = load_model(audit_file(tmp_path / "m.h5"))
+    check(loaded.model(X), expected)
+    assert any("as in TensorFlow 1.13, which saved the file" in note for note in loaded.notes)
+    [name] = (x.name for x in loaded.model.inputs)
+    convert = {"tflite": tflite, "onnx": onnx}[format].convert
+    recipe, interface = recipe_for("float32"), interface_of(loaded.model)
+    file = convert(loaded.model, interface, recipe, tmp_path / "a", samples={name: X[:1]})
+    runner = open_runner(tmp_path / "a", format, file.inputs, file.outputs, as_deployed=True)
+    for row in range(4):
+        [actual] = runner.run({name: X[row : row + 1]}).values()
+        check(actual, expected[row : row + 1])
 
 
 def test_copies_repeat_outputs(tmp_path: Path) -> None:
