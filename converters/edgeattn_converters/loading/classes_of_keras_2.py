@@ -15,6 +15,9 @@ FIRST_OF_TENSORFLOW = (2, 4)
 
 # The arguments of add_weight in Keras 2, in their order.
 _OF_WEIGHTS = ("name", "shape", "dtype", "initializer", "regularizer", "trainable", "constraint")
+# Those that choose where and how its variable is kept.
+_OF_VARIABLES = frozenset({"aggregation", "caching_device", "collections", "layout", "partitioner",
+                           "synchronization", "use_resource"})  # fmt: skip
 _RESTORES = "_restores_weights"
 
 
@@ -224,7 +227,14 @@ def weight_by_name(
     """The arguments of ``add_weight("kernel", (3, 4), "float32")``, the order of Keras 2, by name.
 
     Keras 3 has another order, which begins with the shape, and reports what Keras 2 rejects, too.
+    Arguments that concern the variable of TensorFlow are left out, and ``experimental_autocast``
+    has the name of today.
     """
+    kwargs = {
+        key.removeprefix("experimental_"): value
+        for key, value in kwargs.items()
+        if key not in _OF_VARIABLES
+    }
     named = dict(zip(_OF_WEIGHTS, args, strict=False))
     name, shape = (*args, 0, 0)[:2]
     in_keras_2 = isinstance(name, str) or (name is None and isinstance(shape, list | tuple))

@@ -196,6 +196,10 @@ def weights_of_keras_2() -> Iterator[None]:
         args, kwargs = classes_of_keras_2.weight_by_name(args, kwargs)
         return add_weight(layer, *args, **kwargs)
 
+    def add_variable(layer: Any, *args: Any, **kwargs: Any) -> Any:
+        # Its former name, which calls the method of a class that has its own.
+        return layer.add_weight(*args, **kwargs)
+
     def with_weights(layer: Any, name: str, value: Any) -> None:
         if is_own_class(type(layer)) and not name.startswith("_self_"):
             value = _with_weights(layer, value, created)
@@ -207,6 +211,7 @@ def weights_of_keras_2() -> Iterator[None]:
     with (
         mock.patch.object(keras.layers.Layer, "__setattr__", with_weights),
         mock.patch.object(keras.layers.Layer, "add_weight", with_name_first),
+        mock.patch.object(keras.layers.Layer, "add_variable", add_variable),
         mock.patch.object(keras.layers.Layer, "_lock_state"),
     ):
         yield

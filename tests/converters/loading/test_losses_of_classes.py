@@ -67,7 +67,24 @@ class Own(keras.layers.Layer):
 """
 FROZEN_CALL = "x, tf.logical_and(training, self.trainable)"
 LOSS = "y = K.dot(x, self.k)\n        self.{}"
+WEIGHT = """
+class Own(keras.layers.Layer):
+    def build(self, shape):
+        self.k = self.{}
+        super().build(shape)
+
+    def call(self, x):
+        return K.dot(x, self.k)
+"""
+OF_VARIABLE = (
+    "use_resource=True, aggregation=tf.VariableAggregation.MEAN, "
+    "synchronization=tf.VariableSynchronization.AUTO, caching_device=None"
+)
 TEXTS = {
+    "autocast": WEIGHT.format("add_weight('k', shape=[3, 3], experimental_autocast=False)"),
+    "variable": WEIGHT.format(f"add_weight('k', (3, 3), {OF_VARIABLE})"),
+    "add_variable with type": WEIGHT.format("add_variable('k', (3, 3), 'float32', 'uniform')"),
+    "add_variable": WEIGHT.format("add_variable('k', shape=[int(shape[-1]), 3])"),
     "loss of inputs": LAYER.format(LOSS.format("add_loss(K.mean(y), inputs=x)")),
     "losses": LAYER.format(LOSS.format("add_loss([K.mean(y), K.sum(x)], inputs=[x])")),
     "function as loss": LAYER.format(LOSS.format("add_loss(lambda: K.mean(self.k))")),
@@ -96,7 +113,8 @@ TEXTS = {
     "layers without dropout": INNER_WITHOUT,
     "read_value": LAYER.format("y = K.dot(x, self.k.read_value())"),
 }  # fmt: skip
-OFTEN = ("loss of inputs", "metric", "frozen normalization", "layers inside", "get_shape",
+OFTEN = ("autocast", "add_variable", "loss of inputs", "metric", "frozen normalization",
+         "layers inside", "get_shape",
          "call of Layer", "training", "layers without dropout")  # fmt: skip
 CASES = [name if name in OFTEN else pytest.param(name, marks=pytest.mark.long) for name in TEXTS]
 
