@@ -255,7 +255,7 @@ def _row_notes(source: Source, computed: int, rows: UsableRows) -> list[str]:
     if rows.unstable_averages:
         notes.append(
             f"Keras' own outputs for {counted(rows.unstable_averages, 'edge case')} with zeros or "
-            "equal numbers change with the rounding of an average; these are not compared"
+            "equal numbers change with rounding, such as that of an average; these are not compared"
         )
     if rows.unstable_matrices:
         notes.append(
