@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from edgeattn.errors import UnsupportedModelError
+from edgeattn.printable import counted
 from edgeattn.tensors import Tensors
 from edgeattn_converters.loading.training_mode import layers_with_user_code
 from edgeattn_converters.reference.edge_cases import SEED
@@ -113,8 +114,8 @@ def _require_no_numbers(
 def _dependent(name: str, change: float, count: int) -> UnsupportedModelError:
     return UnsupportedModelError(
         f"Output {name!r} of a sample depends on the samples beside it or on their number: it "
-        f"differs by up to {change:.2g} between a batch of {count} samples and a sample alone, "
-        "and files for devices compute one sample at a time.",
+        f"differs by up to {change:.2g} between a batch of {counted(count, 'sample')} and a sample "
+        "alone, and files for devices compute one sample at a time.",
         hint="Compute each sample by itself: without a mean or sum over the first axis, or a "
         "factor that depends on its size.",
     )

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from edgeattn.errors import UnsupportedModelError
+from edgeattn.printable import counted
 from edgeattn_converters.loading.training_mode import layers_with_user_code
 from edgeattn_converters.tracing.keras_call import NotComputedError
 
@@ -63,7 +64,7 @@ def _of_one_sample(model: Any, trace: Callable[..., Any], failure: NotComputedEr
             raise failure from of_one
         reason = of_one.message.partition(": ")[2] or of_one.message
         raise UnsupportedModelError(
-            f"The model was created for batches of {count} samples and does not compute a single "
-            f"one, as files for devices do: {reason}",
+            f"The model was created for batches of {counted(count, 'sample')} and does not "
+            f"compute a single one, as files for devices do: {reason}",
             hint=f"{ADVICE} Then load its weights; they fit.",
         ) from of_one
