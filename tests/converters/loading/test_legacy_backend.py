@@ -212,7 +212,7 @@ def test_functions_of_keras_without_tensorflow(name: str, backends: tuple[Any, A
 # Names of Keras 2 that a layer does not use at inference. A class that calls one is an error that
 # names it.
 WITHOUT_MEANING = {
-    *("experimental", "function", "random_binomial"),
+    *("experimental", "function"),
 }
 # Not called here: settings, random numbers, and functions of training.
 OTHERS = {
@@ -223,6 +223,7 @@ OTHERS = {
     *("image_data_format", "is_keras_tensor", "learning_phase", "moving_average_update"),
     *("name_scope", "pool3d", "print_tensor", "random_bernoulli", "random_normal"),
     *("random_normal_variable", "random_uniform", "random_uniform_variable", "resize_volumes"),
+    "random_binomial",  # See test_losses_of_classes.py.
     *("set_epsilon", "set_floatx", "set_image_data_format", "set_value", "spatial_3d_padding"),
     *("stop_gradient", "to_dense", "truncated_normal"),
     # See test_programs_for_tensorflow_1.py.
@@ -250,7 +251,7 @@ NOT_IN_LAMBDAS = WITHOUT_MEANING | {
     *("random_normal_variable", "random_uniform", "random_uniform_variable", "rnn"),
     *("set_epsilon", "set_floatx", "set_image_data_format", "set_value", "truncated_normal"),
     *("learning_phase_scope", "manual_variable_initialization", "placeholder", "reset_uids"),
-    *("set_learning_phase", "update", "update_add", "update_sub", "variable"),
+    *("set_learning_phase", "update", "update_add", "update_sub", "variable", "random_binomial"),
 }
 
 
