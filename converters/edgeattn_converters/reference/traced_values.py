@@ -217,7 +217,12 @@ def _are_equal(first: Tensors, second: Tensors) -> bool:
 
 
 def largest_change(first: Array, second: Array, factor: float = 1.0) -> float:
-    """The largest difference, 0 if it is at most ``factor`` times the limit of float32 files."""
+    """The largest difference, 0 if it is at most ``factor`` times the limit of float32 files.
+
+    Infinite for arrays of different shapes.
+    """
+    if np.shape(first) != np.shape(second):
+        return float("inf")
     finite = np.isfinite(first) & np.isfinite(second)
     if not finite.any():
         return 0.0

@@ -14,6 +14,10 @@ from edgeattn_converters.keras_classes import derives_from
 from edgeattn_converters.loading.subclassed import is_called_by_name
 
 
+class CombinedSamples(UnsupportedModelError):
+    """A model one of whose outputs has an axis with the size of the batch besides the first."""
+
+
 def check_batch_axes(
     model: Any, result: Any, outputs: Mapping[str, Any], inputs: Specs, batch: int | None
 ) -> None:
@@ -43,6 +47,28 @@ def check_batch_axes(
         "and files return one result for each sample.",
         hint=_without(model, result, kept, inputs, _for_each(axes, from_inputs)),
     )
+
+
+def set_shapes(
+    outputs: Mapping[str, Any], shapes: Mapping[str, Sequence[int | None]], batch: int | None
+) -> None:
+    """Set the ``shapes`` that outputs have for another number of samples, apart from that number.
+
+    Raises :class:`CombinedSamples` if another axis has the size of the batch.
+    """
+    for name, value in outputs.items():
+        if name not in shapes:
+            continue
+        axes = tuple(shapes[name][1:])
+        if not value.shape[1:].is_compatible_with(axes):
+            raise CombinedSamples(
+                f"Output {name!r} has the shape {tuple(value.shape[1:])} for each of {batch} "
+                f"samples, and {axes} for each of another number: a layer combines the samples of "
+                "a batch.",
+                hint="Return one result for each sample: check the axes of tensors that a layer "
+                "adds or multiplies.",
+            )
+        value.set_shape([batch, *axes])
 
 
 def has_one_row(outputs: Sequence[Any]) -> bool:

@@ -24,7 +24,7 @@ from edgeattn_converters.loading.fixed_time_axis import TimeSteps
 from edgeattn_converters.tracing import known_batch
 from edgeattn_converters.tracing.attended import Attended, attended_inputs
 from edgeattn_converters.tracing.attention_outputs import AttentionMap, CollectMaps, maps_of
-from edgeattn_converters.tracing.batch_axis import check_batch_axes, has_one_row
+from edgeattn_converters.tracing.batch_axis import check_batch_axes, has_one_row, set_shapes
 from edgeattn_converters.tracing.branches import branch_counts
 from edgeattn_converters.tracing.graph_form import (
     averages_of_known_shape,
@@ -287,7 +287,6 @@ def _concrete(
     """
     import tensorflow as tf
 
-    known_shapes = shapes or {}
     names: list[str] = []
     maps: list[AttentionMap] = []
     in_loops: list[AttentionMap] = []
@@ -334,12 +333,11 @@ def _concrete(
             tf.cast(value, tf.float32) if value.dtype in others else tf.identity(value)
             for value in (*outputs.values(), *(item.weights for item in maps))
         ]
-        check_batch_axes(model, result, dict(zip(names, values, strict=False)), inputs, batch)
+        named = dict(zip(names, values, strict=False))
+        check_batch_axes(model, result, named, inputs, batch)
         for value, shape in zip(values, declared_shapes(model, result), strict=False):
             value.set_shape([batch, *shape[1:]])
-        for name, value in zip(names, values, strict=False):
-            if name in known_shapes:
-                value.set_shape([batch, *known_shapes[name][1:]])
+        set_shapes(named, shapes or {}, batch)
         return values
 
     signature = [

@@ -18,6 +18,7 @@ from edgeattn_converters.formats import onnx, tflite
 from edgeattn_converters.loading.audit import audit_file
 from edgeattn_converters.loading.load import load_model
 from edgeattn_converters.recipes import recipe_for
+from edgeattn_converters.reference import free_batches, traced_values
 from edgeattn_converters.reference.keras_outputs import predict
 from edgeattn_converters.tracing.trace import interface_of
 
@@ -321,3 +322,25 @@ def test_exit_code(edgeattn: Callable[..., Any], tmp_path: Path) -> None:
     )
     assert result.code == 3
     assert "Output 'upper' has no batch axis" in result.err
+
+
+class Pairs(layers.Layer):
+    """Multiplies each sample with all samples of its batch."""
+
+    def call(self, x: Any) -> Any:
+        return x * tf.expand_dims(x, 1)
+
+
+def test_an_axis_with_the_size_of_the_batch_is_an_error() -> None:
+    x = keras.Input((5, 3))
+    model = keras.Model(x, layers.Dense(2)(Pairs()(x)))
+    with pytest.raises(UnsupportedModelError) as error:
+        free_batches.with_known_batch(model, interface_of(model))
+    assert "(1, 5, 2) for each of 1 samples" in error.value.message
+    assert "combines the samples" in error.value.message
+
+
+def test_arrays_of_different_shapes_differ() -> None:
+    row = np.zeros((1, 5), "float32")
+    assert traced_values.largest_change(row, np.zeros((3, 5), "float32")) == np.inf
+    assert traced_values.largest_change(row, row) == 0
