@@ -110,10 +110,7 @@ KINDS = [
 ]
 QUICK = [
     ("functional", "program"),
-    ("functional", ".keras"),
-    ("sequential", ".h5"),
     ("subclassed", ".keras"),
-    ("stated shape", "program"),
 ]
 
 
