@@ -149,6 +149,27 @@ STABLE: dict[str, Callable[[Any], Any]] = {
 }
 
 
+def of_each(h: Any, mean: Any) -> Any:
+    return (h - mean) / tf.sqrt(tf.square(h - mean) + 1e-7)
+
+
+# Functions whose averages are each of one number, which does not round.
+ALONE: dict[str, Callable[[Any], Any]] = {
+    "moments": lambda h: with_epsilon(h[..., None])[..., 0],
+    "sum": lambda h: of_each(h, tf.reduce_sum(h[..., None], -1)),
+    "largest": lambda h: of_each(h, tf.reduce_max(h[..., None], -1)),
+    "pooling": lambda h: of_each(
+        h, tf.nn.avg_pool2d(h[:, :, None, None], 1, 1, "SAME")[:, :, 0, 0]
+    ),
+    "segments": lambda h: of_each(
+        h, tf.transpose(tf.math.segment_mean(tf.transpose(h), np.arange(LENGTH)))
+    ),
+    "fused": lambda h: tf.compat.v1.nn.fused_batch_norm(
+        h[:, None, None, :], tf.ones(LENGTH), tf.ones(LENGTH), epsilon=1.001e-5
+    )[0][:, 0, 0],
+}
+
+
 def samples() -> Array:
     """Two samples, and as extremes a larger sample and the row that is filled in."""
     x = np.random.default_rng(3).normal(size=(4, LENGTH)).astype("float32")
@@ -192,6 +213,15 @@ def test_zeros_stay_if_rounding_does_not_decide(name: str) -> None:
     x = samples()
     x[3] = 0
     rows = rows_of(model_of(STABLE[name]), x)
+    np.testing.assert_array_equal(rows.all, np.arange(4))
+
+
+@pytest.mark.parametrize("name", only(ALONE, "moments", "fused"))
+def test_rows_stay_if_each_average_is_of_one_number(name: str) -> None:
+    x = samples()
+    x[3] = 0
+    function = ALONE[name]
+    rows = rows_of(model_of(lambda x: function(decibels(x))), x)
     np.testing.assert_array_equal(rows.all, np.arange(4))
 
 

@@ -115,7 +115,7 @@ class _Numbers:
         are smaller than the sum: in sequence, which is the worst order in use, the largest error
         among all significands is ``n / 8`` times the precision (measured up to 16,000). The
         division by ``n`` adds less than one. Bounds that grow with the root of ``n`` need
-        independent errors, and those of equal numbers are alike.
+        independent errors, and those of equal numbers are alike. One number is its own average.
         """
         import tensorflow as tf
 
@@ -126,6 +126,7 @@ class _Numbers:
         smallest = _SMALLEST * PRECISION if is_mean else 0.0
         for unit in _UNITS:
             error = tf.where(self.has_exact_sum(unit), smallest, error)
+        error = tf.where(self.count > 1, error, 0.0)
         return exact * (1 + direction * error)
 
 
