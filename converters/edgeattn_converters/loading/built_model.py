@@ -175,7 +175,15 @@ def _load_built(file: ModelFile, model: Any, request: LoadRequest) -> LoadedMode
         if version and version < built_layers.SAME_AS_CURRENT:
             original = programs.original_keras_of(file, version)
             positions = bilinear_positions.of_saved(original)
-            notes.extend(built_layers.adapt(model, version, request.undecided, positions))
+            notes.extend(
+                built_layers.adapt(
+                    model,
+                    version,
+                    request.undecided,
+                    positions,
+                    of_tensorflow=original.of_tensorflow,
+                )
+            )
             notes.extend(masked_steps.let_be_former(model._flatten_layers(), original))
         if weights.is_layered:
             stored = built_layers.described(model)

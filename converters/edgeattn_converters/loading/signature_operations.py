@@ -15,7 +15,9 @@ _STATEFUL = re.compile(
     r"(Stateful|Stateless)?PartitionedCall|(Stateless)?(While|If|Case)|VarHandleOp|"
     r"ReadVariableOp|ResourceGather(Nd)?|Assign(Add|Sub)?VariableOp|VarIsInitializedOp|"
     r"NoOp|Placeholder|Assert|CheckNumerics(V2)?|Random\w+|TruncatedNormal|Multinomial|"
-    r"Tensor(List|Array)\w*|CudnnRNN\w*|Rng(ReadAnd)?Skip"
+    r"Tensor(List|Array)\w*|CudnnRNN\w*|Rng(ReadAnd)?Skip|"
+    # Of an iterator that other operations create; folders contain the step of Normalization.adapt.
+    r"IteratorGetNext"
 )
 # Those with a generator of random numbers change its variable.
 _ASSIGNMENT = re.compile(r"Assign(Add|Sub)?VariableOp|Rng(ReadAnd)?Skip")

@@ -103,6 +103,10 @@ def with_comparison(
     error = found.error
     if error <= TOLERANCE:
         return loaded
+    if required is None and not all(map(_has_batch_axes, groups)):
+        reason = "the first axis of an output is not that of the samples"
+        note = str(NotCompared(reason, answer.version))
+        return replace(loaded, notes=(*loaded.notes, note))
     text = (
         f"tf_keras {answer.version} {program.action} and computes different outputs (max error "
         f"{error:.1e} of the largest value on generated samples)"
@@ -147,6 +151,12 @@ def _groups(
     if not groups:
         raise NotCompared("it fails for generated samples")
     return groups
+
+
+def _has_batch_axes(group: tuple[Sequence[Any], Sequence[Any]]) -> bool:
+    """Whether outputs have a row for each sample, as is necessary for ``predict`` to join them."""
+    inputs, outputs = group
+    return all(np.shape(value)[:1] == np.shape(inputs[0])[:1] for value in outputs)
 
 
 def _explained(

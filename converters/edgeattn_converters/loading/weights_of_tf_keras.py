@@ -160,6 +160,8 @@ class WeightsOfTfKeras:
                 model, self.samples, self.time_steps, allow_free_time=self.allow_free_time
             )
             groups = sample_groups(built, self.samples, self.time_steps)
+            if not groups:
+                return None  # Keras 3 does not compute what it has built
             by_name = subclassed.is_called_by_name(model, built)
             loaded = LoadedModel(file, built, (), is_called_by_name=by_name)
             inputs = [inputs for inputs, _ in groups[:1]]

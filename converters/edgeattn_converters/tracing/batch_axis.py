@@ -36,10 +36,12 @@ def check_batch_axes(
         # Of a fixed number of samples, such as that of a constant with a row for each of them.
         return
     if axes and from_inputs and batch is not None:
+        place = axes.index(batch) if batch in axes else None
+        transposed = f": axis {place} has their number, so transpose the output" if place else ""
         raise UnsupportedModelError(
             f"Output {name!r} has the shape {tuple(axes)} for a batch of {batch}: "
             "its first axis is not that of the samples.",
-            hint="Return one result for each sample.",
+            hint=f"Return one result for each sample{transposed}.",
         )
     kept = {k: other for k, other in enumerate(outputs) if other not in others}
     raise UnsupportedModelError(

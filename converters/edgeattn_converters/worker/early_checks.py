@@ -147,7 +147,7 @@ def _stored(file: ModelFile, architecture: str | None) -> Config | None:
     if architecture is None:
         return file.config or None
     # A function has to be executed.
-    return read_architecture(Path(architecture)) if architecture.endswith(".json") else None
+    return read_architecture(Path(architecture), file) if architecture.endswith(".json") else None
 
 
 def _determined(function: Callable[..., Result], *arguments: Any) -> Result | None:

@@ -466,6 +466,10 @@ def test_other_names_in_order(architecture: str, version: str, tmp_path: Path) -
     [
         ("1.2.2", "w.h5 was saved by Keras 1.2.2: the layers are built as in Keras 1.2.2, which "
          "cannot be verified."),
+        ("2.2.4-tf", "w.h5 was saved by Keras 2.2.4-tf: the layers are built as in Keras "
+         "2.2.4-tf."),
+        ("2.3.0-tf", "w.h5 was saved by Keras 2.3.0-tf: the layers are built as in Keras "
+         "2.3.0-tf."),
         ("2.21.0", "w.h5 was saved by tf_keras 2.21.0: the layers are built as in tf_keras "
          "2.21.0."),
     ],

@@ -43,7 +43,7 @@ def era_notes(
     """
     if ctx.era >= ctx.major:
         return []
-    name = _saved_by(ctx.version)
+    name = _saved_by(ctx.version, of_tensorflow=ctx.of_tensorflow)
     # Later versions are compared with tf_keras.
     end = ", which cannot be verified." if ctx.version < (2,) else "."
     built = f"the layers are built as in {name}{end}"
@@ -56,12 +56,12 @@ def era_notes(
     return [note, *default_notes(stored, ctx.version, undecided)]
 
 
-def _saved_by(version: tuple[int, ...]) -> str:
-    return (
-        "Keras 2.15 or tf_keras"
-        if version == OF_GROUPS
-        else keras_name(".".join(map(str, version)))
-    )
+def _saved_by(version: tuple[int, ...], *, of_tensorflow: bool) -> str:
+    if version == OF_GROUPS:
+        return "Keras 2.15 or tf_keras"
+    # As tf.keras wrote its version in files.
+    suffix = "-tf" if of_tensorflow and version < (2, 4) else ""
+    return keras_name(".".join(map(str, version)) + suffix)
 
 
 def default_notes(
@@ -136,6 +136,8 @@ def adapt(
     version: tuple[int, ...],
     undecided: Container[str] | None = None,
     positions: Positions | None = None,
+    *,
+    of_tensorflow: bool = False,
 ) -> tuple[str, ...]:
     """Let the layers of a built model compute as in Keras ``version``, in place; return notes.
 
@@ -147,7 +149,7 @@ def adapt(
     from edgeattn_converters.loading.migrate.legacy_upsampling import let_be_former
     from edgeattn_converters.loading.migrate.registered_objects import hard_sigmoid_keras2
 
-    saved_by = _saved_by(version)
+    saved_by = _saved_by(version, of_tensorflow=of_tensorflow)
     layers = list(model._flatten_layers())
     classes = [type(layer) for layer in layers]
     has_own = any(is_own_class(cls) or cls.__name__ == "Lambda" for cls in classes)
