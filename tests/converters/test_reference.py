@@ -510,6 +510,24 @@ def test_weights_of_the_first_layer_give_the_magnitude(weight: float, magnitude:
     assert x.std() == pytest.approx(expected, rel=0.3)
 
 
+@pytest.mark.parametrize(
+    ("weights", "magnitude"),
+    [
+        ((0.5, 1e-31, 1e-33, 0.0), 1.0),  # most units have no effect
+        ((1e-4, 1e-33, 1e-31, 1e-12), 1e4 / 5),
+        ((1e-31, 1e-33, 0.0, 1e-31), 1.0),  # nor has any
+        ((np.nan, 0.5, 0.5, 0.5), 1.0),
+    ],
+)
+def test_units_without_an_effect_do_not_count(weights: tuple[float, ...], magnitude: float) -> None:
+    """The median of all deviations gave inputs of 1e30."""
+    inputs = keras.Input((25,), name="x")
+    model = keras.Model(inputs, layers.Dense(4, name="y")(inputs))
+    model.layers[-1].kernel.assign(np.full((25, 4), weights))
+    x = synthetic(model)[:: len(KINDS)]
+    assert x.std() == pytest.approx(magnitude, rel=0.3)
+
+
 # The size of the file
 
 

@@ -23,6 +23,10 @@ DENSITY = 0.1
 # For inputs of deviation 1, the outputs of a trained first layer have deviations in this range.
 # Beyond it, the layer has learned from inputs of another magnitude.
 USUAL_DEVIATIONS = (0.02, 50.0)
+# Below it, the kernel is 0 but for rounding: no layer learns from inputs of such a magnitude.
+LEAST_DEVIATION = 1e-9
+# Training takes the weights of units without an effect below this share of those of the others.
+NO_EFFECT = 1e-3
 # Layers and operations that pass values on as they are.
 _TRANSPARENT = {
     *("Masking", "Dropout", "SpatialDropout1D", "SpatialDropout2D", "GaussianNoise", "Identity"),
@@ -237,9 +241,12 @@ def _scale_of_kernel(layer: Any) -> ValueRange | None:
     if len(kernel.shape) < 2:
         return None
     values = np.asarray(kernel, np.float64)
-    deviation = float(np.median(np.sqrt((values**2).sum(axis=tuple(range(values.ndim - 1))))))
+    deviations = np.sqrt((values**2).sum(axis=tuple(range(values.ndim - 1))))
+    if not LEAST_DEVIATION <= deviations.max() < np.inf:
+        return None
+    deviation = float(np.median(deviations[deviations >= NO_EFFECT * deviations.max()]))
     low, high = USUAL_DEVIATIONS
-    if not deviation or not np.isfinite(deviation) or low <= deviation <= high:
+    if low <= deviation <= high:
         return None
     return ValueRange(scale=1 / deviation)
 
