@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from edgeattn.errors import UnsupportedModelError
+from edgeattn.printable import counted
 from edgeattn.tensors import Specs, TensorSpec
 from edgeattn_converters.graphs.data_sources import is_data
 from edgeattn_converters.keras_classes import derives_from
@@ -64,9 +65,9 @@ def set_shapes(
         axes = tuple(shapes[name][1:])
         if not value.shape[1:].is_compatible_with(axes):
             raise CombinedSamples(
-                f"Output {name!r} has the shape {tuple(value.shape[1:])} for each of {batch} "
-                f"samples, and {axes} for each of another number: a layer combines the samples of "
-                "a batch.",
+                f"Output {name!r} has the shape {tuple(value.shape[1:])} for each of "
+                f"{counted(batch or 0, 'sample')}, and {axes} for each of another number: "
+                "a layer combines the samples of a batch.",
                 hint="Return one result for each sample: check the axes of tensors that a layer "
                 "adds or multiplies.",
             )

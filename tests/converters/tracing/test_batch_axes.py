@@ -336,7 +336,7 @@ def test_an_axis_with_the_size_of_the_batch_is_an_error() -> None:
     model = keras.Model(x, layers.Dense(2)(Pairs()(x)))
     with pytest.raises(UnsupportedModelError) as error:
         free_batches.with_known_batch(model, interface_of(model))
-    assert "(1, 5, 2) for each of 1 samples" in error.value.message
+    assert "(1, 5, 2) for each of 1 sample," in error.value.message
     assert "combines the samples" in error.value.message
 
 
