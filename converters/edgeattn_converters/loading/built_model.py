@@ -172,8 +172,8 @@ def _load_built(file: ModelFile, model: Any, request: LoadRequest) -> LoadedMode
         if file.backend == "theano":
             theano.check_built(model)
         notes = own_loading.notes_on_assets(model)
+        original = programs.original_keras_of(file, version)
         if version and version < built_layers.SAME_AS_CURRENT:
-            original = programs.original_keras_of(file, version)
             positions = bilinear_positions.of_saved(original)
             notes.extend(
                 built_layers.adapt(
@@ -196,6 +196,5 @@ def _load_built(file: ModelFile, model: Any, request: LoadRequest) -> LoadedMode
             )
             with as_damaged(file.path):
                 request.assign(assign, file, model, version)
-    original = programs.original_keras_of(file, version)
     notes.extend(fused_epsilon.let_be_former(model._flatten_layers(), original))
     return LoadedModel(file, model, tuple(notes))
