@@ -102,7 +102,7 @@ class _Folding:
                 if branch is not None:
                     _call(node, branch)
                     changed = True
-            functions = [called for called in _called(node) if called.name in self.library]
+            functions = [called for called in called_by(node) if called.name in self.library]
             values = self._of_arguments(node, inputs, by_name, known) if functions else []
             for called in functions:
                 name = self._folded(called.name, values)
@@ -146,7 +146,7 @@ class _Folding:
         return [value if _is_unchanged(body, place) else None for place, value in enumerate(values)]
 
 
-def _called(node: Any) -> Iterator[Any]:
+def called_by(node: Any) -> Iterator[Any]:
     """The attributes of a node with the functions that it calls."""
     for attribute in node.attr.values():
         if attribute.HasField("func"):
@@ -160,7 +160,7 @@ def reached(nodes: Sequence[Any], library: Mapping[str, Any]) -> Iterator[Any]:
     waiting = [*nodes]
     while waiting:
         node = waiting.pop()
-        for name in (node.op, *(called.name for called in _called(node))):
+        for name in (node.op, *(called.name for called in called_by(node))):
             if name in library and name not in names:
                 names.add(name)
                 waiting.extend(library[name].node_def)
@@ -258,7 +258,7 @@ def _is_pure(node: Any) -> bool:
         return True
     definition = op_def_registry.get(node.op)
     stateful = definition is None or definition.is_stateful
-    return not stateful and node.op != "Placeholder" and not any(True for _ in _called(node))
+    return not stateful and node.op != "Placeholder" and not any(True for _ in called_by(node))
 
 
 def _without_control(node: Any) -> Any:

@@ -30,8 +30,6 @@ from edgeattn_converters.loading.safety.size_limits import max_values
 
 # Keras formats parts of its messages as bold.
 
-# Samples of a batch with which code of the user is traced that needs their number.
-KNOWN_BATCH = 3
 _KERAS_3 = "Keras 3: https://keras.io/guides/migrating_to_keras_3"
 
 
@@ -182,7 +180,9 @@ def of_known_batch(value: Any) -> Any:
 
     if not isinstance(value, keras.KerasTensor) or value.shape[:1] != (None,):
         return value
-    return keras.KerasTensor((KNOWN_BATCH, *value.shape[1:]), value.dtype, name=value.name)
+    return keras.KerasTensor(
+        (subclassed.KNOWN_BATCH, *value.shape[1:]), value.dtype, name=value.name
+    )
 
 
 def _without_result(call: Callable[..., Any]) -> Callable[..., None]:

@@ -11,7 +11,6 @@ from typing import Any
 from edgeattn.errors import EdgeattnError, UnsupportedModelError, UsageError
 from edgeattn.printable import enumerated
 from edgeattn_converters.loading import (
-    bilinear_positions,
     config_inspection,
     dim_ordering,
     fused_epsilon,
@@ -174,16 +173,7 @@ def _load_built(file: ModelFile, model: Any, request: LoadRequest) -> LoadedMode
         notes = own_loading.notes_on_assets(model)
         original = programs.original_keras_of(file, version)
         if version and version < built_layers.SAME_AS_CURRENT:
-            positions = bilinear_positions.of_saved(original)
-            notes.extend(
-                built_layers.adapt(
-                    model,
-                    version,
-                    request.undecided,
-                    positions,
-                    of_tensorflow=original.of_tensorflow,
-                )
-            )
+            notes.extend(built_layers.adapt(model, original, request.undecided))
             notes.extend(masked_steps.let_be_former(model._flatten_layers(), original))
         if weights.is_layered:
             stored = built_layers.described(model)

@@ -160,7 +160,9 @@ def _report_masks(built: Built, architecture: str, samples: Mapping[str, Any]) -
     verb = "are"
     try:
         older = _run_in_keras_2(built.file, architecture, samples, "")
-        built_layers.adapt(older.model, saved_layout.TF_KERAS)
+        built_layers.adapt(
+            older.model, original_keras.OriginalKeras(saved_layout.TF_KERAS, of_tensorflow=True)
+        )
         names = mask_comparison.differing(built.model, older.model, samples)
         names += [
             name for name in mask_comparison.with_empty_rows(older.model) if name not in names

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeattn.errors import UnsafeModelError, UnsupportedModelError
-from edgeattn_converters.graphs.taken_branches import reached, with_taken_branches
+from edgeattn_converters.graphs.taken_branches import called_by, reached, with_taken_branches
 from edgeattn_converters.loading.formats.saved_model import SAVE_AS_FILE
 
 STRING = 7  # DT_STRING of tensorflow.DataType
@@ -69,15 +69,15 @@ def check_operations(path: Path, message: Any) -> None:
     functions = {item.signature.name: item for item in meta.graph_def.library.function}
     savers = {name for name in functions if _SAVER.fullmatch(name)}
     graph_nodes = [node for node in meta.graph_def.node if node.op not in _SAVER_NODES]
-    reached = set(called(graph_nodes)).union(
+    needed = set(called(graph_nodes)).union(
         *(called(item.node_def) for name, item in functions.items() if name not in savers)
     )
     for node in meta.object_graph_def.nodes:
-        reached.update(node.function.concrete_functions)
-        reached.add(node.bare_concrete_function.concrete_function_name)
+        needed.update(node.function.concrete_functions)
+        needed.add(node.bare_concrete_function.concrete_function_name)
     nodes = [*graph_nodes]
     for name, item in functions.items():
-        if name not in savers or name in reached:
+        if name not in savers or name in needed:
             nodes.extend(item.node_def)
     for node in nodes:
         if not _only_computes(node.op):
@@ -99,9 +99,7 @@ def check_operations(path: Path, message: Any) -> None:
 def called(nodes: Any) -> Iterator[str]:
     """Return the names of the functions that nodes refer to."""
     for node in nodes:
-        for value in node.attr.values():
-            yield value.func.name
-            yield from (item.name for item in value.list.func)
+        yield from (item.name for item in called_by(node))
 
 
 def _only_computes(name: str) -> bool:

@@ -35,8 +35,8 @@ from edgeattn_converters.loading.nested_inputs import (
 )
 
 _DTYPES = ("float32", "int32")
-# Samples of a batch for a call that fails without their number.
-_KNOWN_BATCH = 3
+# Samples of a batch for a call of code of the user that fails without their number.
+KNOWN_BATCH = 3
 # The array of labels in a file of samples.
 LABELS = "y"
 NO_SHAPE = "Pass samples, which have the shapes of the inputs, to convert: --samples FILE.npz"
@@ -270,7 +270,7 @@ def _called(model: Any, shape: Any, samples: Mapping[str, Any], *, by_name: bool
     known = {name: str(array.dtype) for name, array in samples.items()}
     failure: Exception | None = None
     # Code may need the number of samples, as keras.ops.zeros((x.shape[0], 4)) does.
-    of_batch = mapped(lambda axes, _: [_KNOWN_BATCH, *axes[1:]], shape)
+    of_batch = mapped(lambda axes, _: [KNOWN_BATCH, *axes[1:]], shape)
     for axes, dtype in itertools.product((shape, of_batch), _DTYPES):
         inputs = _inputs(axes, known, dtype)
         try:

@@ -11,8 +11,7 @@ from edgeattn_converters.keras_classes import (
     is_keras_class,
     operations_of,
 )
-from edgeattn_converters.loading import own_functions
-from edgeattn_converters.loading.bilinear_positions import Positions
+from edgeattn_converters.loading import bilinear_positions, own_functions
 from edgeattn_converters.loading.config_inspection import Config, registered_name
 from edgeattn_converters.loading.legacy_program import SIGMOID_BY_DEFAULT
 from edgeattn_converters.loading.masks_of_classes import may_create_masks
@@ -24,6 +23,7 @@ from edgeattn_converters.loading.migrate.replaced_layers import (
     SOFTMAX,
     replacement,
 )
+from edgeattn_converters.loading.original_keras import OriginalKeras
 from edgeattn_converters.loading.own_classes import is_own_class
 
 # Layers that can pass on masks as in an older Keras after they are built.
@@ -133,23 +133,21 @@ def _described_layer(layer: Any) -> dict[str, Any]:
 
 def adapt(
     model: Any,
-    version: tuple[int, ...],
+    original: OriginalKeras,
     undecided: Container[str] | None = None,
-    positions: Positions | None = None,
-    *,
-    of_tensorflow: bool = False,
 ) -> tuple[str, ...]:
-    """Let the layers of a built model compute as in Keras ``version``, in place; return notes.
+    """Let the layers of a built model compute as in ``original``, in place; return notes.
 
     Notes also list what cannot be changed in place, and layers of ``undecided``, see
-    :func:`default_notes`. ``positions`` are those of bilinear interpolation in that Keras.
+    :func:`default_notes`.
     """
     import keras
 
     from edgeattn_converters.loading.migrate.legacy_upsampling import let_be_former
     from edgeattn_converters.loading.migrate.registered_objects import hard_sigmoid_keras2
 
-    saved_by = _saved_by(version, of_tensorflow=of_tensorflow)
+    version = original.version
+    saved_by = _saved_by(version, of_tensorflow=original.of_tensorflow)
     layers = list(model._flatten_layers())
     classes = [type(layer) for layer in layers]
     has_own = any(is_own_class(cls) or cls.__name__ == "Lambda" for cls in classes)
@@ -168,7 +166,7 @@ def adapt(
     masked = any(creates_mask(layer) or may_create_masks(type(layer)) for layer in layers)
     ctx = Context(3, version, lambda _name: None, {}, lambda _name: [], masked)
     _let_softmaxes_be_former(layers, version)
-    notes.extend(let_be_former(layers, positions))
+    notes.extend(let_be_former(layers, bilinear_positions.of_saved(original)))
     for layer in layers:
         class_name = type(layer).__name__
         if _has_former_masks(layer):
