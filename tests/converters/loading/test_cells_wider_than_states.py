@@ -42,7 +42,8 @@ def test_the_graph_of_tf_keras_is_used(tmp_path: Path) -> None:
     generator = np.random.default_rng(0)
     inputs = [generator.normal(size=(3, *x.shape[1:])).astype("float32") for x in model.inputs]
     loaded = load_model(audit_file(tmp_path / "w.h5"), architecture=f"{tmp_path}/prog.py:build")
-    actual = loaded.model(inputs)
+    names_of_inputs = [tensor.name for tensor in loaded.model.inputs]
+    actual = loaded.model(dict(zip(names_of_inputs, inputs, strict=True)))
     actual = next(iter(actual.values())) if isinstance(actual, dict) else actual
     np.testing.assert_allclose(actual, model.predict(inputs, verbose=0), rtol=1e-4, atol=1e-5)
     [note] = [note for note in loaded.notes if "does not run in Keras 3" in note]
