@@ -9,7 +9,8 @@ state: ``StackedRNNCells`` of Keras 2.2.3 and 2.2.4 have the states of the first
 
 ``Bidirectional`` of tf.keras has zeros at all masked steps since TensorFlow 1.13
 (``zero_output_for_mask``); Keras before 2.4, which is tf.keras, has no such argument. In 1.13, the
-last outputs are zeros, too, and files contain that argument of the inner layer.
+last outputs are zeros, too, and files contain that argument of the inner layer. Weights alone do
+not: TensorFlow 1.13 to 2.1 call their Keras 2.2.4-tf.
 """
 
 import functools
@@ -35,6 +36,13 @@ _ZEROS = (
     "the last output of a direction is zero if its last step is masked, as in TensorFlow 1.13, "
     "which saved the file."
 )
+_UNKNOWN = (
+    "the last output of a direction whose last step is masked is that of the step before, as in "
+    "TensorFlow 1.14 and later. In TensorFlow 1.13 it is zero, and weights alone do not show which "
+    "one saved them. If it was 1.13, the outputs are wrong: save the whole model, "
+    "model.save('model.h5')."
+)
+_OF_SEVERAL_TENSORFLOWS = (2, 2, 4)
 
 
 def _are_former(original: OriginalKeras) -> bool:
@@ -148,16 +156,27 @@ def _let_directions_repeat(layers: Iterable[Any], original: OriginalKeras) -> li
 
     repeat = original.is_before((2, 4), (2, 2, 4))
     names = set(_with_zeros(original.stored)) if original.of_tensorflow and not repeat else set()
+    is_unknown = (
+        original.of_tensorflow
+        and original.version == _OF_SEVERAL_TENSORFLOWS
+        and not original.stored
+    )
     notes = []
     for layer in layers:
-        if not isinstance(layer, keras.layers.Bidirectional) or not (repeat or layer.name in names):
+        if not isinstance(layer, keras.layers.Bidirectional):
             continue
-        for part in (layer.forward_layer, layer.backward_layer):
+        is_other = repeat or layer.name in names
+        for part in (layer.forward_layer, layer.backward_layer) if is_other else ():
             if hasattr(part, "zero_output_for_mask"):
                 part.zero_output_for_mask = not repeat
-        differs = layer.forward_layer.return_sequences or not repeat
-        if differs and any(map(_has_mask, layer._inbound_nodes)):
-            notes.append(f"{layer.name}: {_REPEATED if repeat else _ZEROS}")
+        returns_all = layer.forward_layer.return_sequences
+        note = _ZEROS if layer.name in names else ""
+        if repeat and returns_all:
+            note = _REPEATED
+        elif is_unknown and not returns_all:
+            note = _UNKNOWN
+        if note and any(map(_has_mask, layer._inbound_nodes)):
+            notes.append(f"{layer.name}: {note}")
     return notes
 
 

@@ -302,7 +302,7 @@ def test_stacks_of_cells_of_several_versions_of_tensorflow(tmp_path: Path) -> No
 PROGRAM = """
 import keras
 from keras import backend as K
-from keras.layers import GRU, RNN, Dense, Input, Layer, Masking
+from keras.layers import GRU, LSTM, RNN, Bidirectional, Dense, Input, Layer, Masking
 
 
 class Doubled(Layer):
@@ -345,6 +345,12 @@ def gru():
 
 def own():
     return build(GRU(2, return_sequences=True, name="r", recurrent_activation="sigmoid"), Doubled())
+
+
+def both():
+    x = Input((5, 3))
+    y = Bidirectional(LSTM(2, name="r", recurrent_activation="sigmoid"), name="b")(Masking()(x))
+    return keras.models.Model(x, y)
 
 
 def of_cell(layer):
@@ -400,6 +406,19 @@ def test_code(function: str, tmp_path: Path) -> None:
     check(actual, k_rnn(cell, values, [initial])[0])
     later = load_program(function, model, tmp_path, "2.2.5").model(X)
     assert np.abs(actual - later).max() > 0.1
+
+
+@pytest.mark.parametrize(("version", "is_named"), [("2.2.4-tf", True), ("2.3.0-tf", False)])
+def test_weights_of_several_versions_of_tensorflow(
+    version: str, is_named: bool, tmp_path: Path
+) -> None:
+    """TensorFlow 1.13, whose last outputs may be zeros, has the version of those up to 2.1."""
+    x = tf_keras.Input((5, 3))
+    layer = layers.Bidirectional(layers.LSTM(2, name="r", **GATES), name="b")
+    model = trained(tf_keras.Model(x, layer(layers.Masking()(x))))
+    loaded = load_program("both", model, tmp_path, version)
+    check(loaded.model(X), model(X))
+    assert any("b: the last output" in note and "1.13" in note for note in loaded.notes) == is_named
 
 
 @pytest.mark.parametrize("format", only(["tflite", "onnx"], "tflite"))
