@@ -53,6 +53,7 @@ def build_model(
 
     import edgeattn.layers  # noqa: F401  registers Attention
     from edgeattn_converters.loading.migrate import (  # noqa: F401
+        adapted_discretization,
         causal_convolution,
         legacy_mask_layers,
         legacy_upsampling,

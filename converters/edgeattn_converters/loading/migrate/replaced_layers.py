@@ -23,6 +23,7 @@ CONCATENATE = "edgeattn>LegacyConcatenate"
 LOCALLY_CONNECTED = "edgeattn>LocallyConnected"
 MEL_SPECTROGRAM = "edgeattn>MelSpectrogram"
 UPSAMPLING = "edgeattn>LegacyUpSampling2D"
+DISCRETIZATION = "edgeattn>AdaptedDiscretization"
 IGNORE_MASKS, KEEP_MASKS = "ignore", "keep"
 # The first version whose softmax has no weights in a row that is masked throughout.
 EMPTY_ROWS = (3, 10)
@@ -61,6 +62,8 @@ def replacement(
         if names := _ARGUMENTS.get(class_name):
             config = {key: config[key] for key in ("name", *names) if key in config}
         return _REPLACED[class_name], dict(config)
+    if class_name == "Discretization" and ctx.era < 3 and not config.get("bin_boundaries"):
+        return DISCRETIZATION, {**config, "bin_boundaries": None}
     if has_own_axes(class_name, config.get("axis")):
         return f"edgeattn>{class_name}", dict(config)
     if class_name == "UpSampling2D" and config.get("interpolation") == "bilinear":
