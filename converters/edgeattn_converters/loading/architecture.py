@@ -40,6 +40,7 @@ from edgeattn_converters.loading.weights.assignment import (
     OTHER_ARCHITECTURE,
     require_values,
 )
+from edgeattn_converters.loading.weights.skipped_attributes import SkippedAttributeError
 from edgeattn_converters.loading.weights.weights_file import open_weights
 
 
@@ -108,7 +109,7 @@ def load_weights(file: ModelFile, model: Any, version: tuple[int, ...] = ()) -> 
         raise (UnsupportedModelError if is_final else Keras3ModelError)(
             f"The weights in {file.path.name} do not fit the model of --architecture: "
             f"{error_text.shortened(_reason(error), 400)}",
-            hint=OTHER_ARCHITECTURE,
+            hint=error.hint if isinstance(error, SkippedAttributeError) else OTHER_ARCHITECTURE,
         ) from error
 
 

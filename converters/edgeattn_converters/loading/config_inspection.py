@@ -66,6 +66,18 @@ def all_names(stored: Config) -> Iterator[str]:
             yield from all_names(item)
 
 
+def objects_inside(stored: Any) -> Iterator[Config]:
+    """Yield the configs of all objects in a stored value, at any depth: layers, initializers."""
+    if isinstance(stored, list | tuple):
+        for item in stored:
+            yield from objects_inside(item)
+    if isinstance(stored, Mapping):
+        if "class_name" in stored and isinstance(stored.get("config"), Mapping):
+            yield stored
+        for value in stored.values():
+            yield from objects_inside(value)
+
+
 def unqualified(class_name: str) -> str:
     """Return a class name without its package: ``"Package>Name"`` -> ``"Name"``."""
     return class_name.rsplit(">", 1)[-1]

@@ -6,7 +6,7 @@ A model file may name any module; modules are never imported because a model fil
 import importlib.util
 import inspect
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -176,18 +176,6 @@ def _by_registered_name(objects: Mapping[str, Any]) -> dict[str, Any]:
         unqualified(keras.saving.get_registered_name(value)): value for value in objects.values()
     }
     return {name: value for name, value in registered.items() if name not in objects}
-
-
-def in_attribute(value: Any) -> Iterator[Any]:
-    """Return the values in an attribute of a layer, which may be in lists and mappings."""
-    if isinstance(value, list | tuple):
-        for item in value:
-            yield from in_attribute(item)
-    elif isinstance(value, Mapping):
-        for item in value.values():
-            yield from in_attribute(item)
-    else:
-        yield value
 
 
 def for_keras(objects: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,10 +4,22 @@ Keras lists layers when an attribute is set. Files with a group for each object,
 ``.weights.h5``, have those of all attributes that it finds later.
 """
 
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from edgeattn_converters.loading.custom_objects import in_attribute
 from edgeattn_converters.loading.own_classes import is_own_class
+
+
+def in_attribute(value: Any) -> Iterator[Any]:
+    """Return the values in an attribute of a layer, which may be in lists and mappings."""
+    if isinstance(value, list | tuple):
+        for item in value:
+            yield from in_attribute(item)
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from in_attribute(item)
+    else:
+        yield value
 
 
 def list_hidden_layers(model: Any) -> None:
@@ -25,7 +37,7 @@ def hidden_layers(model: Any) -> list[tuple[Any, Any]]:
     layers = list(model._flatten_layers())
     known = {id(layer) for layer in layers}
     for layer in layers:  # to which inner ones are added
-        for item in _saved_layers(layer) if is_own_class(type(layer)) else ():
+        for item in saved_layers(layer) if is_own_class(type(layer)) else ():
             if id(item) not in known:
                 inner = item._flatten_layers()
                 found.append((layer, item))
@@ -34,7 +46,8 @@ def hidden_layers(model: Any) -> list[tuple[Any, Any]]:
     return found
 
 
-def _saved_layers(layer: Any) -> list[Any]:
+def saved_layers(layer: Any) -> list[Any]:
+    """Return the layers in those attributes of a layer that Keras 3 saves."""
     import keras
     from keras.src.saving.saving_lib import _walk_saveable
 

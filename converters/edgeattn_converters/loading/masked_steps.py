@@ -21,6 +21,7 @@ from unittest import mock
 
 from edgeattn_converters.keras_classes import CELLS, is_keras_class, output_first_state
 from edgeattn_converters.loading import original_keras, states_of_stacks
+from edgeattn_converters.loading.config_inspection import objects_inside
 from edgeattn_converters.loading.migrate.context import safe_name
 from edgeattn_converters.loading.original_keras import OriginalKeras
 
@@ -182,18 +183,12 @@ def _let_directions_repeat(layers: Iterable[Any], original: OriginalKeras) -> li
 
 def _with_zeros(stored: Any) -> Iterator[str]:
     """Yield the names of stored Bidirectional layers whose last outputs may be zeros."""
-    if isinstance(stored, list | tuple):
-        for item in stored:
-            yield from _with_zeros(item)
-    if not isinstance(stored, Mapping):
-        return
-    config = stored.get("config")
-    if stored.get("class_name") == "Bidirectional" and isinstance(config, Mapping):
-        inner = (config.get("layer") or {}).get("config") or {}
+    for item in objects_inside(stored):
+        inner = item["config"].get("layer") if item["class_name"] == "Bidirectional" else None
+        inner = inner.get("config") if isinstance(inner, Mapping) else None
+        inner = inner if isinstance(inner, Mapping) else {}
         if inner.get("zero_output_for_mask") and not inner.get("return_sequences"):
-            yield safe_name(str(config.get("name")))
-    for value in stored.values():
-        yield from _with_zeros(value)
+            yield safe_name(str(item["config"].get("name")))
 
 
 def _has_mask(node: Any) -> bool:

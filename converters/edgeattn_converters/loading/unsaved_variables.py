@@ -13,7 +13,7 @@ from edgeattn.errors import UnsupportedModelError
 from edgeattn.printable import enumerated
 from edgeattn_converters.loading import training_mode
 from edgeattn_converters.loading.config_inspection import PACKAGE
-from edgeattn_converters.loading.custom_objects import in_attribute
+from edgeattn_converters.loading.hidden_layers import in_attribute
 from edgeattn_converters.loading.keras_3_failures import Keras3ModelError
 from edgeattn_converters.loading.own_classes import is_own_class
 from edgeattn_converters.loading.weights import own_loading

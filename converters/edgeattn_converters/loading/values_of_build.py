@@ -17,7 +17,7 @@ import numpy as np
 
 from edgeattn.errors import UnsupportedModelError
 from edgeattn.printable import enumerated
-from edgeattn_converters.loading.custom_objects import in_attribute
+from edgeattn_converters.loading.hidden_layers import in_attribute
 from edgeattn_converters.loading.own_classes import is_own_class
 from edgeattn_converters.loading.weights import own_loading
 

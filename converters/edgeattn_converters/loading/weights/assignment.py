@@ -12,6 +12,7 @@ from edgeattn.printable import counted
 from edgeattn_converters.loading.config_inspection import Config, layer_name
 from edgeattn_converters.loading.keras_3_failures import Keras3ModelError
 from edgeattn_converters.loading.migrate.context import safe_name
+from edgeattn_converters.loading.weights.skipped_attributes import skipped_error
 
 Array = np.ndarray[Any, Any]
 MISMATCH = "Save the model again: weights and architecture in the file do not match."
@@ -120,15 +121,12 @@ def require_values(model: Any, from_file: Container[int]) -> None:
 
     ``from_file`` are the ids of those that are.
     """
-    missing = [
-        getattr(variable, "path", variable.name)
-        for variable in model.weights
-        if id(variable) not in from_file
-    ]
+    missing = [variable for variable in model.weights if id(variable) not in from_file]
     if missing:
-        raise Keras3ModelError(
+        name = getattr(missing[0], "path", missing[0].name)
+        raise skipped_error(model, missing) or Keras3ModelError(
             f"The file has no weights for {len(missing)} of "
-            f"{counted(len(model.weights), 'variable')}, such as {missing[0]!r}.",
+            f"{counted(len(model.weights), 'variable')}, such as {name!r}.",
             hint="Save the whole trained model: model.save('model.keras')",
         )
 

@@ -11,6 +11,7 @@ from edgeattn_converters.loading.config_inspection import (
     Config,
     is_model,
     layer_name,
+    objects_inside,
     python_name,
     stored_layers,
     wrapped_model,
@@ -57,7 +58,7 @@ def assign(
     """
     assignment = _Walk(model, tuple(version))
     _assign_model(file, model, stored, assignment, by_name=by_name)
-    _assign_shared(model, assignment)
+    _assign_shared(model, stored, assignment)
     _let_load_without_arrays(model, assignment)
     assignment.require_complete()
 
@@ -124,12 +125,17 @@ def _assign_model(
             _assign_model(layer_group, layer, item, assignment, by_name=by_name)
 
 
-def _assign_shared(model: Any, assignment: Assignment) -> None:
-    """Assign weights of layers that several layers of the user share, which are stored once."""
+def _assign_shared(model: Any, stored: Config, assignment: Assignment) -> None:
+    """Assign weights of layers that several layers of the user share, which are stored once.
+
+    Each of these has the config of the shared layer in its own. Layers that the class of the user
+    creates are not shared, whatever their names.
+    """
+    named = Counter(str(item["config"].get("name")) for item in objects_inside(stored))
     layers = [layer for layer in model._flatten_layers() if own_variables(layer)]
     complete = [layer for layer in layers if not assignment.lacks(own_variables(layer))]
     for layer in layers:
-        if layer in complete:
+        if layer in complete or named[layer.name] < 2:
             continue
         twins = [
             other for other in complete
