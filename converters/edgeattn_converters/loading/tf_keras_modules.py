@@ -13,7 +13,12 @@ from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 from typing import Any
 
-from edgeattn_converters.loading import keras_shape, tensorflow_1, tensorflow_core
+from edgeattn_converters.loading import (
+    keras_shape,
+    tensorflow_1,
+    tensorflow_core,
+    training_names,
+)
 
 _PACKAGE, _IMPLEMENTATION = "tf_keras", "tf_keras.src"
 # Names under which programs import Keras, and where tf_keras has its modules.
@@ -82,6 +87,11 @@ def provide() -> None:
     for name, module in list(sys.modules.items()):
         if _OF_LAYERS.match(name) and not hasattr(module, "__getattr__"):
             setattr(module, "__getattr__", _Former(name).__getattr__)  # noqa: B010
+    for module in (
+        *_parents(tf, "utils"),
+        importlib.import_module(f"{_PACKAGE}.src.utils.vis_utils"),
+    ):
+        training_names.provide_diagrams(module, setattr)
     for module in _parents(tf, "layers"):
         # The same computation with the kernels of GPUs; both read the weights of both.
         for name in ("LSTM", "GRU"):

@@ -1,4 +1,4 @@
-"""Names of Keras 1 and 2 that programs import and that concern training or data only.
+"""Names of Keras 1 and 2 that programs import and that concern training, data or drawing only.
 
 Training has no effect on a model that is loaded: whatever Keras 3 does not have of it is replaced.
 """
@@ -17,6 +17,7 @@ _MODULES = (
     *("preprocessing.image", "preprocessing.sequence", "preprocessing.text"),
 )
 _UTILITIES = ("GeneratorEnqueuer", "HDF5Matrix")
+_DIAGRAMS = ("plot_model", "model_to_dot")
 _OPTIMIZERS = ("Adadelta", "Adagrad", "Adam", "Adamax", "Nadam", "RMSprop", "SGD")
 
 
@@ -51,6 +52,15 @@ class Unused:
         return f"<{self._name}, which Keras 3 does not have>"
 
 
+def provide_diagrams(utilities: ModuleType, replace: Callable[[Any, str, Any], None]) -> None:
+    """Let functions that draw a model do nothing; the drawing may need other packages.
+
+    ``replace`` sets an attribute of ``utilities``, a module ``keras.utils``.
+    """
+    for name in _DIAGRAMS:
+        replace(utilities, name, Unused(f"keras.utils.{name}"))
+
+
 def provide(replace: Callable[[Any, str, Any], None]) -> None:
     """Add the names to Keras 3; ``replace`` sets an attribute of a module."""
     import keras
@@ -59,8 +69,9 @@ def provide(replace: Callable[[Any, str, Any], None]) -> None:
         backend = importlib.import_module(f"{root}.backend")
         # Of tensors of the model: programs observe them during training.
         replace(backend, "function", Unused("keras.backend.function"))
+        utilities = importlib.import_module(f"{root}.utils")
+        provide_diagrams(utilities, replace)
         for name in _UTILITIES:
-            utilities = importlib.import_module(f"{root}.utils")
             if not hasattr(utilities, name):
                 replace(utilities, name, Unused(f"keras.utils.{name}"))
         for path in _MODULES:

@@ -69,6 +69,9 @@ LINES = [
     "tf.keras.backend.set_learning_phase(False); target = K.placeholder((None, 2))",
     "from tensorflow.python.keras.utils.data_utils import get_file",
     "from keras.models import Input, Model",
+    "assert len(K.tensorflow_backend._get_available_gpus()) == 0",
+    "from keras.backend.tensorflow_backend import _get_available_gpus as g; assert not g()",
+    "assert not tf.keras.backend._get_available_gpus()",
 ]
 
 

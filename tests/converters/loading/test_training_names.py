@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 import tf_keras
+from long_parameters import only
 
 from edgeattn.errors import UsageError
 from edgeattn_converters.loading.architecture import function_model
@@ -70,6 +73,49 @@ def test_programs_that_import_them(tmp_path: Path) -> None:
     loaded = load_model(audit_file(tmp_path / "m.h5"), architecture=f"{own}:build")
     samples = np.random.default_rng(1).normal(size=(4, 3)).astype("float32")
     np.testing.assert_allclose(loaded.model(samples), model(samples), rtol=1e-5, atol=1e-6)
+
+
+DIAGRAMS = [
+    "from keras.utils import plot_model; plot_model(model, 'm.png', show_shapes=True)",
+    "tf.keras.utils.plot_model(model, to_file='m.png')",
+    "from keras.utils.vis_utils import plot_model; plot_model(model)",
+    "from keras.utils.vis_utils import model_to_dot; model_to_dot(model).create(prog='dot')",
+    "from keras.utils.visualize_util import plot; plot(model, to_file='m.png')",
+    "from tensorflow.python.keras.utils.vis_utils import plot_model; plot_model(model)",
+]
+WITH_DIAGRAM = """
+import tensorflow as tf
+import keras
+
+class Halves(tf.keras.layers.Layer):
+    def call(self, x):
+        return x * 0.5
+
+def build():
+    x = tf.keras.Input((3,))
+    model = tf.keras.Model(x, Halves()(tf.keras.layers.Dense(4)(x)))
+    {line}
+    return model
+"""
+
+
+@pytest.mark.parametrize("version", only(["2.11.0", "3.3.0", ""], "2.11.0"))
+@pytest.mark.parametrize("line", only(DIAGRAMS, DIAGRAMS[0], DIAGRAMS[3]))
+def test_diagrams_are_not_drawn(line: str, version: str, tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    x = tf_keras.Input((3,))
+    model = tf_keras.Model(x, tf_keras.layers.Dense(4)(x))
+    model.save_weights(tmp_path / "m.h5")
+    with h5py.File(tmp_path / "m.h5", "a") as file:
+        file.attrs["keras_version"] = version
+        if not version:
+            del file.attrs["keras_version"]
+    own = tmp_path / "own.py"
+    own.write_text(WITH_DIAGRAM.format(line=line))
+    loaded = load_model(audit_file(tmp_path / "m.h5"), architecture=f"{own}:build")
+    samples = np.random.default_rng(1).normal(size=(4, 3)).astype("float32")
+    np.testing.assert_allclose(loaded.model(samples), model(samples) * 0.5, rtol=1e-5, atol=1e-6)
+    assert not (tmp_path / "m.png").exists()
 
 
 def test_nothing_is_computed_with_them(tmp_path: Path) -> None:
