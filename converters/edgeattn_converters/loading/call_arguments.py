@@ -38,6 +38,13 @@ def inputs(model: Any) -> list[str]:
     ]
 
 
+def not_in_training(model: Any) -> dict[str, bool]:
+    """The argument ``training`` for a ``call`` without a default for it, as ``predict`` passes."""
+    training = inspect.signature(model.call).parameters.get("training")
+    is_required = training is not None and training.default is inspect.Parameter.empty
+    return {"training": False} if is_required else {}
+
+
 def required(model: Any) -> list[str]:
     """The names of the inputs without a mask that has a default, which Keras passes."""
     parameters = inspect.signature(model.call).parameters

@@ -268,13 +268,14 @@ def _called(model: Any, shape: Any, samples: Mapping[str, Any], *, by_name: bool
     # Keras calls a model that is a class of the user without its compute_output_shape in predict.
     outputs_of_calls.infer(type(model))
     known = {name: str(array.dtype) for name, array in samples.items()}
+    always = call_arguments.not_in_training(model)
     failure: Exception | None = None
     # Code may need the number of samples, as keras.ops.zeros((x.shape[0], 4)) does.
     of_batch = mapped(lambda axes, _: [KNOWN_BATCH, *axes[1:]], shape)
     for axes, dtype in itertools.product((shape, of_batch), _DTYPES):
         inputs = _inputs(axes, known, dtype)
         try:
-            outputs = model(**inputs) if by_name else model(inputs)
+            outputs = model(**inputs, **always) if by_name else model(inputs, **always)
             return keras.Model(inputs, outputs, name=model.name)
         except Exception as error:
             failure = failure or error
