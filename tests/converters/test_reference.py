@@ -43,15 +43,17 @@ from edgeattn_converters.tracing.trace import interface_of
 layers = keras.layers
 
 
-def write(model: Any, folder: Path, **files: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The manifest's entry of a reference without maps, and its arrays."""
+def write(
+    model: Any, folder: Path, *, attention: bool = False, **files: Path
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The manifest's entry of a reference, by default one without maps, and its arrays."""
     path = folder / "reference.npz"
     entry = reference_file.write(
         model,
         interface_of(model),
         path,
         samples=files.get("samples"),
-        attention=False,
+        attention=attention,
         calibration_file=files.get("calibration"),
     )
     with np.load(path) as arrays:
@@ -543,6 +545,23 @@ def test_a_reference_of_large_rows_is_bounded(
     np.testing.assert_array_equal(arrays["input/x"][[0, 9]], x[[0, 49]])
     (note,) = entry["notes"]
     assert note.startswith("The reference has 10 samples and 10 edge cases, of 50 and ")
+    assert "because the inputs of a sample are large" in note
+
+
+@pytest.mark.parametrize("attention", [True, False])
+def test_what_is_large_is_named(
+    attention: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Maps of 2 heads with 3 x 3 values beside inputs and outputs of 3 values each."""
+    monkeypatch.setattr(size_limit, "MAX_BYTES", 20 * 20)
+    x = keras.Input((3, 1))
+    y = keras.layers.MultiHeadAttention(2, 1)(x, x)
+    y = y if attention else keras.layers.Dense(4)(x)
+    samples = np.random.default_rng(1).random((50, 3, 1)).astype("float32")
+    np.savez(tmp_path / "x.npz", x=samples)
+    entry, _ = write(keras.Model(x, y), tmp_path, samples=tmp_path / "x.npz", attention=attention)
+    [note] = [note for note in entry["notes"] if note.startswith("The reference has")]
+    assert f"because the {'attention maps' if attention else 'outputs'} of a sample are" in note
 
 
 def test_keras_computes_few_large_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -52,6 +52,8 @@ from edgeattn_converters.tracing.free_time import FreeModel
 from edgeattn_converters.tracing.trace import Interface
 
 TARGETS = "target"
+# The arrays of a reference by the first part of their names.
+_PARTS = {"input/": "inputs", "output/": "outputs", "attention/": "attention maps"}
 
 
 @dataclass(frozen=True)
@@ -159,7 +161,7 @@ def write(
     available = (len(usable.samples), len(usable.all) - len(usable.samples))
     if len(taken) + len(edge_rows) < total:
         available = (len(source), total - len(source))
-    size_notes = _size_notes(available, rows)
+    size_notes = _size_notes(available, rows, arrays)
     if source.targets is not None:
         arrays[TARGETS] = source.targets[taken[rows.samples]]
     for name, array in (extras.raw or {}).items():
@@ -265,12 +267,20 @@ def _row_notes(source: Source, computed: int, rows: UsableRows) -> list[str]:
     return notes
 
 
-def _size_notes(available: tuple[int, int], rows: UsableRows) -> list[str]:
+def _size_notes(
+    available: tuple[int, int], rows: UsableRows, arrays: Mapping[str, Array]
+) -> list[str]:
     """``available`` are the numbers of samples and edge cases without a limit on the size."""
     if len(rows.all) == sum(available):
         return []
+    largest = max(_PARTS, key=lambda part: _row_bytes(arrays, part))
     return [
         f"The reference has {counted(len(rows.samples), 'sample')} and "
         f"{counted(len(rows.all) - len(rows.samples), 'edge case')}, of {available[0]} and "
-        f"{available[1]}, because inputs and outputs are large"
+        f"{available[1]}, because the {_PARTS[largest]} of a sample are large: "
+        f"{_row_bytes(arrays, largest) / 1e6:.1f} MB"
     ]
+
+
+def _row_bytes(arrays: Mapping[str, Array], part: str) -> int:
+    return sum(array[:1].nbytes for name, array in arrays.items() if name.startswith(part))
