@@ -12,6 +12,7 @@ from edgeattn_converters.loading import (
     batch_products,
     classes_of_keras_2,
     config_inspection,
+    error_text,
     implicit_masks,
     legacy_layers,
     mask_comparison,
@@ -76,7 +77,9 @@ def run(file: ModelFile, architecture: str, samples: Mapping[str, Any]) -> Built
     except (UsageError, UnsupportedModelError) as error:
         if not program.may_be_older:
             raise
-        return _run_in_keras_2(file, architecture, samples, "The program fails in Keras 3", error)
+        failure = error_text.shortened(error.message.removeprefix("--architecture: "), 200)
+        reason = f"The program fails in Keras 3 ({failure})"
+        return _run_in_keras_2(file, architecture, samples, reason, error)
     if program.may_be_older:
         build_sublayers(built.model)
         layout = saved_layout.of_file(file, built.model)
@@ -147,8 +150,8 @@ def _run_in_keras_2(
         raise (failure or error) from None
     built.program.notes.insert(
         0,
-        f"{file.path.name} does not contain its Keras version. {reason}, so the model computes as "
-        f"in {saved_layout.keras_name(version)}, with its masks.",
+        f"{file.path.name} does not contain its Keras version. {reason}, so the layers of Keras "
+        f"compute as in {saved_layout.keras_name(version)}, with its masks.",
     )
     return built
 

@@ -57,8 +57,8 @@ def require_tracked(model: Any, untracked: UntrackedWeights) -> None:
     if untracked.created:
         raise UnsupportedModelError(
             f"A class of yours creates layers with weights in call(): "
-            f"{enumerated(list(map(repr, untracked.created)))}. Each call has new random ones, and "
-            "no file contains them.",
+            f"{enumerated(list(map(repr, untracked.created)))}. Each call has new ones, and no "
+            "file contains them.",
             hint="Create the layer in __init__ of the class (self.dense = Dense(...)), train the "
             "model again and save it.",
         )

@@ -63,7 +63,10 @@ def test_a_program_that_needs_the_masks_of_keras_2(tmp_path: Path) -> None:
     loaded = load_model(file, architecture=f"{tmp_path / 'program.py'}:build")
     expected = model([WORDS, ENCODED])
     np.testing.assert_allclose(loaded.model([WORDS, ENCODED]), expected, rtol=1e-5, atol=1e-6)
-    assert any("fails in Keras 3, so the model computes as in tf_keras" in n for n in loaded.notes)
+    [note] = [note for note in loaded.notes if "fails in Keras 3" in note]
+    assert "so the layers of Keras compute as in tf_keras" in note
+    assert "(build() failed with " in note
+    assert "(program.py, line " in note
 
 
 def test_the_error_of_a_program_that_never_runs_is_that_of_keras_3(tmp_path: Path) -> None:
