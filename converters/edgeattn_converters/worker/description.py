@@ -56,13 +56,18 @@ def _precision_notes(interface: Interface) -> list[str]:
 
 
 def _attention_notes(interface: Interface) -> list[str]:
-    """A note for each layer that may be attention but whose map is not exported.
+    """Notes on the layers that may be attention but whose map is not exported, one a reason.
 
-    A layer that is called several times has one note.
+    A layer that is called several times is named once.
     """
-    notes = (
-        f"{item.layer} may be attention, but its map is not exported: {item.reason}."
-        + (f" To export it, pass --attention {item.layer}." if item.exportable else "")
-        for item in interface.doubtful
-    )
-    return list(dict.fromkeys(notes))
+    layers: dict[tuple[str, bool], list[str]] = {}
+    for item in interface.doubtful:
+        names = layers.setdefault((item.reason, item.exportable), [])
+        if item.layer not in names:
+            names.append(item.layer)
+    return [
+        f"{first} may be attention, but its map is not exported: {reason}."
+        + (f" To export it, pass --attention {first}." if exportable else "")
+        + (f" The same holds for {enumerated(others)}." if others else "")
+        for (reason, exportable), (first, *others) in layers.items()
+    ]
