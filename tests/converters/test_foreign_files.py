@@ -58,8 +58,8 @@ def folder(model: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize(
     ("file", "scheme", "data"),
-    [("stock.tflite", "float32", True), ("stock.onnx", "float32", False),
-     ("dynamic.tflite", "dynamic_int8", True)],
+    [pytest.param("stock.tflite", "float32", True, marks=pytest.mark.long),
+     ("stock.onnx", "float32", False), ("dynamic.tflite", "dynamic_int8", True)],
 )  # fmt: skip
 def test_stock_files_with_the_keras_file(
     folder: Path, edgeattn: Callable[..., Any], file: str, scheme: str, data: bool

@@ -16,10 +16,12 @@ ALL = "EDGEATTN_COMPARE_ALL"
 @pytest.fixture(autouse=True)
 def compared(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave out the comparison, but in tests marked ``compared`` and in a third of the long ones,
-    always the same: it takes seconds."""
+    always the same: it takes seconds. ``compared(quick=False)`` marks the long variants only."""
     node = request.node
-    is_third = node.get_closest_marker("long") and zlib.crc32(node.nodeid.encode()) % 3 == 0
-    if os.environ.get(ALL) or node.get_closest_marker("compared") or is_third:
+    marker, is_long = node.get_closest_marker("compared"), node.get_closest_marker("long")
+    is_marked = marker and (is_long or marker.kwargs.get("quick", True))
+    is_third = is_long and zlib.crc32(node.nodeid.encode()) % 3 == 0
+    if os.environ.get(ALL) or is_marked or is_third:
         return
     leave_out(monkeypatch)
 

@@ -130,7 +130,7 @@ CREATED = ("spectral", "spectral_inside", "own_words")
 NAMES = ("dense", "convolution", "kept", "bias", "inside", "words", *CREATED)
 
 
-@pytest.mark.compared
+@pytest.mark.compared(quick=False)
 @pytest.mark.parametrize("name", only(NAMES, "convolution"))
 @pytest.mark.parametrize("stored", only(("model", "weights"), "model"))
 def test_kernels_are_assigned_in_calls(stored: str, name: str, tmp_path: Path) -> None:

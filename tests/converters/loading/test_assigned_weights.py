@@ -151,7 +151,7 @@ def test_values_that_each_call_changes_are_refused(name: str, tmp_path: Path) ->
     assert "if training:" in str(error.value.hint)
 
 
-@pytest.mark.compared
+@pytest.mark.compared(quick=False)
 @pytest.mark.parametrize("file", only(["m.h5", "m.keras"], "m.h5"))
 def test_classes_of_keras_2(file: str, tmp_path: Path) -> None:
     program = PROGRAM[: PROGRAM.index("class Clipped")] + PROGRAM[PROGRAM.index("def build(cls)") :]

@@ -160,6 +160,7 @@ def test_a_version_without_changes_does_not_explain_a_difference(
     assert "computes different outputs (max error 6.4e-04" in note
 
 
+@pytest.mark.long
 def test_why_tf_keras_computed_nothing_is_reported(tmp_path: Path) -> None:
     """tf_keras does not have ``keras.ops``, so nothing was verified."""
     path = tmp_path / "m.h5"
@@ -442,7 +443,8 @@ def build():
 """
 
 
-@pytest.mark.parametrize("suffix", only([".h5", ".weights.h5"], ".h5"))
+@pytest.mark.long
+@pytest.mark.parametrize("suffix", [".h5", ".weights.h5"])
 def test_other_outputs_are_compared_with_numbers_for_which_they_are_defined(
     suffix: str, tmp_path: Path, faulty: Callable[[float], None]
 ) -> None:

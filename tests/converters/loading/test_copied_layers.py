@@ -97,7 +97,7 @@ def _model_of_tf_keras(kind: str) -> Any:
     return model
 
 
-@pytest.mark.compared
+@pytest.mark.compared(quick=False)
 @pytest.mark.parametrize("suffix", only([".keras", ".h5"], ".keras"))
 @pytest.mark.parametrize("kind", only(KINDS, "over time"))
 def test_copies_in_files_of_tf_keras(kind: str, suffix: str, tmp_path: Path) -> None:
@@ -189,7 +189,7 @@ class MultiHead(layers.Wrapper):
 BESIDE = ["dense.keras", "lstm.keras", "list.keras", "list.h5"]
 
 
-@pytest.mark.compared
+@pytest.mark.compared(quick=False)
 @pytest.mark.parametrize("name", only(BESIDE, "dense.keras"))
 def test_copies_beside_the_layer_that_was_copied(name: str, tmp_path: Path) -> None:
     """The file of one layer has its weights, which no output depends on, and those of the copies.

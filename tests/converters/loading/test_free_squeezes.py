@@ -101,7 +101,7 @@ def files_compute(model: Any, expected: Any, folder: Path) -> None:
             np.testing.assert_allclose(found, value[None], rtol=1e-5, atol=1e-6, err_msg=format)
 
 
-@pytest.mark.compared
+@pytest.mark.compared(quick=False)
 @pytest.mark.parametrize("name", only(NAMES, "squeezed"))
 def test_programs_of_keras_2(name: str, tmp_path: Path) -> None:
     model = run_in_tf_keras(PROGRAM)[name]()

@@ -136,7 +136,7 @@ def build():
     ("library", "suffix"),
     [
         pytest.param(keras, ".weights.h5", marks=pytest.mark.long),
-        (keras, ".keras"),
+        pytest.param(keras, ".keras", marks=pytest.mark.long),
         (tf_keras, ".weights.h5"),
         pytest.param(tf_keras, ".keras", marks=pytest.mark.long),
     ],

@@ -113,9 +113,8 @@ TEXTS = {
     "layers without dropout": INNER_WITHOUT,
     "read_value": LAYER.format("y = K.dot(x, self.k.read_value())"),
 }  # fmt: skip
-OFTEN = ("autocast", "add_variable", "loss of inputs", "metric", "frozen normalization",
-         "layers inside", "get_shape",
-         "call of Layer", "training", "layers without dropout")  # fmt: skip
+OFTEN = ("add_variable", "loss of inputs", "frozen normalization", "layers inside", "get_shape",
+         "training")  # fmt: skip
 CASES = [name if name in OFTEN else pytest.param(name, marks=pytest.mark.long) for name in TEXTS]
 
 

@@ -106,7 +106,7 @@ def test_programs(kind: str, version: str, tmp_path: Path) -> None:
     np.testing.assert_allclose(np.asarray(loaded.model(X)), expected, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.compared
+@pytest.mark.compared(quick=False)
 @pytest.mark.parametrize("name", only(["m.h5", "m.keras"], "m.keras"))
 def test_classes_of_files(name: str, tmp_path: Path) -> None:
     expected = _saved("in_class", tmp_path / name, weights_only=False)

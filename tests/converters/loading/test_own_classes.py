@@ -88,7 +88,7 @@ def test_backend_of_keras_2(imports: str, old_file: tuple[Path, Any], tmp_path: 
     np.testing.assert_allclose(loaded.model(X), expected, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.compared
+@pytest.mark.compared(quick=False)
 @pytest.mark.parametrize(
     "steps",
     [

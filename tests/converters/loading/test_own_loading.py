@@ -252,7 +252,7 @@ OF_KERAS_2 = PROGRAM[: PROGRAM.index("class Parts")].replace(
 )  # fmt: skip
 
 
-@pytest.mark.compared
+@pytest.mark.compared(quick=False)
 @pytest.mark.parametrize(
     ("name", "suffix"),
     [

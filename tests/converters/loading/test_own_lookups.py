@@ -182,6 +182,10 @@ OWN_FILES = {
 }
 
 
+# Those of the quick tests.
+OFTEN = ("object", "registered name", "initializer", "regularizer", "loss", "layer of Keras")
+
+
 @pytest.fixture(autouse=True)
 def only_of_keras() -> Iterator[None]:
     """No function that a package adds to the activations of Keras is left for the next test."""
@@ -214,7 +218,7 @@ def own_file(kind: str, source: str) -> str:
 
 
 @pytest.mark.parametrize("suffix", only([".keras", ".h5"], ".keras"))
-@pytest.mark.parametrize("lookup", LOOKUPS)
+@pytest.mark.parametrize("lookup", only(LOOKUPS, *OFTEN))
 def test_what_a_class_looks_up(lookup: str, suffix: str, tmp_path: Path) -> None:
     source = text(lookup, method=FROM_CONFIG)
     write(tmp_path, **{PACKAGE: source})
@@ -224,7 +228,7 @@ def test_what_a_class_looks_up(lookup: str, suffix: str, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("suffix", only([".keras", ".h5"], ".keras"))
-@pytest.mark.parametrize("package", ["", "sensors"])
+@pytest.mark.parametrize("package", only(["", "sensors"], ""))
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("lookup", only(list(LOOKUPS)[:5], "function"))
 def test_names_of_functions(
@@ -325,9 +329,9 @@ class Own(keras.layers.Layer):
 """
 
 
-@pytest.mark.compared
-@pytest.mark.parametrize("package", ["", "sensors"])
-@pytest.mark.parametrize("function", ["bent", "relu"])
+@pytest.mark.compared(quick=False)
+@pytest.mark.parametrize("package", only(["", "sensors"], "sensors"))
+@pytest.mark.parametrize("function", only(["bent", "relu"], "relu"))
 def test_files_of_keras_2(function: str, package: str, tmp_path: Path) -> None:
     import tf_keras
 

@@ -148,7 +148,7 @@ FUNCTIONS = {
 
 
 @pytest.mark.parametrize("text", only(FUNCTIONS, *list(FUNCTIONS)[::9]))
-@pytest.mark.compared
+@pytest.mark.compared(quick=False)
 def test_functions(text: str, weights: tuple[Path, Any], tmp_path: Path) -> None:
     program = f"""{BUILD}
 import tensorflow as tf

@@ -417,7 +417,11 @@ def test_shapes_behind_a_loop_of_any_length(tmp_path: Path) -> None:
         np.testing.assert_allclose(actual[name], expected[name], atol=1e-5)
 
 
-@pytest.mark.parametrize("inner", [lambda x: x, layers.GRU(2)], ids=["steps", "last"])
+@pytest.mark.parametrize(
+    "inner",
+    [pytest.param(lambda x: x, id="steps"),
+     pytest.param(layers.GRU(2), id="last", marks=pytest.mark.long)],
+)  # fmt: skip
 def test_a_length_that_depends_on_the_batch(inner: Callable[[Any], Any], tmp_path: Path) -> None:
     """Keras 3.15 exports TimeDistributed with a free time axis as a loop over the batch size."""
     x = keras.Input((None, FEATURES), name="x")

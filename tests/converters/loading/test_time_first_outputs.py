@@ -59,7 +59,9 @@ def loaded(path: Path, folder: Path, name: str) -> LoadedModel:
 
 @pytest.mark.compared
 @pytest.mark.parametrize("name", only(["subclassed", "functional"], "subclassed"))
-@pytest.mark.parametrize(("order", "axis"), [("[1, 0, 2]", 1), ("[1, 2, 0]", 2)])
+@pytest.mark.parametrize(
+    ("order", "axis"), [pytest.param("[1, 0, 2]", 1, marks=pytest.mark.long), ("[1, 2, 0]", 2)]
+)
 def test_the_axis_of_the_samples_is_named(order: str, axis: int, name: str, tmp_path: Path) -> None:
     path = saved(tmp_path, order, name)
     with pytest.raises(UnsupportedModelError, match="first axis is not that of") as raised:

@@ -230,7 +230,11 @@ def build():
 @pytest.mark.parametrize(
     ("layer", "start"),
     [
-        ("Dropout(0.5)", "random unless it is called with training=False"),
+        pytest.param(
+            "Dropout(0.5)",
+            "random unless it is called with training=False",
+            marks=pytest.mark.long,
+        ),
         ("BatchNormalization()", "its outputs depend on the other samples of a batch unless"),
     ],
 )

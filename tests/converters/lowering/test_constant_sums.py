@@ -48,7 +48,7 @@ def outputs_of(
 
 
 @pytest.mark.parametrize("format", CONVERTERS)
-@pytest.mark.parametrize("rank", only(SHAPES, 1, 3, 5))
+@pytest.mark.parametrize("rank", only(SHAPES, 1, 5))
 @pytest.mark.parametrize("dtype", only(["int32", "int64", "int16", "uint8", "float32"], "int32"))
 def test_arithmetic_with_constant_arrays(
     dtype: str, rank: int, format: str, tmp_path: Path
@@ -86,7 +86,7 @@ class Biased(keras.layers.Layer):
 
 
 @pytest.mark.parametrize("format", CONVERTERS)
-@pytest.mark.parametrize("dtype", only(["int32", "int64", "float32"], "int32", "float32"))
+@pytest.mark.parametrize("dtype", only(["int32", "int64", "float32"], "int32"))
 @pytest.mark.parametrize("data_format", ["N..C", "NC.."])
 def test_biases_of_channels(data_format: str, dtype: str, format: str, tmp_path: Path) -> None:
     inputs, outputs, samples, expected = [], {}, {}, {}

@@ -194,7 +194,7 @@ def forms(*short: str) -> list[Any]:
     return [name if name in short else pytest.param(name, marks=pytest.mark.long) for name in FORMS]
 
 
-@pytest.mark.parametrize("format", CONVERTERS)
+@pytest.mark.parametrize("format", only(CONVERTERS, "onnx"))
 @pytest.mark.parametrize("form", forms("plain", "selected", "masked"))
 def test_maps_of_constants_in_graphs(form: str, format: str, tmp_path: Path) -> None:
     _, expected, doubt = FORMS[form]
@@ -203,7 +203,7 @@ def test_maps_of_constants_in_graphs(form: str, format: str, tmp_path: Path) -> 
     np.testing.assert_allclose(actual, np.stack([expected] * len(X)), atol=1e-6)
 
 
-@pytest.mark.parametrize("format", CONVERTERS)
+@pytest.mark.parametrize("format", only(CONVERTERS, "tflite"))
 @pytest.mark.parametrize(
     "form", forms("masked_before", "normalized_again", "elementwise", "by_key")
 )
@@ -213,7 +213,7 @@ def test_maps_of_constants_in_layers(form: str, format: str, tmp_path: Path) -> 
     np.testing.assert_allclose(actual, np.stack([expected] * len(X)), atol=1e-6)
 
 
-@pytest.mark.parametrize("format", CONVERTERS)
+@pytest.mark.parametrize("format", only(CONVERTERS, "onnx"))
 @pytest.mark.parametrize("graph", [False, True], ids=["layers", "graph"])
 def test_maps_of_constant_memory(graph: bool, format: str, tmp_path: Path) -> None:
     """The weights depend on the input, and the data that they multiply does not."""

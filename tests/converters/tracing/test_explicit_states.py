@@ -70,9 +70,15 @@ def _run_stateful_keras(model, parts):
 
 
 @pytest.mark.parametrize(
-    "masked", [pytest.param(False, marks=pytest.mark.long), True], ids=["kinds", "masked"]
+    ("masked", "lowering"),
+    [
+        pytest.param(False, "auto", marks=pytest.mark.long),
+        pytest.param(True, "unrolled", marks=pytest.mark.long),
+        (True, "chunked"),
+    ],
+    ids=["kinds", "masked-unrolled", "masked-chunked"],
 )
-def test_parts_match_stateful_keras(masked, tmp_path):
+def test_parts_match_stateful_keras(masked, lowering, tmp_path):
     parts = _parts()
     if masked:
         parts[1, 4:] = parts[2, :3] = parts[3, 2:5] = 0
@@ -84,24 +90,23 @@ def test_parts_match_stateful_keras(masked, tmp_path):
     assert len(loaded.stateful) >= 2
     explicit, pairs = with_states(loaded.model, loaded.stateful)
     own = len(interface_of(loaded.model).outputs)
-    for lowering in ("unrolled", "chunked") if masked else ("auto",):
-        converted = Converted(explicit, tmp_path, BOTH, lowering=lowering)
-        for format, runner in converted.runners.items():
-            specs = mark_states(converted.interface, pairs).inputs
-            runner.inputs = tuple(
-                type(spec)(spec.name, fixed.shape, spec.dtype, state=spec.state)
-                for spec, fixed in zip(specs, runner.inputs, strict=True)
+    converted = Converted(explicit, tmp_path, BOTH, lowering=lowering)
+    for format, runner in converted.runners.items():
+        specs = mark_states(converted.interface, pairs).inputs
+        runner.inputs = tuple(
+            type(spec)(spec.name, fixed.shape, spec.dtype, state=spec.state)
+            for spec, fixed in zip(specs, runner.inputs, strict=True)
+        )
+        outputs = StatefulRunner(runner).run({"x": parts})
+        names = [spec.name for spec in converted.interface.outputs][:own]
+        for name, value in zip(names, expected, strict=True):
+            np.testing.assert_allclose(
+                outputs[name],
+                value,
+                atol=1e-5,
+                rtol=1e-4,
+                err_msg=f"{format} {lowering} {name}",
             )
-            outputs = StatefulRunner(runner).run({"x": parts})
-            names = [spec.name for spec in converted.interface.outputs][:own]
-            for name, value in zip(names, expected, strict=True):
-                np.testing.assert_allclose(
-                    outputs[name],
-                    value,
-                    atol=1e-5,
-                    rtol=1e-4,
-                    err_msg=f"{format} {lowering} {name}",
-                )
 
 
 @pytest.mark.long
