@@ -16,6 +16,7 @@ from edgeattn_converters.formats.missing_operators import found_in
 from edgeattn_converters.graphs.onnx_constants import fold_constants
 from edgeattn_converters.graphs.onnx_file import all_nodes, bodies, convert_opset, free_dimensions
 from edgeattn_converters.lowering import (
+    axis_handlers,
     missing_operations,
     narrow_integers,
     scatter_handlers,
@@ -241,6 +242,7 @@ def _to_onnx(traced: Traced, placeholders: Placeholders, opset: int) -> Any:
             opset=opset,
             custom_op_handlers={
                 **operation_handlers(),
+                **axis_handlers.handlers(),
                 **placeholders.handlers(),
                 **scatter_handlers.handlers(opset),
             },

@@ -43,6 +43,18 @@ def _index(bounds: Sequence[int], attributes: Mapping[str, Any]) -> int | slice:
     return slice(first, None if attributes["end_mask"].i else end, stride)
 
 
+def total(x: Any, y: Any) -> Any:
+    """AddV2 of two constant integers, such as a rank and an axis; None for other operands."""
+    import tensorflow as tf
+
+    if not x.dtype.is_integer or x.shape.rank != 0 or y.shape.rank != 0:
+        return None
+    values = [tf.get_static_value(tensor) for tensor in (x, y)]
+    if any(value is None for value in values):
+        return None
+    return tf.constant(values[0] + values[1], x.dtype)
+
+
 def remainder(x: Any, y: Any) -> Any:
     """FloorMod of constant sizes; None for other operands."""
     import tensorflow as tf

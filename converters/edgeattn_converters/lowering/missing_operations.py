@@ -28,6 +28,7 @@ from edgeattn_converters.lowering import (
     float8,
     known_sizes,
     matrices,
+    reversals,
     scans,
     slices,
     vectors,
@@ -268,6 +269,7 @@ TFLITE: Replacements = {
     "MatMul": vectors.product,
     "MatrixDeterminant": matrices.determinant,
     "MatrixDiagPartV3": diagonals.part,
+    "ReverseV2": reversals.reversed_in_turn,
     "Sinh": _sinh,
     "Softplus": _softplus,
     "StridedSlice": slices.sliced_at_tensors,
@@ -279,6 +281,7 @@ TFLITE_WITH_ERF: Replacements = {**TFLITE, "Erf": special.erf, "Erfc": special.e
 ONNX: Replacements = {
     **_BOTH,
     "AddN": composed.add_integers,
+    "AddV2": known_sizes.total,
     "AdjustHue": colors.of_exact_sigmoids(colors.adjust_hue),
     "AdjustSaturation": colors.of_exact_sigmoids(colors.adjust_saturation),
     "Any": known_sizes.any_true,

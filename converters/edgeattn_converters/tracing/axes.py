@@ -39,7 +39,9 @@ def axis_behind(operation: Any, tensor: Any, axis: int) -> int | None:
         return aligned_axis(tensor, axis, result)
     if kind == "Transpose":
         order = static_value(operation.inputs[1])
-        return _axis_by_size(tensor, axis, result) if order is None else list(order).index(axis)
+        if order is None:
+            return _axis_by_size(tensor, axis, result)
+        return [int(a) % rank for a in order].index(axis)
     if kind == "ExpandDims":
         inserted = static_value(operation.inputs[1])
         return None if inserted is None else axis + (int(inserted) % (rank + 1) <= axis)
@@ -95,6 +97,7 @@ def static_value(tensor: Any) -> Any:
 _FOLDED: dict[str, Callable[..., Any]] = {
     "Sub": np.subtract,
     "AddV2": np.add,
+    "FloorMod": np.mod,
     "Range": np.arange,
     "Pack": lambda *items: np.stack(items),
     "ConcatV2": lambda *items: np.concatenate(items[:-1], int(items[-1])),
