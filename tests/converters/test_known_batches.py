@@ -108,10 +108,8 @@ KINDS = [
     for kind in ("program", ".keras", ".h5")
     if (name, kind) != ("subclassed", ".h5")  # such files do not list the layers
 ]
-QUICK = [
-    ("functional", "program"),
-    ("subclassed", ".keras"),
-]
+# Bundles of the functional program are tested, too.
+QUICK = [("subclassed", ".keras")]
 
 
 @pytest.fixture(autouse=True)

@@ -45,8 +45,15 @@ def samples() -> np.ndarray:
     return np.random.default_rng(3).normal(0, 0.1, (40, STEPS, FEATURES)).astype("float32")
 
 
-@pytest.mark.parametrize("build", [attention_beside_integers, attention_of_states])
-@pytest.mark.parametrize("format", sorted(CONVERTERS))
+@pytest.mark.parametrize(
+    ("build", "format"),
+    [
+        (attention_beside_integers, "tflite"),
+        pytest.param(attention_beside_integers, "onnx", marks=pytest.mark.long),
+        pytest.param(attention_of_states, "tflite", marks=pytest.mark.long),
+        (attention_of_states, "onnx"),
+    ],
+)
 def test_float_attention_beyond_the_measured_ranges(
     build: Any, format: str, samples: np.ndarray, tmp_path: Path
 ) -> None:
