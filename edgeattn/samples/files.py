@@ -177,6 +177,16 @@ def open_samples(
     return file
 
 
+def check_names(path: Path, names: Sequence[str], *, ignore: Collection[str] = ()) -> None:
+    """Raise :class:`SampleError` if an ``.npz`` file lacks the array of one of several inputs."""
+    if path.suffix.lower() != ".npz" or len(names) < 2:
+        return
+    members = {name: item for name, item in npz_members(path).items() if name not in ignore}
+    for name in names:
+        if name not in members:
+            raise _missing_array(path, members, name, names)
+
+
 def check_ignored(ignore: Sequence[str], *paths: Path | None) -> None:
     """Raise :class:`SampleError` if none of the files has an array with a name in ``ignore``."""
     files = [path for path in paths if path is not None]
@@ -240,11 +250,18 @@ def _array_name(
         return spec.name
     if len(required) == 1 and "x" in members:
         return "x"
+    raise _missing_array(path, members, spec.name, [item.name for item in required])
+
+
+def _missing_array(
+    path: Path, members: Mapping[str, str], name: str, required: Sequence[str]
+) -> SampleError:
+    """The error about a file without an array for the input ``name``."""
     is_text = any(npy_array(path, member).dtype.kind in "US" for member in members.values())
-    raise SampleError(
-        f"{path} has no array for input {spec.name!r}; its arrays: "
+    return SampleError(
+        f"{path} has no array for input {name!r}; its arrays: "
         f"{', '.join(map(repr, members)) or 'none'}.",
-        hint=ways_of_raw("text") if is_text else named_arrays([item.name for item in required]),
+        hint=ways_of_raw("text") if is_text else named_arrays(required),
     )
 
 

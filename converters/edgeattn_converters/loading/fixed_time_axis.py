@@ -14,6 +14,14 @@ TimeSteps = Size | Mapping[str, Size]
 Shape = Sequence[int | None]
 
 
+class FreeAxesError(UsageError):
+    """Inputs with free axes that no option determines. ``names`` are those of all inputs."""
+
+    def __init__(self, message: str, *, hint: str | None = None, names: Sequence[str] = ()) -> None:
+        super().__init__(message, hint=hint)
+        self.names = tuple(names)
+
+
 def length_of(time_steps: TimeSteps | None, name: str | None) -> Size | None:
     """The size of the input ``name``, if it is known."""
     if not isinstance(time_steps, Mapping):
@@ -33,25 +41,30 @@ def with_sizes(shape: Shape, size: Size | None) -> list[int | None]:
 
 
 def free_axes_error(
-    free: Mapping[str, Shape], time_steps: TimeSteps | None = None, *, several: bool = False
-) -> UsageError:
-    """The error for inputs with free axes, by name, and the options that determine these.
+    shapes: Mapping[str, Shape], time_steps: TimeSteps | None = None
+) -> FreeAxesError | None:
+    """The error for inputs with free axes, and the options that determine these; None if none are.
 
-    Axes that ``time_steps`` determine count as fixed. ``several`` is whether there are more inputs.
+    ``shapes`` are those of all inputs, by name. Axes that ``time_steps`` determine count as fixed.
     """
+    free = {name: shape for name, shape in shapes.items() if None in shape[1:]}
     filled = {name: with_sizes(shape, length_of(time_steps, name)) for name, shape in free.items()}
-    name = next(name for name, shape in filled.items() if None in shape[1:])
-    several = several or isinstance(time_steps, Mapping)
+    name = next((name for name, shape in filled.items() if None in shape[1:]), None)
+    if name is None:
+        return None
+    several = len(shapes) > 1 or isinstance(time_steps, Mapping)
     message = f"Input {name!r} has shape {_formatted(free[name])}: a converted model needs "
     if _are_lengths(filled):
-        return UsageError(
+        return FreeAxesError(
             f"{message}a fixed number of time steps.",
             hint=f"Pass the number: {options_for(filled, several=several)} (or --samples with "
             "sequences of that length).",
+            names=tuple(shapes),
         )
-    return UsageError(
+    return FreeAxesError(
         f"{message}a fixed shape.",
         hint=f"Pass the sizes as numbers: {options_for(filled)} (or --samples of that shape).",
+        names=tuple(shapes),
     )
 
 
@@ -106,14 +119,9 @@ def fix_time_axis(
         return config
     inputs = [layer["config"] for layer in inner["layers"] if layer["class_name"] == "InputLayer"]
     shapes = {item.get("name"): item.get("batch_shape") for item in inputs}
-    free = {
-        name: shape
-        for name, shape in shapes.items()
-        if isinstance(shape, list | tuple) and None in shape[1:]
-    }
-    sizes = [with_sizes(shape, length_of(time_steps, name)) for name, shape in free.items()]
-    if any(None in axes[1:] for axes in sizes):
-        raise free_axes_error(free, time_steps)
+    known = {name: shape for name, shape in shapes.items() if isinstance(shape, list | tuple)}
+    if error := free_axes_error(known, time_steps):
+        raise error
     layers = [
         _fix_input(layer, time_steps, keep_batch=keep_batch)
         if layer.get("class_name") == "InputLayer"

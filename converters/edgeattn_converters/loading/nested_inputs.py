@@ -68,16 +68,24 @@ def _joined(path: InputPath) -> str:
     return "_".join(map(str, parts))
 
 
-def with_time_steps(shape: Any, time_steps: TimeSteps | None) -> Any:
+def shapes_by_name(shape: Any, names: Mapping[InputPath, str]) -> dict[str, Any]:
+    """Return the shape of each input by its name."""
+    found: dict[str, Any] = {}
+    mapped(lambda axes, path: found.update({names[path]: axes}), shape)
+    return found
+
+
+def with_time_steps(
+    shape: Any, time_steps: TimeSteps | None, names: Mapping[InputPath, str]
+) -> Any:
     """Return the shapes with the numbers of time steps that were passed for them."""
-    names = input_names(shape)
 
     def with_steps(axes: Any, path: InputPath) -> Any:
         has_key = any(isinstance(part, str) for part in path)
         if not has_key and isinstance(time_steps, Mapping) and len(time_steps) == 1:
             # the only input, whatever its name
             return with_sizes(axes, next(iter(time_steps.values())))
-        return with_sizes(axes, length_of(time_steps, names[path] if has_key else None))
+        return with_sizes(axes, length_of(time_steps, names[path]))
 
     return mapped(with_steps, shape)
 

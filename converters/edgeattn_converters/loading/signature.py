@@ -237,15 +237,16 @@ def _model(
     import keras
     import tensorflow as tf
 
+    # A fixed batch size is that of the layer.
+    axes = {name: [None, *spec.shape.as_list()[1:]] for name, spec in specs.items()}
+    missing = None if allow_free_time else free_axes_error(axes, time_steps)
+    if missing is not None:
+        raise missing
     inputs = {}
     for name, spec in specs.items():
-        shape = spec.shape.as_list()
-        shape[0] = None  # a fixed batch size is that of the layer
+        shape = axes[name]
         if not allow_free_time:
-            fixed = with_sizes(shape, length_of(time_steps, name))
-            if None in fixed[1:]:
-                raise free_axes_error({name: shape}, time_steps, several=len(specs) > 1)
-            shape = fixed
+            shape = with_sizes(shape, length_of(time_steps, name))
         inputs[name] = keras.Input(batch_shape=tuple(shape), dtype=spec.dtype.name, name=name)
     try:
         outputs = layer(inputs)

@@ -49,11 +49,6 @@ def input_specs(
     return tuple(specs) if specs and len(names) == len(specs) else None
 
 
-def input_names(stored: Config) -> tuple[str, ...]:
-    """The names of the inputs, whatever their shapes; none if they are not determined."""
-    return tuple(layer["config"]["name"] for layer in _input_layers(stored) or ())
-
-
 def output_names(stored: Config) -> tuple[str, ...] | None:
     """The names of the outputs; ``None`` if the configuration does not determine them."""
     if not is_model(stored) or not stored_layers(stored):

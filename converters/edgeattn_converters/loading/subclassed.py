@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeattn.errors import UnsupportedModelError, UsageError
+from edgeattn.errors import UnsupportedModelError
 from edgeattn.printable import enumerated
 from edgeattn.samples.npz import read_npz
 from edgeattn_converters.keras_classes import derives_from
@@ -23,14 +23,16 @@ from edgeattn_converters.loading import (
     returned_values,
 )
 from edgeattn_converters.loading.config_inspection import Config, is_model, stored_layers
-from edgeattn_converters.loading.fixed_time_axis import TimeSteps
+from edgeattn_converters.loading.fixed_time_axis import TimeSteps, free_axes_error
 from edgeattn_converters.loading.keras_3_failures import Keras3ModelError
 from edgeattn_converters.loading.nested_inputs import (
+    InputPath,
     free_batch,
     input_names,
     is_free,
     is_shape,
     mapped,
+    shapes_by_name,
     with_time_steps,
 )
 
@@ -80,7 +82,7 @@ def as_functional(
     """Return a functional model that calls the subclassed model; others unchanged.
 
     Raises :class:`UnsupportedModelError` if the shapes are unknown or the call fails, and
-    :class:`UsageError` if the number of time steps is.
+    :class:`.FreeAxesError` if the number of time steps is.
     """
     if getattr(model, "inputs", None):
         return model
@@ -104,12 +106,12 @@ def as_functional(
     samples = call_arguments.in_call_order(model, samples)
     shape = {key.removesuffix("_shape"): value for key, value in shapes.items()}
     shape = shape if len(shape) > 1 else next(iter(shape.values()))
-    shape = with_time_steps(free_batch(shape), time_steps)
-    if not allow_free_time and is_free(shape):
-        raise UsageError(
-            f"The inputs of the model ({type(model).__name__}) have a free time axis: {shape}.",
-            hint="Pass the number: --time-steps N (or --samples with sequences of that length).",
-        )
+    shape = free_batch(shape)
+    names = _input_names(shape, samples)
+    error = free_axes_error(shapes_by_name(shape, names), time_steps)
+    shape = with_time_steps(shape, time_steps, names)
+    if error is not None and is_free(shape) and not allow_free_time:
+        raise error
     # The recorded shapes of samples are a dictionary also if they are arguments.
     if by_name and (not recorded or isinstance(next(iter(recorded.values())), Mapping)):
         return _called_by_name_or_with_dictionary(model, shape, samples)
@@ -331,8 +333,14 @@ def _inputs(shape: Any, known: Mapping[str, str], dtype: str) -> Any:
         kind = "float32" if kind.startswith("float") else kind
         return keras.Input(batch_shape=tuple(axes), dtype=kind, name=name)
 
-    names = input_names(shape)
-    if not isinstance(shape, Mapping) and all(len(path) <= 1 for path in names):
-        # One input, or a flat list: the samples are in its order.
-        names = dict(zip(names, known, strict=True)) if len(known) == len(names) else names
+    names = _input_names(shape, known)
     return mapped(lambda axes, path: tensor(axes, names[path]), shape)
+
+
+def _input_names(shape: Any, samples: Mapping[str, Any]) -> dict[InputPath, str]:
+    """Return the names of the inputs; samples determine those of one input, or of a flat list."""
+    names = input_names(shape)
+    if isinstance(shape, Mapping) or any(len(path) > 1 for path in names):
+        return names
+    # The samples are in the order of the list.
+    return dict(zip(names, samples, strict=True)) if len(samples) == len(names) else names

@@ -8,7 +8,6 @@ from edgeattn.tensors import Specs, TensorSpec
 from edgeattn_converters.graphs.data_sources import operations_behind
 from edgeattn_converters.keras_classes import is_signature
 from edgeattn_converters.loading.fixed_time_axis import (
-    Size,
     TimeSteps,
     free_axes_error,
     length_of,
@@ -29,18 +28,17 @@ def input_specs(model: Any, time_steps: TimeSteps | None) -> Specs:
             hint="Build it with the functional API: keras.Model(inputs, model(inputs)).",
         )
     names = unique([layer_name(tensor) for tensor in tensors])
-    return tuple(
-        _fixed(TensorSpec(name, tuple(tensor.shape), dtype_of(tensor)), length_of(time_steps, name))
+    specs = [
+        TensorSpec(name, tuple(tensor.shape), dtype_of(tensor))
         for name, tensor in zip(names, tensors, strict=True)
-    )
-
-
-def _fixed(spec: TensorSpec, size: Size | None) -> TensorSpec:
-    axes = with_sizes(spec.shape, size)
-    if None in axes[1:]:
-        raise free_axes_error({spec.name: spec.shape}, size)
+    ]
+    if error := free_axes_error({spec.name: spec.shape for spec in specs}, time_steps):
+        raise error
+    sizes = [with_sizes(spec.shape, length_of(time_steps, spec.name)) for spec in specs]
     # A fixed batch size in the file is that of training, not of inference.
-    return replace(spec, shape=(None, *axes[1:]))
+    return tuple(
+        replace(spec, shape=(None, *axes[1:])) for spec, axes in zip(specs, sizes, strict=True)
+    )
 
 
 def output_spec(model: Any, name: str, shape: Any, tensor: Any) -> TensorSpec:

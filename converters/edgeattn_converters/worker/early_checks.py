@@ -3,8 +3,9 @@
 What the configuration does not determine is left to the checks on the loaded model.
 """
 
+import contextlib
 import difflib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,7 +20,7 @@ from edgeattn_converters.loading import stored_interface
 from edgeattn_converters.loading.architecture import check_architecture, read_architecture
 from edgeattn_converters.loading.audit import ModelFile
 from edgeattn_converters.loading.config_inspection import Config
-from edgeattn_converters.loading.fixed_time_axis import Size, TimeSteps
+from edgeattn_converters.loading.fixed_time_axis import FreeAxesError, Size, TimeSteps
 from edgeattn_converters.options import ConversionOptions, ModelSource
 from edgeattn_converters.reference import reference_samples
 from edgeattn_converters.tracing.trace import Interface
@@ -53,12 +54,8 @@ def check(
     layers = _determined(stored_interface.layer_list, stored) if known else None
     if layers is not None:
         _check_layers(layers, source, options)
-    try:
+    with free_axes_checked(source):
         specs = _determined(stored_interface.input_specs, stored, time_steps_of(source))
-    except UsageError:
-        if names := _determined(stored_interface.input_names, stored):
-            _check_names(source, names)
-        raise
     if specs is None:
         return
     check_sizes(source, specs)
@@ -75,6 +72,23 @@ def check(
             _check_labels(samples, required=path == data)
     if calibration_samples is not None:
         calibration.read(calibration_samples, Interface(specs, (), ()))
+
+
+@contextlib.contextmanager
+def free_axes_checked(source: ModelSource) -> Iterator[None]:
+    """Within the context, errors about free axes are about a wrong name if there is one.
+
+    The options and the files of samples of ``source`` may name inputs that the model does not have.
+    """
+    try:
+        yield
+    except FreeAxesError as error:
+        if error.names:
+            _check_names(source, error.names)
+            file = source.samples if source.samples is not None else source.sized_by
+            if file is not None:
+                sample_files.check_names(Path(file), error.names, ignore=source.ignore)
+        raise
 
 
 def time_steps_of(source: ModelSource) -> TimeSteps | None:

@@ -55,15 +55,16 @@ def open_model(source: Json, options: Json) -> OpenModel:
 def _load(source: ModelSource, attention_layers: tuple[str, ...], with_states: bool) -> OpenModel:
     progress.report(f"loading {Path(source.path).name}")
     time_steps = early_checks.time_steps_of(source)
-    loaded = load_model(
-        audited_file(str(source.path), source.trust, source.signature),
-        custom_objects=None if source.custom_objects is None else Path(source.custom_objects),
-        architecture=source.architecture,
-        time_steps=time_steps,
-        samples=None if source.samples is None else Path(source.samples),
-    )
-    loaded, pairs = _with_states(loaded) if with_states else (loaded, {})
-    interface = interface_of(loaded.model, time_steps=time_steps, attention=attention_layers)
+    with early_checks.free_axes_checked(source):
+        loaded = load_model(
+            audited_file(str(source.path), source.trust, source.signature),
+            custom_objects=None if source.custom_objects is None else Path(source.custom_objects),
+            architecture=source.architecture,
+            time_steps=time_steps,
+            samples=None if source.samples is None else Path(source.samples),
+        )
+        loaded, pairs = _with_states(loaded) if with_states else (loaded, {})
+        interface = interface_of(loaded.model, time_steps=time_steps, attention=attention_layers)
     interface = states.mark_states(interface, pairs)
     interface, notes = with_known_batch(loaded.model, interface)
     loaded = replace(loaded, notes=(*loaded.notes, *notes))
