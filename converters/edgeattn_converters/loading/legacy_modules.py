@@ -249,7 +249,11 @@ def _target(name: str) -> dict[str, Any] | None:
         return None
     if parts[0] in _OF_LAYERS:
         models = {key: getattr(keras, key) for key in ("Input", "InputSpec", "Model", "Sequential")}
-        bases = {"Container": keras.Model, "_Merge": keras.layers.Add.__base__}
+        bases = {
+            "Container": keras.Model,
+            "Network": keras.Model,
+            "_Merge": keras.layers.Add.__base__,
+        }
         return {**vars(keras.layers), **models, **bases}
     if parts[0] == "utils" and all(part.endswith(("_utils", "_util")) for part in parts[1:]):
         # It converted shapes to tuples, which they are in Keras 3.
@@ -257,6 +261,7 @@ def _target(name: str) -> dict[str, Any] | None:
             "shape_type_conversion": lambda function: function,
             "has_arg": _has_argument,
             "plot": lambda *_, **__: None,
+            "print_summary": lambda *_, **__: None,
         }
         return {**_utilities(parts[1:]), **vars(keras.utils), **own}
     if parts[0] == "backend":

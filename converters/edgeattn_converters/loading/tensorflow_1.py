@@ -70,6 +70,8 @@ _SETTINGS = tuple(
         *("v2_behavior", "v2_tensorshape"),
     )
 )
+# Private modules from which programs import them.
+_OF_SETTINGS = ("tensorflow.python.framework.ops", "tensorflow.python.compat.v2_compat")
 _OF_SESSIONS = (
     *(
         "ConfigProto",
@@ -152,6 +154,13 @@ def provide_settings(replace: Callable[[Any, str, Any], None]) -> None:
         replace(tf.compat.v1, name, _nothing)
         if not hasattr(tf, name):
             replace(tf, name, _nothing)
+    for path in _OF_SETTINGS:
+        module = importlib.import_module(path)
+        for name in (*_SETTINGS, "reset_default_graph"):
+            if hasattr(module, name):
+                replace(module, name, _nothing)
+    if not hasattr(tf.random, "set_random_seed"):
+        replace(tf.random, "set_random_seed", _nothing)
     for name in ("run_functions_eagerly", "experimental_run_functions_eagerly"):
         replace(tf.config, name, _nothing)
     for path in _OF_SESSIONS:

@@ -16,7 +16,7 @@ _MODULES = (
     *("callbacks", "datasets", "losses", "metrics", "optimizers", "optimizers.legacy"),
     *("preprocessing.image", "preprocessing.sequence", "preprocessing.text"),
 )
-_UTILITIES = ("GeneratorEnqueuer", "HDF5Matrix")
+_UTILITIES = ("GeneratorEnqueuer", "HDF5Matrix", "OrderedEnqueuer", "print_summary")
 _DIAGRAMS = ("plot_model", "model_to_dot")
 _OPTIMIZERS = ("Adadelta", "Adagrad", "Adam", "Adamax", "Nadam", "RMSprop", "SGD")
 
@@ -65,6 +65,7 @@ def provide(replace: Callable[[Any, str, Any], None]) -> None:
     """Add the names to Keras 3; ``replace`` sets an attribute of a module."""
     import keras
 
+    callback = keras.callbacks.Callback
     for root in ("keras", "tensorflow.keras"):
         backend = importlib.import_module(f"{root}.backend")
         # Of tensors of the model: programs observe them during training.
@@ -74,6 +75,11 @@ def provide(replace: Callable[[Any, str, Any], None]) -> None:
         for name in _UTILITIES:
             if not hasattr(utilities, name):
                 replace(utilities, name, Unused(f"keras.utils.{name}"))
+        replace(utilities, "to_categorical", _to_categorical)
+        callbacks = importlib.import_module(f"{root}.callbacks")
+        for name, cls in list(vars(callbacks).items()):
+            if isinstance(cls, type) and issubclass(cls, callback) and cls is not callback:
+                replace(callbacks, name, type(name, (cls,), {"__init__": _nothing}))
         for path in _MODULES:
             try:
                 # An attribute of tf.keras may be another module than an import returns.
@@ -89,6 +95,17 @@ def provide(replace: Callable[[Any, str, Any], None]) -> None:
                     replace(module, name, value)
             of_module = vars(module).get("__getattr__")
             replace(module, "__getattr__", _unused(f"keras.{path}", of_module))
+
+
+def _nothing(*_: Any, **__: Any) -> None:
+    """In place of a constructor, which may have other arguments in Keras 3."""
+
+
+def _to_categorical(y: Any, num_classes: int | None = None, dtype: Any = "float32") -> Any:
+    """``keras.utils.to_categorical`` of Keras 2."""
+    from keras.src.utils.numerical_utils import to_categorical
+
+    return to_categorical(y, num_classes).astype(dtype)
 
 
 def _unused(module: str, of_module: Callable[[str], Any] | None) -> Callable[[str], Any]:

@@ -70,6 +70,10 @@ LINES = [
     "from tensorflow.python.keras.utils.data_utils import get_file",
     "from keras.models import Input, Model",
     "assert len(K.tensorflow_backend._get_available_gpus()) == 0",
+    "from tensorflow.python.framework.ops import disable_eager_execution as f; f()",
+    "from tensorflow.python.framework import ops; ops.reset_default_graph()",
+    "from tensorflow.python.compat.v2_compat import disable_v2_behavior as f; f()",
+    "tf.random.set_random_seed(1)",
     "from keras.backend.tensorflow_backend import _get_available_gpus as g; assert not g()",
     "assert not tf.keras.backend._get_available_gpus()",
 ]

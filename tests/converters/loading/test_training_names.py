@@ -24,7 +24,7 @@ from tensorflow.keras.optimizers.legacy import Nadam, Adamax, Adadelta
 from tensorflow.keras.wrappers.scikit_learn import KerasClassifier
 from tensorflow.keras.experimental import CosineDecay, LinearModel
 from tensorflow.keras.mixed_precision import experimental as mixed_precision
-from tensorflow.keras.utils import Progbar, GeneratorEnqueuer
+from tensorflow.keras.utils import Progbar, GeneratorEnqueuer, OrderedEnqueuer, Sequence
 from tensorflow.keras.estimator import model_to_estimator
 from keras.wrappers.scikit_learn import KerasRegressor
 from keras.optimizers import Adam, SGD, adam, rmsprop
@@ -32,13 +32,16 @@ from keras.metrics import categorical_accuracy, fbeta_score
 from keras.preprocessing.image import random_rotation, ImageDataGenerator
 from keras.preprocessing.sequence import pad_sequences, skipgrams
 from keras.preprocessing.text import Tokenizer
+from keras.engine.network import Network
 from keras.engine.topology import Container, InputSpec
 from keras.layers import Dense, Model, Sequential
 from keras.layers.merge import _Merge
 from keras.utils.io_utils import HDF5Matrix
 import keras
 """
-PROGRAM = f"""{IMPORTS}
+PROGRAM = (
+    IMPORTS
+    + """
 
 class Difference(_Merge):
     def _merge_function(self, inputs):
@@ -47,13 +50,24 @@ class Difference(_Merge):
 class Batches(GeneratorEnqueuer):
     pass
 
+class Board(keras.callbacks.TensorBoard):
+    def __init__(self, **named):
+        super().__init__(**named)
+
 def build():
     x = keras.layers.Input((3,))
     policy = mixed_precision.Policy("float32")
     model = Model(x, Difference()([Dense(4)(x), Dense(4)(x)]))
     model.compile(loss=mean_squared_error, optimizer=adam(lr=0.1), metrics=[fbeta_score])
     assert isinstance(model, Container)
+    assert isinstance(model, Network)
     KerasClassifier(build_fn=build, epochs=3)
+    keras.utils.print_summary(model)
+    keras.utils.layer_utils.print_summary(model, line_length=100)
+    assert keras.utils.to_categorical([1, 2], 3, dtype="int32").dtype == "int32"
+    keras.callbacks.ModelCheckpoint("w.{epoch:02d}.hdf5", save_best_only=True, period=1)
+    Board(log_dir="logs", write_grads=True, batch_size=32)
+    keras.callbacks.ReduceLROnPlateau(monitor="loss", factor=0.2, epsilon=0.001)
     keras.backend.function([x], [model.output])
     return model
 
@@ -61,6 +75,7 @@ def computed():
     x = keras.layers.Input((3,))
     return Model(x, fbeta_score(x, x) * 2)
 """
+)
 
 
 def test_programs_that_import_them(tmp_path: Path) -> None:
