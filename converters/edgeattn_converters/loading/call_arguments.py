@@ -2,8 +2,9 @@
 
 import ast
 import inspect
+import shlex
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 
@@ -53,3 +54,16 @@ def required(model: Any) -> list[str]:
         for name in inputs(model)
         if name != "mask" or parameters[name].default is inspect.Parameter.empty
     ]
+
+
+def naming_hint(model: Any, names: Iterable[str]) -> str:
+    """What to do if arrays of samples, by name, are no arguments of ``call``; empty if all are."""
+    others = [name for name in names if name not in inputs(model)]
+    parameters = inspect.signature(model.call).parameters.values()
+    if not others or any(item.kind is item.VAR_KEYWORD for item in parameters):
+        return ""
+    left_out = " ".join(f"--ignore {shlex.quote(name)}" for name in others)
+    return (
+        f"Name the arrays of the samples as the arguments of call ({', '.join(required(model))}), "
+        f"or leave out those that are no inputs: {left_out}"
+    )

@@ -8,7 +8,7 @@ is executed, and no module that it names is imported.
 import contextlib
 import functools
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -66,6 +66,7 @@ def load_model(
     time_steps: fixed_time_axis.TimeSteps | None = None,
     allow_free_time: bool = False,
     samples: Path | None = None,
+    ignore: Collection[str] = (),
 ) -> LoadedModel:
     """Load an audited file.
 
@@ -73,7 +74,8 @@ def load_model(
     ``architecture`` is ``FILE.json`` or ``FILE.py:FUNCTION``, for a file that contains weights
     only. ``time_steps`` is the length of a free time axis, or of that of each input by name;
     ``allow_free_time`` leaves it free, to inspect the model without converting it. ``samples`` is a
-    file with inputs of the model, whose shapes a subclassed model may not store. Raises
+    file with inputs of the model, whose shapes a subclassed model may not store, without the arrays
+    named in ``ignore``. Raises
     :class:`UsageError` if an option does not fit the file, :class:`UnsupportedModelError` if the
     model cannot be loaded faithfully, and :class:`UnsafeModelError` if the file declares more
     weights than it stores.
@@ -82,7 +84,7 @@ def load_model(
     program_of = functools.cache(functools.partial(_program, architecture, custom_objects, file))
     weights = WeightsOfTfKeras(
         program_of,
-        subclassed.sample_arrays(samples),
+        subclassed.sample_arrays(samples, ignore),
         time_steps,
         allow_free_time,
     )
@@ -90,7 +92,6 @@ def load_model(
         _load_once,
         weights=weights,
         architecture=architecture,
-        samples=samples,
         custom_objects=custom_objects,
         time_steps=time_steps,
         allow_free_time=allow_free_time,
@@ -205,7 +206,6 @@ def _load_once(
     file: ModelFile,
     *,
     architecture: str | None,
-    samples: Path | None,
     custom_objects: Path | None,
     time_steps: fixed_time_axis.TimeSteps | None,
     allow_free_time: bool,
@@ -224,7 +224,7 @@ def _load_once(
     channels_first.compute_with_channels_last()
     version = config_inspection.version_numbers(file.keras_version)
     objects = load_custom_objects(custom_objects, version)
-    arrays = subclassed.sample_arrays(samples)
+    arrays = weights.samples
     request = LoadRequest(
         objects,
         time_steps,

@@ -5,7 +5,7 @@ Keras stores the shapes with which such a model was built; samples have shapes a
 
 import contextlib
 import itertools
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -44,8 +44,8 @@ LABELS = "y"
 NO_SHAPE = "Pass samples, which have the shapes of the inputs, to convert: --samples FILE.npz"
 
 
-def sample_arrays(path: Path | None) -> dict[str, Any]:
-    """Return the arrays of a file of samples that may be inputs, by name."""
+def sample_arrays(path: Path | None, ignore: Collection[str] = ()) -> dict[str, Any]:
+    """Return the arrays of a file of samples that may be inputs, by name, without ignored ones."""
     if path is None or path.suffix.lower() not in (".npz", ".npy"):
         return {}
     if path.suffix.lower() == ".npy":
@@ -56,7 +56,7 @@ def sample_arrays(path: Path | None) -> dict[str, Any]:
     return {
         name: array
         for name, array in read_npz(path).items()
-        if name != LABELS and not name.startswith(f"{LABELS}/")
+        if name != LABELS and not name.startswith(f"{LABELS}/") and name not in ignore
     }
 
 
@@ -289,7 +289,8 @@ def _called(model: Any, shape: Any, samples: Mapping[str, Any], *, by_name: bool
     raise Keras3ModelError(
         f"The model ({type(model).__name__}) cannot be called with inputs of shape {shape}: "
         f"{'' if failure is None else error_text.reason(failure)}",
-        hint=NO_SHAPE if failure is None else _hint(model, samples, failure),
+        hint=call_arguments.naming_hint(model, shape if by_name else {})
+        or (NO_SHAPE if failure is None else _hint(model, samples, failure)),
     ) from failure
 
 

@@ -62,6 +62,7 @@ def _load(source: ModelSource, attention_layers: tuple[str, ...], with_states: b
             architecture=source.architecture,
             time_steps=time_steps,
             samples=None if source.samples is None else Path(source.samples),
+            ignore=source.ignore,
         )
         loaded, pairs = _with_states(loaded) if with_states else (loaded, {})
         interface = interface_of(loaded.model, time_steps=time_steps, attention=attention_layers)

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import pytest
 
-from edgeattn.errors import SampleError, UsageError
+from edgeattn.errors import SampleError, UnsupportedModelError, UsageError
 from edgeattn_converters import ConversionOptions, ModelSource
 from edgeattn_converters.loading import custom_objects
 from edgeattn_converters.loading.audit import audit_file
@@ -37,6 +37,10 @@ class Network(keras.Model):
 class OfDictionary(Network):
     def call(self, inputs):
         return self.both(inputs["words"], inputs["chars"])
+
+class OfWords(Network):
+    def call(self, inputs):
+        return self.both(inputs, inputs)
 
 class OfList(Network):
     def call(self, inputs):
@@ -68,6 +72,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, network, inputs in (
         ("dictionary", own.OfDictionary(), {"words": words, "chars": chars}),
         ("list", own.OfList(), [words, chars]),
+        ("words", own.OfWords(), words),
     ):
         network(inputs)
         network.save(path / f"{name}.keras")
@@ -126,3 +131,19 @@ def test_right_names(kind: str) -> None:
     assert _shapes(kind, lengths=list(zip(NAMES[kind], LENGTHS, strict=True))) == expected
     # Samples are in the order of a list, and have its names.
     assert _shapes(kind, samples="right.npz") == {"words": (7,), "chars": (5,)}
+
+
+def test_ignored_arrays_are_no_inputs_of_a_subclass() -> None:
+    source = ModelSource(
+        "words.keras", custom_objects="own.py", samples="right.npz", ignore=["chars"]
+    )
+    opened = open_model(asdict(source), asdict(ConversionOptions()))
+    assert [spec.shape[1:] for spec in opened.interface.inputs] == [(7,)]
+
+
+def test_arrays_that_are_no_arguments_of_a_subclass() -> None:
+    source = ModelSource("words.keras", custom_objects="own.py", samples="right.npz")
+    with pytest.raises(UnsupportedModelError, match="cannot be called") as caught:
+        open_model(asdict(source), asdict(ConversionOptions()))
+    assert "as the arguments of call (inputs)" in str(caught.value.hint)
+    assert str(caught.value.hint).endswith("--ignore words --ignore chars")
