@@ -4,7 +4,7 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from edgeattn_converters.loading import legacy_arguments
+from edgeattn_converters.loading import legacy_arguments, recurrent_base
 from edgeattn_converters.loading.classes_of_keras_2 import FIRST_OF_TENSORFLOW
 from edgeattn_converters.loading.legacy_program import Program, generated_name
 from edgeattn_converters.loading.migrate import keras1
@@ -75,6 +75,11 @@ def functions(program: Program) -> dict[str, Callable[..., Any]]:
     return {
         **found,
         "AbstractRNNCell": _abstract_cell(),
+        "Recurrent": recurrent_base.recurrent(),
+        **dict.fromkeys(
+            ("time_distributed_dense", "_time_distributed_dense"),
+            recurrent_base.time_distributed_dense,
+        ),
         "CuDNNLSTM": functools.partial(_cudnn_lstm, program),
         "CuDNNGRU": functools.partial(_cudnn_gru, program),
         "AtrousConvolution1D": dilated(keras.layers.Conv1D),
