@@ -40,7 +40,9 @@ def axis_behind(operation: Any, tensor: Any, axis: int) -> int | None:
     if kind == "Transpose":
         order = static_value(operation.inputs[1])
         if order is None:
-            return _axis_by_size(tensor, axis, result)
+            # Of several axes of that size, none is known to be it.
+            is_one = list(result.shape).count(tensor.shape[axis]) == 1
+            return _axis_by_size(tensor, axis, result) if is_one else None
         return [int(a) % rank for a in order].index(axis)
     if kind == "ExpandDims":
         inserted = static_value(operation.inputs[1])

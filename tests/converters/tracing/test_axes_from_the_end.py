@@ -35,6 +35,8 @@ MOVES: dict[str, tuple[Callable[[Any], Any], tuple[int, ...]]] = {
     "split": (lambda w: tf.split(w, 2, -3)[1], (-1,)),
     "gathered": (lambda w: tf.gather(w, [1, 0], axis=-3), (-1,)),
     "normalized": (lambda w: w / tf.reduce_sum(w, -1, keepdims=True), (-1, -2)),
+    # An order that is known when the model runs only: which axis is which is unknown.
+    "computed": (lambda w: tf.transpose(w, tf.concat([[0, 1], tf.reverse([2, 3], [0])], 0)), ()),
     "over_queries": (lambda w: w / tf.reduce_sum(w, -2, keepdims=True), (-1,)),
 }
 
