@@ -65,6 +65,7 @@ def usable(program: Program | None = None) -> Iterator[None]:
     # Classes of the program are called later, too.
     keras_shape.provide(keras.KerasTensor, keras.Variable, tf.Tensor, tf.Variable)
     legacy_attributes.provide_on_variables()
+    legacy_models.let_build_again()
     with accepted(program or Program()), legacy_modules.importable():
         yield
 

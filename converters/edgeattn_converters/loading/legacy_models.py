@@ -1,7 +1,8 @@
 """Functional models that programs and classes for Keras 1 and 2 create."""
 
 import contextlib
-from collections.abc import Callable, Iterator
+import functools
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 from unittest import mock
 
@@ -47,6 +48,39 @@ def created(program: Program) -> Iterator[None]:
 
         provide(replace, program)
         yield
+
+
+def let_build_again() -> None:
+    """Let classes build a ``Sequential`` with a shape that fits the one it was built with.
+
+    An ``Embedding`` as its first layer has the input shape of Keras 2, with which the model is
+    built at once. Without that shape, Keras 3 builds the model when the class does.
+    """
+    import keras
+
+    build = keras.Sequential.build
+    if hasattr(build, "__wrapped__"):
+        return
+
+    @functools.wraps(build)
+    def build_again(model: Any, input_shape: Any = None) -> Any:
+        known = model.input_shape if model._functional is not None else None
+        if _is_shape(known) and _is_shape(input_shape) and _fits(known, input_shape):
+            return None
+        return build(model, input_shape)
+
+    keras.Sequential.build = build_again
+
+
+def _is_shape(value: Any) -> bool:
+    return isinstance(value, list | tuple) and all(
+        size is None or isinstance(size, int) for size in value
+    )
+
+
+def _fits(known: Sequence[int | None], given: Sequence[int | None]) -> bool:
+    pairs = list(zip(known, given, strict=False))
+    return len(known) == len(given) and all(None in pair or len(set(pair)) == 1 for pair in pairs)
 
 
 def _without_list(value: Any) -> Any:

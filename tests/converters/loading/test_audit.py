@@ -624,3 +624,16 @@ def test_worker_imports_keras_after_the_audit() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("name", ["saved_model.pb", "variables/variables.data-00000-of-00001"])
+def test_pointers_in_folders_are_named(name: str, tmp_path: Path) -> None:
+    """Git LFS may have replaced the large files of a folder only."""
+    (tmp_path / "m" / "variables").mkdir(parents=True)
+    (tmp_path / "m" / "saved_model.pb").write_bytes(b"")
+    (tmp_path / "m" / name).write_text(
+        "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 154403962\n"
+    )
+    with pytest.raises(UnsupportedModelError, match=f"{name} in .* is a Git LFS pointer") as error:
+        audit_file(tmp_path / "m")
+    assert "git lfs pull" in error.value.hint

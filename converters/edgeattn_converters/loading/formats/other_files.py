@@ -263,13 +263,16 @@ def _is_core_ml(head: bytes) -> bool:
     return is_protobuf and not first_bytes.may_be_onnx(head)
 
 
+# The first bytes of the file that Git has in place of a large one.
+LFS_POINTER = b"version https://git-lfs"
+PULL = "Download the file that it points to: git lfs pull"
 _CONTENTS: tuple[tuple[Callable[[bytes], bool], str, str], ...] = (
     # First, because the length of its header may be any character.
     (_is_safetensors, "a safetensors file, which contains weights only", _LOAD_AND_SAVE),
     (
-        lambda head: head.startswith(b"version https://git-lfs"),
+        lambda head: head.startswith(LFS_POINTER),
         "a Git LFS pointer",
-        "Download the file that it points to: git lfs pull",
+        PULL,
     ),
     (lambda head: b"<net " in head[:4096], "an OpenVINO model", _KERAS_ONLY),
     (lambda head: _WEB_PAGE.match(head) is not None, "a web page", _DOWNLOAD),

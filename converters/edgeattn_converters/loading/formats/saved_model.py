@@ -13,6 +13,7 @@ from edgeattn.errors import UnsupportedModelError
 from edgeattn.runners.protobuf import BYTES, fields
 from edgeattn_converters.loading import error_text
 from edgeattn_converters.loading.config_inspection import is_model
+from edgeattn_converters.loading.formats import other_files
 from edgeattn_converters.loading.formats.json_config import parse_config, parse_object
 from edgeattn_converters.loading.safety import size_limits
 from edgeattn_converters.loading.safety.size_limits import FileLimits
@@ -32,6 +33,7 @@ def inspect(path: Path) -> tuple[str | None, str | None, Mapping[str, Any]]:
     :class:`UnsupportedModelError` if there are no variables, and :class:`UnsafeModelError` if a
     file is too large.
     """
+    _require_no_pointers(path)
     if not (path / f"{VARIABLES}.index").is_file():
         raise UnsupportedModelError(
             f"The SavedModel {path.name} contains no weights: {VARIABLES}.index is missing.",
@@ -48,6 +50,18 @@ def inspect(path: Path) -> tuple[str | None, str | None, Mapping[str, Any]]:
         backend if isinstance(backend, str) else None,
         config,
     )
+
+
+def _require_no_pointers(path: Path) -> None:
+    """Raise :class:`UnsupportedModelError` if a file of a folder is in Git LFS only."""
+    for file in sorted((*path.glob("*.pb"), *path.glob(f"{VARIABLES}.*"))):
+        with file.open("rb") as opened:
+            head = opened.read(len(other_files.LFS_POINTER))
+        if head == other_files.LFS_POINTER:
+            raise UnsupportedModelError(
+                f"{file.relative_to(path)} in the SavedModel {path.name} is a Git LFS pointer.",
+                hint=other_files.PULL,
+            )
 
 
 def reason_for_graph(path: Path) -> str:
@@ -127,7 +141,7 @@ def read_variables(path: Path) -> Mapping[str, Any]:
             and "/.OPTIMIZER_SLOT/" not in name
         ]  # fmt: skip
         return {name.removesuffix(_SUFFIX): reader.get_tensor(name) for name in names}
-    except (tf.errors.OpError, ValueError, RuntimeError) as error:
+    except (tf.errors.OpError, ValueError, RuntimeError, IndexError) as error:
         raise UnsupportedModelError(
             f"Cannot read the variables of the SavedModel {path.name}: "
             f"{error_text.beginning(error, 200)}",
