@@ -3,7 +3,7 @@
 import contextlib
 import functools
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, TypeGuard
 from unittest import mock
 
 from edgeattn_converters.loading.legacy_program import Program
@@ -72,7 +72,7 @@ def let_build_again() -> None:
     keras.Sequential.build = build_again
 
 
-def _is_shape(value: Any) -> bool:
+def _is_shape(value: Any) -> TypeGuard[Sequence[int | None]]:
     return isinstance(value, list | tuple) and all(
         size is None or isinstance(size, int) for size in value
     )

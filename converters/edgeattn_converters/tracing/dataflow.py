@@ -269,7 +269,8 @@ def _doubt(other: Any, partner: Axes, lengths: Sequence[int]) -> str | None:
         if size in lengths:
             return None
         return f"it weights {size} values per sample, which are not an input sequence"
-    if size not in lengths and partner[0] != other.shape.rank - 1 and is_stacked(other):
+    (axis,) = partner
+    if size not in lengths and axis != other.shape.rank - 1 and is_stacked(other, axis):
         return f"it weights {size} stacked results, which may not be a sequence"
     return None
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from edgeattn_converters.graphs.data_sources import is_data, operations_behind, placeholders
-from edgeattn_converters.tracing.axes import REDUCTIONS
+from edgeattn_converters.tracing.axes import REDUCTIONS, static_value
 from edgeattn_converters.tracing.softmax_forms import normalizations_of
 from edgeattn_converters.tracing.weight_functions import POSITIVE
 
@@ -106,9 +106,42 @@ def _leaves_weights(weights: Any, factor: Any, product: Any, steps: int) -> bool
     return same and (factor.shape[-1] == 1 or is_weights(factor, steps))
 
 
-def is_stacked(tensor: Any) -> bool:
-    """Whether a tensor is several results stacked, and not a sequence to begin with."""
-    operation = tensor.op
-    while operation.type in ("Identity", "ExpandDims", "Reshape", "Transpose", "Cast"):
-        operation = operation.inputs[0].op
-    return operation.type in ("Pack", "ConcatV2")
+def is_stacked(tensor: Any, axis: int) -> bool:
+    """Whether ``axis`` of a tensor has several results stacked, not the steps of a sequence.
+
+    Joining features, as ``Bidirectional`` does, leaves the other axes what they are.
+    """
+    position: int | None = axis
+    while True:
+        operation = tensor.op
+        kind = operation.type
+        if kind in ("Pack", "ConcatV2"):
+            joined = _joined_axis(operation)
+            if None in (position, joined) or position == joined:
+                return True
+            if kind == "Pack":
+                position -= position > joined  # type: ignore[operator]
+        elif kind == "Reshape":
+            position = None  # which axis it was is unknown
+        elif kind == "Transpose" and position is not None:
+            order = static_value(operation.inputs[1])
+            position = None if order is None else int(order[position]) % len(order)
+        elif kind == "ExpandDims" and position is not None:
+            inserted = static_value(operation.inputs[1])
+            inserted = None if inserted is None else int(inserted) % tensor.shape.rank
+            if inserted == position:
+                return False
+            position = None if inserted is None else position - (position > inserted)
+        elif kind not in ("Identity", "Cast"):
+            return False
+        tensor = operation.inputs[0]
+
+
+def _joined_axis(operation: Any) -> int | None:
+    """The axis of its result along which an operation joins tensors, None if it is unknown."""
+    rank = operation.outputs[0].shape.rank
+    if operation.type == "Pack":
+        axis = operation.get_attr("axis")
+    else:
+        axis = static_value(operation.inputs[-1])
+    return None if axis is None or rank is None else int(axis) % rank

@@ -223,6 +223,42 @@ def test_the_last_axis_of_words_is_a_sequence(looked_up: bool) -> None:
     assert len(interface.doubtful) == (not looked_up)
 
 
+PARTS = {
+    "pooled": lambda x: layers.MaxPooling1D(2)(x),
+    "strides": lambda x: layers.Conv1D(4, 3, strides=2)(x),
+    "joined": lambda x: ops.concatenate([layers.MaxPooling1D(3)(y) for y in (x, -x)], -1),
+    "expanded": lambda x: ops.concatenate([y := ops.expand_dims(layers.MaxPooling1D(2)(x), 1), y],
+                                          axis=-1)[:, 0],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", only(PARTS, "pooled", "joined"))
+@pytest.mark.parametrize("bidirectional", [True, False])
+def test_steps_of_joined_features_are_a_sequence(kind: str, bidirectional: bool) -> None:
+    """Convolutional layers change the number of steps; both directions join their features."""
+    x = keras.Input((36, 2), name="x")
+    states: Any = PARTS[kind](layers.Conv1D(8, 3, padding="same")(x))
+    lstm = layers.LSTM(6, return_sequences=True)
+    states = (layers.Bidirectional(lstm) if bidirectional else lstm)(states)
+    weights = layers.Softmax(axis=1, name="weights")(layers.Dense(1)(states))
+    interface = interface_of(keras.Model(x, ops.sum(weights * states, axis=1)))
+    assert [spec.name for spec in interface.attention] == ["attention/weights"]
+    assert interface.doubtful == ()
+
+
+@pytest.mark.parametrize("axis", [1, -2])
+def test_results_stacked_along_the_weighted_axis_may_be_no_sequence(axis: int) -> None:
+    """Also if their features are joined afterwards."""
+    x = keras.Input((36, 2), name="x")
+    pooled = layers.GlobalAveragePooling1D()(x)
+    states = ops.stack([layers.Dense(3)(pooled) for _ in range(5)], axis=axis)
+    states = ops.concatenate([states, -states], axis=-1)
+    weights = layers.Softmax(axis=1, name="weights")(layers.Dense(1)(states))
+    interface = interface_of(keras.Model(x, ops.sum(weights * states, axis=1)))
+    assert interface.attention == ()
+    assert [item.layer for item in interface.doubtful] == ["weights"]
+
+
 def test_numbered_names_are_those_of_no_other_layer() -> None:
     """A layer inside TimeDistributed has a map for every step, beside one of the next layer."""
     assert unique(["att", "att", "att", "att_1"]) == ["att", "att_2", "att_3", "att_1"]
