@@ -255,3 +255,19 @@ def test_packages_of_classes_without_a_module_are_named(class_name: str) -> None
         {"class_name": "Other", "module": "tcn", "config": {"name": "layer"}},
     ):
         assert not missing_class(other).hint
+
+
+@pytest.mark.parametrize(
+    ("class_name", "function"),
+    [
+        ("PruneLowMagnitude", "tfmot.sparsity.keras.strip_pruning(model)"),
+        ("ClusterWeights", "tfmot.clustering.keras.strip_clustering(model)"),
+    ],
+)
+def test_wrappers_for_training_are_removed_by_their_package(class_name: str, function: str) -> None:
+    item = {"class_name": class_name, "config": {"name": "wrapper", "layer": {}}}
+    missing = missing_class(item)
+    assert missing.message.startswith(f"Layer 'wrapper' is {class_name}, a wrapper of the package")
+    assert function in missing.hint
+    # A class of the user of this name wraps no layer.
+    assert "needs the class" in missing_class({**item, "config": {"name": "wrapper"}}).message

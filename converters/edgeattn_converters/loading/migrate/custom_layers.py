@@ -34,6 +34,11 @@ from edgeattn_converters.loading.safety.allowed_classes import (
     is_operation_module,
 )
 
+# Wrappers for training, with the functions of their package that load and remove them.
+_STRIPPED = {
+    "PruneLowMagnitude": ("sparsity.keras.prune_scope", "sparsity.keras.strip_pruning"),
+    "ClusterWeights": ("clustering.keras.cluster_scope", "clustering.keras.strip_clustering"),
+}
 # Packages that define layers, with the names under which they are installed.
 _PACKAGES = {
     "keras_hub": "keras-hub",
@@ -278,6 +283,17 @@ def _class_of_package(item: Config, owner: str, package: str, script: Path | Non
     )
 
 
+def _wrapper_of_training(class_name: str, owner: str) -> Missing:
+    scope, strip = _STRIPPED[class_name]
+    return Missing(
+        f"{owner} is {class_name}, a wrapper of the package tensorflow-model-optimization "
+        "(tfmot) that is for training only.",
+        definition=class_name,
+        hint=f"Where the model was trained, load it within tfmot.{scope}(), remove the wrappers "
+        f"and save it: model = tfmot.{strip}(model), then model.save('model.h5')",
+    )
+
+
 def missing_class(item: Config, owner: str | None = None, *, script: Path | None = None) -> Missing:
     """Return what is missing for a layer of an unknown class, with its stored arguments.
 
@@ -288,6 +304,8 @@ def missing_class(item: Config, owner: str | None = None, *, script: Path | None
     config = item.get("config") or {}
     base = _base_class(item) if owner is None else "keras.Model"
     owner = owner or f"Layer {layer_name(item)!r}"
+    if class_name in _STRIPPED and isinstance(config.get("layer"), Mapping):
+        return _wrapper_of_training(class_name, owner)
     if (package := _package(item) or _package_by_arguments(item)) is not None:
         return _class_of_package(item, owner, package, script)
     definition = f"class {class_name} (a {base})"
