@@ -23,7 +23,8 @@ def signature_layer(
         """Calls the signature; the loaded object owns its variables."""
 
         def __init__(self) -> None:
-            super().__init__(name="signature", trainable=False)
+            # The graph takes its inputs in their own types, such as float64.
+            super().__init__(name="signature", trainable=False, autocast=False)
             self._loaded = loaded
             self.signature_function = function if single is None else single
             self.batch = None if single is None else 1

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import h5py
 import keras
 import numpy as np
 import pytest
+import tf_keras
 from long_parameters import only
 from lost_arguments import LOST
 
@@ -442,3 +444,19 @@ def test_ragged_inputs_have_one_length(tmp_path: Path) -> None:
     assert any(note.startswith("x: takes ragged tensors in Keras") for note in loaded.notes)
     expected = model(tf.RaggedTensor.from_tensor(tokens))
     np.testing.assert_allclose(loaded.model(tokens), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_names_of_tensorflow_2_alpha(tmp_path: Path) -> None:
+    """Its recurrent layers have other names than in all later versions."""
+    x = tf_keras.Input((5, 3))
+    y = tf_keras.layers.LSTM(4, return_sequences=True)(x)
+    model = tf_keras.Model(x, tf_keras.layers.Bidirectional(tf_keras.layers.GRU(3))(y))
+    model.save(tmp_path / "m.h5")
+    with h5py.File(tmp_path / "m.h5", "a") as file:
+        config = file.attrs["model_config"]
+        for name in ("LSTM", "GRU"):
+            config = config.replace(f'"class_name": "{name}"', f'"class_name": "Unified{name}"')
+        file.attrs.update(model_config=config, keras_version="2.2.4-tf")
+    loaded = load_model(audit_file(tmp_path / "m.h5"))
+    samples = np.random.default_rng(1).normal(size=(2, 5, 3)).astype("float32")
+    np.testing.assert_allclose(loaded.model(samples), model(samples), rtol=1e-5, atol=1e-6)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
+import tf_keras
 from long_parameters import only
 
 import models
@@ -88,3 +91,32 @@ def test_numbers_in_arguments_have_no_note() -> None:
     notes: list[str] = []
     in_float32({"dtype": "float32", "inbound_nodes": [{"args": [number, tensor]}]}, notes)
     assert notes == []
+
+
+@pytest.mark.parametrize("kind", only(["folder", "m.h5", "m.keras"], "folder"))
+def test_inputs_of_float64_are_named_and_compared(kind: str, tmp_path: Path) -> None:
+    """As ``fit`` makes them of arrays of NumPy; the weights have single precision."""
+    x = tf_keras.Input((7, 1), dtype="float64")
+    y = tf_keras.layers.LSTM(4, return_sequences=True)(x)
+    model = tf_keras.Model(x, tf_keras.layers.Dense(2)(tf_keras.layers.LSTM(3)(y)))
+    path = tmp_path / kind
+    model.save(path, **({"save_format": "tf"} if kind == "folder" else {}))
+    loaded = load_model(audit_file(path))
+    samples = np.random.default_rng(1).normal(size=(3, 7, 1))
+    expected = model(samples)
+    np.testing.assert_allclose(loaded.model(samples.astype("float32")), expected, atol=1e-6)
+    assert loaded.notes == ("The inputs of the model are float64 in the file, and float32 here.",)
+
+
+def test_graphs_take_float64(tmp_path: Path) -> None:
+    class Doubled(tf.Module):
+        @tf.function(input_signature=[tf.TensorSpec((None, 3), tf.float64, "x")])
+        def serve(self, x: Any) -> Any:
+            return tf.cast(x * 2, tf.float32)
+
+    module = Doubled()
+    tf.saved_model.save(module, str(tmp_path / "m"), module.serve)
+    loaded = load_model(audit_file(tmp_path / "m"))
+    x = np.random.default_rng(1).normal(size=(4, 3))
+    [actual] = loaded.model({"x": x}).values()
+    np.testing.assert_allclose(actual, x * 2, rtol=1e-6)

@@ -31,6 +31,9 @@ _RENAMED_CLASSES = {
     "SyncBatchNormalization": "BatchNormalization",
     "LSTMV1": "LSTM",
     "GRUV1": "GRU",
+    # Their names in TensorFlow 2.0 alpha and beta.
+    "UnifiedLSTM": "LSTM",
+    "UnifiedGRU": "GRU",
     "CuDNNLSTM": "LSTM",
     "CuDNNGRU": "GRU",
     "GroupedQueryAttention": "GroupQueryAttention",

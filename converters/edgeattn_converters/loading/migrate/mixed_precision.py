@@ -22,9 +22,14 @@ def in_float32(config: dict[str, Any], notes: list[str]) -> dict[str, Any]:
     Keras 3, ``{"class_name": "Policy", ...}`` in Keras 2.
     """
     replaced: set[str] = set()
+    of_inputs: set[str] = set()
 
     def convert(value: Any, of_layer: bool = True) -> Any:
         if isinstance(value, dict):
+            inner = value.get("config")
+            if value.get("class_name") == "InputLayer" and "dtype" in (inner or {}):
+                dtype = to_dtype(value["config"]["dtype"], of_layer, of_inputs)
+                value = {**value, "config": {**value["config"], "dtype": dtype}}
             of_layer = of_layer and value.get("class_name") not in _VALUES
             if (largest := _saturated(value)) is not None:
                 replaced.add(value["config"]["dtype"])
@@ -37,18 +42,21 @@ def in_float32(config: dict[str, Any], notes: list[str]) -> dict[str, Any]:
             return type(value)(convert(item, of_layer) for item in value)
         return value
 
-    def to_dtype(value: Any, of_layer: bool) -> Any:
+    def to_dtype(value: Any, of_layer: bool, found: set[str] = replaced) -> Any:
         name = value
         if isinstance(value, dict) and isinstance(value.get("config"), dict):
             name = value["config"].get("name")
         if isinstance(name, str) and name in _OTHERS:
             if of_layer:
-                replaced.add(name)
+                found.add(name)
             return "float32"
         return value
 
     converted: dict[str, Any] = convert(config)
     notes.extend(notes_on(replaced))
+    if of_inputs and not replaced:
+        names = ", ".join(sorted(of_inputs))
+        notes.append(f"The inputs of the model are {names} in the file, and float32 here.")
     return converted
 
 

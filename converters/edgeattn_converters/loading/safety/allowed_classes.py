@@ -45,9 +45,9 @@ LAYERS = _names(
     Solarization SpatialDropout1D SpatialDropout2D SpatialDropout3D SpectralNormalization
     TFDConcat TFDIdentity
     StackedRNNCells StringLookup Subtract SyncBatchNormalization TFOpLambda TensorFlowOpLayer
-    TextVectorization ThresholdedReLU TimeDistributed TimeDistributedDense UnitNormalization
-    UpSampling1D UpSampling2D UpSampling3D ZeroPadding1D ZeroPadding2D ZeroPadding3D Functional
-    Model Sequential
+    TextVectorization ThresholdedReLU TimeDistributed TimeDistributedDense UnifiedGRU
+    UnifiedLSTM UnitNormalization UpSampling1D UpSampling2D UpSampling3D ZeroPadding1D
+    ZeroPadding2D ZeroPadding3D Functional Model Sequential
     """
 )
 
