@@ -3,6 +3,7 @@
 These operations have no ONNX operator of the same name.
 """
 
+from collections.abc import Sequence
 from string import ascii_lowercase
 from typing import Any
 
@@ -87,6 +88,7 @@ def _conv_transpose(ctx: Any, node: Any, name: str, args: Any) -> None:
         value = np.array([1, *sizes[1:]], np.int32)
         constant = ctx.make_const(f"{name}/sizes", value)
         ctx.replace_input(node, node.input[0], constant.output[0], 0)
+        _set_input_sizes(ctx, node, sizes)
     ConvTranspose.version_11(ctx, node)
     if "pads" not in node.attr:
         return
@@ -95,6 +97,29 @@ def _conv_transpose(ctx: Any, node: Any, name: str, args: Any) -> None:
     if missing.any():
         node.set_attr("pads", np.where(missing, 0, pads).ravel().tolist())
         node.set_attr("output_padding", missing.tolist())
+
+
+def _set_input_sizes(ctx: Any, node: Any, sizes: Sequence[int]) -> None:
+    """Set the sizes of the input of a transposed convolution whose result has ``sizes``.
+
+    They are those of the convolution whose gradient it is. Without them, tf2onnx leaves the padding
+    to the runtime, which pads the other end than TensorFlow.
+    """
+    shape = ctx.get_shape(node.input[2])
+    kernel = ctx.get_shape(node.input[1])
+    padding = node.get_attr_value("padding").decode()
+    if shape is None or kernel is None or padding not in ("SAME", "VALID"):
+        return
+    first = 1 if node.get_attr_value("data_format").decode().endswith("C") else 2
+    strides = node.get_attr_value("strides")
+    dilations = node.get_attr_value("dilations") or [1] * len(strides)
+    shape = list(shape)
+    for axis in range(first, first + len(shape) - 2):
+        if shape[axis] == -1:
+            window = (kernel[axis - first] - 1) * dilations[axis] + 1
+            positions = sizes[axis] - (window - 1 if padding == "VALID" else 0)
+            shape[axis] = -(-positions // strides[axis])
+    ctx.set_shape(node.input[2], shape)
 
 
 def _einsum(ctx: Any, node: Any, name: str, args: Any) -> None:
