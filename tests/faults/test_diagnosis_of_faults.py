@@ -25,7 +25,8 @@ from .fault import Fault, recounted
 from .fault_table import open_file
 from .tflite_faults import operators, tflite_fault
 
-pytestmark = pytest.mark.filterwarnings("default")
+# The models of all faults are converted first.
+pytestmark = [pytest.mark.filterwarnings("default"), pytest.mark.long]
 
 # TFLite has two operators that multiply by weights.
 PRODUCTS = {"FULLY_CONNECTED": ("FULLY_CONNECTED", "BATCH_MATMUL")}
@@ -208,7 +209,6 @@ def test_quantization_in_onnx(plant, causes, converted, tmp_path) -> None:
     assert operator.cause in causes
 
 
-@pytest.mark.long
 def test_sound_artifacts_have_no_faulty_operator(all_converted) -> None:
     compared = 0
     for bundle in all_converted.values():

@@ -53,6 +53,7 @@ def test_there_are_enough_faults():
     assert len({(fault.name, fault.format, fault.model) for fault in FAULTS}) == len(FAULTS)
 
 
+@pytest.mark.long
 def test_every_fault_is_detected_by_the_expected_stage(results):
     missed = [
         (item.fault.name, item.fault.format, item.fault.stage, item.stages)
@@ -62,6 +63,7 @@ def test_every_fault_is_detected_by_the_expected_stage(results):
     assert missed == []
 
 
+@pytest.mark.long
 def test_artifacts_without_their_fault_pass(converted):
     reports = validate_sound(converted)
     assert failures(reports) == {}
@@ -74,6 +76,7 @@ def test_no_sound_artifact_fails(sound):
     assert len([key for key in sound if key not in EXCEPTIONS]) >= 40
 
 
+@pytest.mark.long
 def test_keras_is_the_reference_if_available(converted):
     home = ROOT / "sample_models" / "digits"
     bundle = converted["digits"]
@@ -92,6 +95,7 @@ def test_keras_is_the_reference_if_available(converted):
     assert len(with_keras) == 360
 
 
+@pytest.mark.long
 def test_the_page_shows_the_current_faults(results):
     text = PAGE.read_text("utf-8")
     assert fault_rows(results) in text
