@@ -9,8 +9,9 @@ from typing import Any
 IF = ("If", "StatelessIf")
 CALLS = ("PartitionedCall", "StatefulPartitionedCall")
 CASE = ("Case", "StatelessCase")
-# How TensorFlow's optimizer calls what it makes of a condition or body that it changes.
-_OF_OPTIMIZER = re.compile(r"(if|case|while|for)_\w*function_\d+")
+# How TensorFlow's optimizer calls what it makes of a condition or body that it changes, and how
+# TensorFlow calls the body of a loop in its own functions, such as the gradient of a CTC loss.
+_REPEATED = re.compile(r"(if|case|while|for)_\w*function_\d+|\w+_Wrapper")
 
 
 def frozen(function: Any) -> Any:
@@ -37,7 +38,8 @@ def distinct_functions() -> Iterator[None]:
     """Within the context, graphs without variables have functions with names of their own.
 
     TensorFlow's optimizer calls the condition of a loop ``while_cond_function_0`` in every graph,
-    and refuses two functions of one name.
+    and refuses two functions of one name that differ, as a body of a loop does behind the
+    optimizer.
     """
     from tensorflow.python.framework import convert_to_constants
 
@@ -55,11 +57,11 @@ def distinct_functions() -> Iterator[None]:
 
 
 def _rename_functions(definition: Any) -> None:
-    """Add a number that follows from the content to names by the optimizer, in place."""
+    """Add a number that follows from the content to names that are repeated, in place."""
     names = {}
     for function in definition.library.function:
         name = function.signature.name
-        if _OF_OPTIMIZER.fullmatch(name):
+        if _REPEATED.fullmatch(name):
             content = function.SerializeToString(deterministic=True)
             names[name] = f"{name}_{hashlib.sha256(content).hexdigest()[:12]}"
             function.signature.name = names[name]
