@@ -21,6 +21,8 @@ from edgeattn_converters.loading.weights.from_archive import layer_groups
 from edgeattn_converters.loading.weights.weights_file import WeightsFile
 
 Table = dict[str, Any]
+# The start of a note on removed layers that the front end of the bundle does not compute.
+NOT_PREPARED = "The front end of the bundle does not"
 # Names of the nested models around a layer, and of the layer.
 Path = tuple[str, ...]
 _MODES = {"binary": "multi_hot", "tf-idf": "tf_idf"}
@@ -118,7 +120,7 @@ def explained(notes: Sequence[str], removed: Mapping[str, RemovedLayers]) -> lis
         f"{layer.path[-1]}: removed ": (
             "The front end of the bundle does that."
             if item.reason is None
-            else f"The front end of the bundle does not: {item.reason}"
+            else f"{NOT_PREPARED}: {item.reason}"
         )
         for item in removed.values()
         for layer in item.layers

@@ -17,6 +17,7 @@ from edgeattn_converters.loading.load import load_model, load_with_free_time
 from edgeattn_converters.loading.loaded_model import LoadedModel
 from edgeattn_converters.loading.migrate.keras2 import STATE_RESET_NOTE
 from edgeattn_converters.loading.migrate.preprocessing import REMOVED_NOTE
+from edgeattn_converters.loading.removed_layers import NOT_PREPARED
 from edgeattn_converters.options import ConversionOptions, ModelSource
 from edgeattn_converters.reference.free_batches import with_known_batch
 from edgeattn_converters.tracing import states
@@ -113,10 +114,11 @@ def explaining_removed_layers(opened: OpenModel) -> Iterator[None]:
             raise
         inputs = ", ".join(map(str, sample_inputs(opened.interface.inputs)))
         names = replaced_inputs(opened.loaded.stored_inputs)
-        hint = (
-            f"Pass raw inputs with --raw-samples, or what these layers returned for the inputs "
-            f"{inputs}. {' '.join((*removed, *([f'{names}.'] if names else ())))}"
-        )
+        # The front end prepares all raw inputs, or none.
+        is_prepared = not any(NOT_PREPARED in note for note in removed)
+        raw = "raw inputs with --raw-samples, or " if is_prepared else ""
+        parts = (*removed, *([f"{names}."] if names else ()))
+        hint = f"Pass {raw}what these layers returned for the inputs {inputs}. {' '.join(parts)}"
         raise SampleError(error.message, hint=hint) from error
 
 

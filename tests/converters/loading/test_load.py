@@ -11,6 +11,7 @@ import h5py
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 import tf_keras
 from keras import layers
 from long_parameters import only
@@ -521,6 +522,38 @@ def test_raw_samples_after_a_cut_are_refused_with_what_to_pass(kind: str, tmp_pa
         tasks.write_reference(source.to_json(), options, str(tmp_path))
     for text in (needed, task, "Pass raw inputs with --raw-samples"):
         assert text in str(error.value.hint)
+
+
+@keras.saving.register_keras_serializable(package="test")
+def letters(text: Any) -> Any:
+    return tf.strings.unicode_split(text, "UTF-8")
+
+
+def test_samples_of_layers_that_no_front_end_computes(tmp_path: Path) -> None:
+    """A function of the user splits the text: raw samples cannot be prepared."""
+    vectors = layers.TextVectorization(
+        vocabulary=["r", "b"], split=letters, output_sequence_length=4, name="cut"
+    )
+    inputs = keras.Input((), dtype="string", name="raw")
+    hidden = layers.Embedding(4, 3)(vectors(inputs))
+    keras.Model(inputs, layers.Flatten()(hidden)).save(tmp_path / "model.keras")
+    (tmp_path / "own.py").write_text(
+        "import keras, tensorflow as tf\n"
+        "@keras.saving.register_keras_serializable(package='test')\n"
+        "def letters(text):\n    return tf.strings.unicode_split(text, 'UTF-8')\n"
+    )
+    np.savez(tmp_path / "samples.npz", ids=np.zeros((4, 4), "int64"))
+    source = ModelSource(
+        str(tmp_path / "model.keras"),
+        samples=str(tmp_path / "samples.npz"),
+        custom_objects=str(tmp_path / "own.py"),
+    )
+    options = ConversionOptions(schemes=("float32",)).to_json()
+    with pytest.raises(SampleError) as error:
+        tasks.write_reference(source.to_json(), options, str(tmp_path))
+    assert "--raw-samples" not in error.value.hint
+    assert error.value.hint.startswith("Pass what these layers returned for the inputs cut (?, 4)")
+    assert "split=letters" in error.value.hint
 
 
 def test_input_shape_of_a_sequential_built_from_data(tmp_path: Path) -> None:

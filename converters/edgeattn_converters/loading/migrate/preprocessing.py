@@ -84,11 +84,19 @@ def _encoded(config: Config, shape: Any) -> list[Any]:
     return [*shape[:-1], words] if len(shape) > 1 else [shape[0], words]
 
 
+def _value(value: Any) -> str:
+    """The value of an argument, the name of a function."""
+    if isinstance(value, dict) and value.get("class_name") == "function":
+        return str(value.get("config")).rpartition(">")[2]
+    return repr(value)
+
+
 def _text_vectorization(config: Config, shape: Any) -> _NewInput:
     mode = config.get("output_mode", "int")
     if mode != "int":
         return _encoded(config, [shape[0], 1]), "float32", f"encode the text (mode {mode})"
-    options = ", ".join(f"{key}={config.get(key)!r}" for key in ("standardize", "split", "ngrams"))
+    values = {key: config.get(key) for key in ("standardize", "split", "ngrams")}
+    options = ", ".join(f"{key}={_value(value)}" for key, value in values.items())
     length = config.get("output_sequence_length")
     return [shape[0], length], "int64", f"turn text into word indices ({options})"
 
