@@ -260,8 +260,7 @@ def _target(name: str) -> dict[str, Any] | None:
         own = {
             "shape_type_conversion": lambda function: function,
             "has_arg": _has_argument,
-            "plot": lambda *_, **__: None,
-            "print_summary": lambda *_, **__: None,
+            **dict.fromkeys(("plot", "print_summary"), training_names.nothing),
         }
         return {**_utilities(parts[1:]), **vars(keras.utils), **own}
     if parts[0] == "backend":

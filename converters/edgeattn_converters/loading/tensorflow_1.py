@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from edgeattn_converters.loading.lambdas import tensorflow_functions
-from edgeattn_converters.loading.training_names import Unused
+from edgeattn_converters.loading.training_names import Unused, nothing
 
 # Functions beside those that Lambda layers may call.
 _COMPUTING = (
@@ -151,18 +151,18 @@ def provide_settings(replace: Callable[[Any, str, Any], None]) -> None:
     import tensorflow as tf
 
     for name in _SETTINGS:
-        replace(tf.compat.v1, name, _nothing)
+        replace(tf.compat.v1, name, nothing)
         if not hasattr(tf, name):
-            replace(tf, name, _nothing)
+            replace(tf, name, nothing)
     for path in _OF_SETTINGS:
         module = importlib.import_module(path)
         for name in (*_SETTINGS, "reset_default_graph"):
             if hasattr(module, name):
-                replace(module, name, _nothing)
+                replace(module, name, nothing)
     if not hasattr(tf.random, "set_random_seed"):
-        replace(tf.random, "set_random_seed", _nothing)
+        replace(tf.random, "set_random_seed", nothing)
     for name in ("run_functions_eagerly", "experimental_run_functions_eagerly"):
-        replace(tf.config, name, _nothing)
+        replace(tf.config, name, nothing)
     for path in _OF_SESSIONS:
         place, name = _place(tf, path)
         if not hasattr(place, name):
@@ -174,15 +174,15 @@ def of_backend() -> dict[str, Any]:
     import tensorflow as tf
 
     return {
-        "set_session": _nothing,
+        "set_session": nothing,
         "get_session": lambda: Unused("keras.backend.get_session()"),
         "placeholder": Unused("keras.backend.placeholder"),
         "set_learning_phase": _set_learning_phase,
         "learning_phase_scope": _learning_phase_scope,
         "symbolic_learning_phase": lambda: 0,
         "global_learning_phase_is_set": lambda: False,
-        "manual_variable_initialization": _nothing,
-        "reset_uids": _nothing,
+        "manual_variable_initialization": nothing,
+        "reset_uids": nothing,
         "symbolic": lambda function: function,
         "tf": tf,
     }
@@ -200,10 +200,6 @@ def _set_learning_phase(value: Any) -> None:
 def _learning_phase_scope(value: Any) -> Iterator[None]:
     _set_learning_phase(value)
     yield
-
-
-def _nothing(*_: Any, **__: Any) -> None:
-    return None
 
 
 def _place(module: Any, path: str) -> tuple[Any, str]:

@@ -79,7 +79,7 @@ def provide(replace: Callable[[Any, str, Any], None]) -> None:
         callbacks = importlib.import_module(f"{root}.callbacks")
         for name, cls in list(vars(callbacks).items()):
             if isinstance(cls, type) and issubclass(cls, callback) and cls is not callback:
-                replace(callbacks, name, type(name, (cls,), {"__init__": _nothing}))
+                replace(callbacks, name, type(name, (cls,), {"__init__": nothing}))
         for path in _MODULES:
             try:
                 # An attribute of tf.keras may be another module than an import returns.
@@ -97,8 +97,8 @@ def provide(replace: Callable[[Any, str, Any], None]) -> None:
             replace(module, "__getattr__", _unused(f"keras.{path}", of_module))
 
 
-def _nothing(*_: Any, **__: Any) -> None:
-    """In place of a constructor, which may have other arguments in Keras 3."""
+def nothing(*_: Any, **__: Any) -> None:
+    """Return None, in place of a function or a constructor without an effect on a model."""
 
 
 def _to_categorical(y: Any, num_classes: int | None = None, dtype: Any = "float32") -> Any:
