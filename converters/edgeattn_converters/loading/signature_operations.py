@@ -8,6 +8,7 @@ from typing import Any
 from edgeattn.errors import UnsafeModelError, UnsupportedModelError
 from edgeattn_converters.graphs.taken_branches import called_by, reached, with_taken_branches
 from edgeattn_converters.loading.formats.saved_model import SAVE_AS_FILE
+from edgeattn_converters.loading.signature_tables import problem_and_step
 
 STRING = 7  # DT_STRING of tensorflow.DataType
 # Operations with a state that stays in the graph: variables, control flow, and random numbers.
@@ -63,9 +64,9 @@ def check_operations(path: Path, message: Any) -> None:
     [meta] = message.meta_graphs
     if not meta.HasField("object_graph_def"):
         raise unsupported(path, "was written by TensorFlow 1.", _SAVE_AGAIN)
-    kinds = {node.WhichOneof("kind") for node in meta.object_graph_def.nodes}
-    if kinds & {"asset", "resource"} or meta.asset_file_def:
-        raise unsupported(path, "has tables or other files beside its graph.")
+    beside = problem_and_step(meta)
+    if beside is not None:
+        raise unsupported(path, *beside)
     functions = {item.signature.name: item for item in meta.graph_def.library.function}
     savers = {name for name in functions if _SAVER.fullmatch(name)}
     graph_nodes = [node for node in meta.graph_def.node if node.op not in _SAVER_NODES]

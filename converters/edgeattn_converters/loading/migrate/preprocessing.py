@@ -12,6 +12,7 @@ from edgeattn.errors import UnsupportedModelError
 from edgeattn.printable import enumerated
 from edgeattn_converters.keras_classes import derives_from
 from edgeattn_converters.loading.config_inspection import Config, is_model, stored_layers
+from edgeattn_converters.loading.own_classes import is_own_class
 
 # In the note about a layer that was removed.
 REMOVED_NOTE = "which no edge runtime supports; the device must"
@@ -174,6 +175,12 @@ def require_removed(model: Any, original_names: Mapping[str, str] | None = None)
     hint = f"Call it on an Input of its own, or {without} looks up the values."
     if derives_from(layer, "HashedCrossing"):
         hint = f"{without[0].upper()}{without[1:]} computes {computed}."
+    owner = _class_around(model, layer)
+    if owner is not None:
+        hint = (
+            f"Look up the values outside of the model: call() of your class {type(owner).__name__} "
+            "must take their indices, which the program on the device then passes."
+        )
     if getattr(layer, "invert", False):
         hint = (
             "Save the model without it, and pass its words in the order of the outputs: "
@@ -186,6 +193,18 @@ def require_removed(model: Any, original_names: Mapping[str, str] | None = None)
         "inputs or at an output.",
         hint=hint,
     )
+
+
+def _class_around(model: Any, layer: Any) -> Any:
+    """The innermost layer or model of a class of the user's that contains ``layer``, or None."""
+    own = [
+        item
+        for item in model._flatten_layers()
+        if item is not layer
+        and is_own_class(type(item))
+        and any(inner is layer for inner in item._flatten_layers())
+    ]
+    return own[-1] if own else None
 
 
 def _remainder(
