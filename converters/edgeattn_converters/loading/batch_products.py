@@ -45,7 +45,7 @@ def _of_saved(original: OriginalKeras) -> _Product:
 
 def of_loaded_model(present: Callable[..., Any]) -> Callable[..., Any]:
     """Return ``batch_dot`` of the loaded model; ``present`` is that of the current Keras."""
-    # legacy_modules.provide() runs more than once.
+    # legacy_backend.provide() runs more than once.
     original: Callable[..., Any] = getattr(present, "_of_current_keras", present)
 
     @functools.wraps(original)

@@ -56,7 +56,7 @@ def required(model: Any) -> list[str]:
     ]
 
 
-def naming_hint(model: Any, names: Iterable[str]) -> str:
+def hint_for_others(model: Any, names: Iterable[str]) -> str:
     """What to do if arrays of samples, by name, are no arguments of ``call``; empty if all are."""
     others = [name for name in names if name not in inputs(model)]
     parameters = inspect.signature(model.call).parameters.values()

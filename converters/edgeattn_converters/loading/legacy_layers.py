@@ -17,6 +17,7 @@ from edgeattn_converters.loading import (
     layer_shapes,
     legacy_arguments,
     legacy_attributes,
+    legacy_backend,
     legacy_calls,
     legacy_classes,
     legacy_identifiers,
@@ -60,7 +61,7 @@ def usable(program: Program | None = None) -> Iterator[None]:
     import keras
     import tensorflow as tf
 
-    legacy_modules.provide()
+    legacy_backend.provide()
     tensorflow_1.provide()
     # Classes of the program are called later, too.
     keras_shape.provide(keras.KerasTensor, keras.Variable, tf.Tensor, tf.Variable)

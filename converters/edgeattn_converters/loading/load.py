@@ -16,13 +16,13 @@ from typing import Any
 from edgeattn.errors import UnsafeModelError, UnsupportedModelError, UsageError
 from edgeattn_converters.graphs.free_squeezes import squeezes_of_free_batches
 from edgeattn_converters.loading import (
-    batch_axes,
     bilinear_positions,
     config_inspection,
     fixed_time_axis,
     graph_of_tf_keras,
     image_order,
     programs,
+    several_batch_axes,
     subclassed,
     tf_keras_check,
 )
@@ -219,7 +219,7 @@ def _load_once(
     # Layers whose names no file stores, such as those in classes of the user, have the same names
     # whenever a file is loaded.
     reset_names()
-    batch_axes.accept()
+    several_batch_axes.accept()
     image_order.reset()
     channels_first.compute_with_channels_last()
     version = config_inspection.version_numbers(file.keras_version)

@@ -52,7 +52,7 @@ def _are_former(original: OriginalKeras) -> bool:
 
 def of_loaded_model(present: Callable[..., Any]) -> Callable[..., Any]:
     """Return ``K.rnn`` of the loaded model; ``present`` is that of the current Keras."""
-    # legacy_modules.provide() runs more than once.
+    # legacy_backend.provide() runs more than once.
     original: Callable[..., Any] = getattr(present, "_of_current_keras", present)
     former = _with_first_states(original)
 

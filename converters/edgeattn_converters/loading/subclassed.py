@@ -229,7 +229,7 @@ def _called_with_list(
     return True
 
 
-def _naming_hint(model: Any) -> str:
+def _samples_hint(model: Any) -> str:
     names = call_arguments.required(model)
     if LABELS in names:
         return (
@@ -260,7 +260,7 @@ def explained(model: Any, error: UnsupportedModelError) -> UnsupportedModelError
     return UnsupportedModelError(
         f"The model is a subclass of keras.Model ({type(model).__name__}), and the file does not "
         f"contain the shapes of all its inputs: layer {unbuilt[-1]!r} has no weights yet.",
-        hint=_naming_hint(model),
+        hint=_samples_hint(model),
     )
 
 
@@ -289,7 +289,7 @@ def _called(model: Any, shape: Any, samples: Mapping[str, Any], *, by_name: bool
     raise Keras3ModelError(
         f"The model ({type(model).__name__}) cannot be called with inputs of shape {shape}: "
         f"{'' if failure is None else error_text.reason(failure)}",
-        hint=call_arguments.naming_hint(model, shape if by_name else {})
+        hint=call_arguments.hint_for_others(model, shape if by_name else {})
         or (NO_SHAPE if failure is None else _hint(model, samples, failure)),
     ) from failure
 
@@ -317,7 +317,7 @@ def _without_call(model: Any) -> UnsupportedModelError:
 
 
 def _hint(model: Any, samples: Mapping[str, Any], failure: Exception) -> str:
-    others = _naming_hint(model) if samples else NO_SHAPE
+    others = _samples_hint(model) if samples else NO_SHAPE
     place = own_files.last_call(failure)
     if not place:
         return others

@@ -16,7 +16,7 @@ from tensorflow.core.framework.graph_pb2 import GraphDef
 
 from edgeattn.runners import open_runner
 from edgeattn_converters.formats import onnx, tflite
-from edgeattn_converters.loading import legacy_modules
+from edgeattn_converters.loading import legacy_backend
 from edgeattn_converters.lowering.tf2onnx_fixes import separate_trip_counts
 from edgeattn_converters.recipes import recipe_for
 from edgeattn_converters.tracing.trace import interface_of
@@ -36,7 +36,7 @@ def total(x: Any, states: Any) -> Any:
 
 def rnn(function: Callable[..., Any], x: Any, **options: Any) -> Any:
     """The outputs of ``keras.backend.rnn``, whose trip count is a loop variable."""
-    legacy_modules.provide()
+    legacy_backend.provide()
     return keras.backend.rnn(function, x, [keras.ops.sum(x, axis=1)], **options)[1]
 
 
@@ -48,7 +48,7 @@ def two_states(x: Any, states: Any) -> Any:
 
 def rnn_of_two(x: Any, **options: Any) -> Any:
     """Outputs and last states of ``keras.backend.rnn`` with two states."""
-    legacy_modules.provide()
+    legacy_backend.provide()
     start = keras.ops.zeros_like(x[:, 0])
     _, outputs, states = keras.backend.rnn(two_states, x, [start, start + 1], **options)
     return outputs + states[0][:, None] - states[1][:, None]

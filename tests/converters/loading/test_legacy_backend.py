@@ -162,9 +162,9 @@ def backends() -> tuple[Any, Any]:
     import keras
     import tf_keras
 
-    from edgeattn_converters.loading import legacy_modules
+    from edgeattn_converters.loading import legacy_backend
 
-    legacy_modules.provide()
+    legacy_backend.provide()
     return keras.backend, tf_keras.backend
 
 

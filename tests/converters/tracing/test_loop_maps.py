@@ -16,7 +16,7 @@ from long_parameters import only
 from edgeattn.runners import open_runner
 from edgeattn.tensors import Array
 from edgeattn_converters.formats import onnx
-from edgeattn_converters.loading import legacy_modules
+from edgeattn_converters.loading import legacy_backend
 from edgeattn_converters.recipes import recipe_for
 from edgeattn_converters.tracing.trace import Interface, interface_of
 
@@ -34,7 +34,7 @@ def _context(keys: Any, weights: Any) -> Any:
 
 def _rnn(step: Callable[[Any], Any], entries: Any, start: Any) -> Any:
     """The results of ``step`` for all entries."""
-    legacy_modules.provide()
+    legacy_backend.provide()
     return keras.backend.rnn(lambda entry, _: (step(entry), [start]), entries, [start])[1]
 
 

@@ -7,7 +7,7 @@ They draw no random numbers, keep no state and take no Python functions. Those o
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from edgeattn_converters.loading import legacy_modules
+from edgeattn_converters.loading import legacy_backend
 
 _TABLE = """
 arange batch_normalization bias_add binary_crossentropy binary_focal_crossentropy
@@ -28,5 +28,5 @@ def call(name: str, arguments: Sequence[Any], named: Mapping[str, Any]) -> Any:
 
     if name not in FUNCTIONS:
         raise ValueError(f"{name} is not a known function of the backend")
-    legacy_modules.provide()
+    legacy_backend.provide()
     return getattr(keras.backend, name)(*arguments, **named)
