@@ -159,7 +159,7 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def preloaded_workers() -> Iterator[None]:
     """Conversion workers of commands in this process are forks of one that imported TensorFlow."""
     python_path = os.environ.get("PYTHONPATH")
-    of_tf_keras = "edgeattn_converters.loading.tf_keras_process"
+    of_tf_keras = "edgeattn_converters.loading.with_tf_keras.tf_keras_process"
     with (
         preloaded_worker.Server() as server,
         preloaded_worker.Server(of_tf_keras) as tf_keras_server,

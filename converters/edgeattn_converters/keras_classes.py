@@ -61,7 +61,7 @@ def operations_of(layer: Any) -> Sequence[Any]:
 
 def is_signature(layer: Any) -> bool:
     """Whether ``layer`` calls the graph of a SavedModel, see ``loading.signature_layer``."""
-    return type(layer).__module__ == "edgeattn_converters.loading.signature_layer"
+    return type(layer).__module__ == "edgeattn_converters.loading.signatures.signature_layer"
 
 
 def _is_one_of(cls: type, names: tuple[str, ...]) -> bool:

@@ -13,7 +13,7 @@ from long_parameters import only
 
 from edgeattn.runners import open_runner
 from edgeattn_converters import ConversionOptions, ModelSource, convert
-from edgeattn_converters.loading import own_classes
+from edgeattn_converters.loading.own_code import own_classes
 from edgeattn_converters.reference.free_batches import with_known_batch
 from edgeattn_converters.tracing.trace import interface_of
 

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from edgeattn_converters.keras_classes import is_keras_class
-from edgeattn_converters.loading import own_functions
-from edgeattn_converters.loading.own_classes import is_own_class
+from edgeattn_converters.loading.own_code import own_functions
+from edgeattn_converters.loading.own_code.own_classes import is_own_class
 
 _OWN_SOFTMAX = (
     "If your program has its own softmax, pass its file with a line "

@@ -10,20 +10,10 @@ from typing import Any
 
 from edgeattn.errors import EdgeattnError, UnsupportedModelError, UsageError
 from edgeattn_converters.keras_classes import derives_from
-from edgeattn_converters.loading import (
-    error_text,
-    legacy_classes,
-    legacy_layers,
-    legacy_merge,
-    local_packages,
-    own_files,
-    own_functions,
-    subclassed,
-)
+from edgeattn_converters.loading import error_text
 from edgeattn_converters.loading.audit import ModelFile
 from edgeattn_converters.loading.build import build_sublayers, root_cause
 from edgeattn_converters.loading.config_inspection import Config
-from edgeattn_converters.loading.custom_objects import check_size, load_module
 from edgeattn_converters.loading.formats.json_config import parse_config
 from edgeattn_converters.loading.keras_3_failures import (
     Keras3Error,
@@ -31,7 +21,15 @@ from edgeattn_converters.loading.keras_3_failures import (
     Keras3ProgramError,
 )
 from edgeattn_converters.loading.lambdas.recognition import CodeTrust
-from edgeattn_converters.loading.legacy_program import Program
+from edgeattn_converters.loading.legacy import legacy_classes, legacy_layers, legacy_merge
+from edgeattn_converters.loading.legacy.legacy_program import Program
+from edgeattn_converters.loading.own_code import (
+    local_packages,
+    own_files,
+    own_functions,
+    subclassed,
+)
+from edgeattn_converters.loading.own_code.custom_objects import check_size, load_module
 from edgeattn_converters.loading.safety import config_screening
 from edgeattn_converters.loading.safety.allowed_classes import is_keras_module
 from edgeattn_converters.loading.safety.size_limits import FileLimits
@@ -145,7 +143,7 @@ def built_in_config(model: Any) -> Config | None:
     """
     import keras
 
-    from edgeattn_converters.loading import masks_over_time
+    from edgeattn_converters.loading.eras import masks_over_time
 
     for layer in legacy_merge.parts(model):
         module = type(layer).__module__

@@ -11,21 +11,16 @@ from typing import Any
 
 from edgeattn.errors import EdgeattnError, UnsafeModelError, UnsupportedModelError
 from edgeattn_converters.keras_classes import operations_of
-from edgeattn_converters.loading import (
-    error_text,
-    implicit_masks,
-    lora,
-    own_files,
-    own_functions,
-    subclassed,
-)
+from edgeattn_converters.loading import error_text, lora
 from edgeattn_converters.loading.audit import ModelFile
-from edgeattn_converters.loading.custom_objects import for_keras
 from edgeattn_converters.loading.directions import shapes_of_both_directions, without_shapes_inside
-from edgeattn_converters.loading.failed_calls import failed_call
+from edgeattn_converters.loading.eras import implicit_masks
 from edgeattn_converters.loading.keras_3_failures import Keras3ModelError
 from edgeattn_converters.loading.keras_tensors import keras_tensors
-from edgeattn_converters.loading.own_classes import is_own_class
+from edgeattn_converters.loading.own_code import own_files, own_functions, subclassed
+from edgeattn_converters.loading.own_code.custom_objects import for_keras
+from edgeattn_converters.loading.own_code.failed_calls import failed_call
+from edgeattn_converters.loading.own_code.own_classes import is_own_class
 from edgeattn_converters.loading.safety.size_limits import max_values
 
 # Keras formats parts of its messages as bold.

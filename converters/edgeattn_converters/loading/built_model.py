@@ -10,19 +10,11 @@ from typing import Any
 
 from edgeattn.errors import EdgeattnError, UnsupportedModelError, UsageError
 from edgeattn.printable import enumerated
-from edgeattn_converters.loading import (
-    config_inspection,
-    dim_ordering,
-    fused_epsilon,
-    hidden_layers,
-    image_order,
-    masked_steps,
-    programs,
-    quantized_layers,
-)
+from edgeattn_converters.loading import config_inspection, programs, quantized_layers
 from edgeattn_converters.loading.architecture import built_in_config, load_weights
 from edgeattn_converters.loading.audit import ModelFile, as_damaged
 from edgeattn_converters.loading.build import build_sublayers
+from edgeattn_converters.loading.eras import dim_ordering, fused_epsilon, image_order, masked_steps
 from edgeattn_converters.loading.formats import keras_archive
 from edgeattn_converters.loading.loaded_model import LoadedModel, LoadRequest
 from edgeattn_converters.loading.migrate import (
@@ -33,8 +25,9 @@ from edgeattn_converters.loading.migrate import (
 )
 from edgeattn_converters.loading.migrate.context import era_of
 from edgeattn_converters.loading.migrate.keras2 import STATE_RESET_NOTE
+from edgeattn_converters.loading.own_code import hidden_layers
+from edgeattn_converters.loading.own_code.unsaved_variables import unsaved_notes
 from edgeattn_converters.loading.stored_model import load_stored
-from edgeattn_converters.loading.unsaved_variables import unsaved_notes
 from edgeattn_converters.loading.weights import functional_order, own_loading
 from edgeattn_converters.loading.weights.weights_file import open_weights
 

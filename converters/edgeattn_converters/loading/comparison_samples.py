@@ -12,7 +12,7 @@ import numpy as np
 from edgeattn.tensors import Array
 from edgeattn_converters.keras_classes import derives_from
 from edgeattn_converters.loading.config_inspection import Config, is_model, stored_layers
-from edgeattn_converters.loading.own_classes import is_of_library, is_own_class
+from edgeattn_converters.loading.own_code.own_classes import is_of_library, is_own_class
 
 SEED = 20150817
 SAMPLES = 4

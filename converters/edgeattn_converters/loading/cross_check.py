@@ -16,13 +16,7 @@ import numpy as np
 from edgeattn.errors import UnsupportedModelError, first_line
 from edgeattn.printable import counted, keras_name
 from edgeattn_converters.keras_classes import derives_from
-from edgeattn_converters.loading import (
-    config_inspection,
-    configs_for_tf_keras,
-    error_text,
-    lora,
-    own_functions,
-)
+from edgeattn_converters.loading import config_inspection, error_text, lora
 from edgeattn_converters.loading.audit import ModelFile
 from edgeattn_converters.loading.comparison_samples import SAMPLES, padded_groups, stored_kind
 from edgeattn_converters.loading.config_inspection import (
@@ -46,9 +40,11 @@ from edgeattn_converters.loading.output_differences import (
     unknown_note,
     unknown_outputs,
 )
+from edgeattn_converters.loading.own_code import own_functions
 from edgeattn_converters.loading.safety.allowed_classes import LAYERS, is_operation_module
-from edgeattn_converters.loading.signature import load_signature
+from edgeattn_converters.loading.signatures.signature import load_signature
 from edgeattn_converters.loading.weights.assignment import finalize_normalization
+from edgeattn_converters.loading.with_tf_keras import configs_for_tf_keras
 
 # Keras 2.12 to 2.15 store the weights of some layers in other groups of a .keras file.
 _SAME_GROUPS = (2, 16)

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from unittest import mock
 
-from edgeattn_converters.loading import layer_shapes
+from edgeattn_converters.loading.legacy import layer_shapes
 
 
 @contextlib.contextmanager

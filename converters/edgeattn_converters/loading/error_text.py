@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from edgeattn_converters.loading import own_files
+from edgeattn_converters.loading.own_code import own_files
 
 _FORMATTING = re.compile(r"\x1b\[[\d;]*m")
 # Keras puts the reason between texts of its own.

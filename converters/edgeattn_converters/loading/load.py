@@ -15,42 +15,35 @@ from typing import Any
 
 from edgeattn.errors import UnsafeModelError, UnsupportedModelError, UsageError
 from edgeattn_converters.graphs.free_squeezes import squeezes_of_free_batches
-from edgeattn_converters.loading import (
-    bilinear_positions,
-    config_inspection,
-    fixed_time_axis,
-    graph_of_tf_keras,
-    image_order,
-    programs,
-    several_batch_axes,
-    subclassed,
-    tf_keras_check,
-)
+from edgeattn_converters.loading import config_inspection, fixed_time_axis, programs
 from edgeattn_converters.loading.activation_notes import gelu_notes, softmax_notes
 from edgeattn_converters.loading.architecture import check_architecture, read_architecture
 from edgeattn_converters.loading.assigned_weights import keep_values
 from edgeattn_converters.loading.audit import ModelFile
-from edgeattn_converters.loading.backends_of_classes import backend_notes
 from edgeattn_converters.loading.build import reset_names
 from edgeattn_converters.loading.built_model import load_in_order
-from edgeattn_converters.loading.custom_objects import (
-    load_custom_objects,
-    registered_objects,
-)
+from edgeattn_converters.loading.eras import bilinear_positions, image_order, several_batch_axes
 from edgeattn_converters.loading.formats import saved_model
 from edgeattn_converters.loading.keras_3_failures import Keras3Error
 from edgeattn_converters.loading.loaded_model import LoadedModel, LoadRequest
-from edgeattn_converters.loading.local_packages import run_again
 from edgeattn_converters.loading.migrate import channels_first, preprocessing
 from edgeattn_converters.loading.notes import combined_notes
-from edgeattn_converters.loading.signature import load_signature
+from edgeattn_converters.loading.own_code import subclassed
+from edgeattn_converters.loading.own_code.backends_of_classes import backend_notes
+from edgeattn_converters.loading.own_code.custom_objects import (
+    load_custom_objects,
+    registered_objects,
+)
+from edgeattn_converters.loading.own_code.local_packages import run_again
+from edgeattn_converters.loading.own_code.unsaved_variables import outside_notes, random_value_notes
+from edgeattn_converters.loading.signatures.signature import load_signature
 from edgeattn_converters.loading.stored_model import load_stored
-from edgeattn_converters.loading.tf_keras_process import UserProgram
 from edgeattn_converters.loading.training_mode import check_repeatable, training_notes
-from edgeattn_converters.loading.unsaved_variables import outside_notes, random_value_notes
 from edgeattn_converters.loading.weights import replaced_weights
 from edgeattn_converters.loading.weights.assignment import require_values
-from edgeattn_converters.loading.weights_of_tf_keras import WeightsOfTfKeras
+from edgeattn_converters.loading.with_tf_keras import graph_of_tf_keras, tf_keras_check
+from edgeattn_converters.loading.with_tf_keras.tf_keras_process import UserProgram
+from edgeattn_converters.loading.with_tf_keras.weights_of_tf_keras import WeightsOfTfKeras
 from edgeattn_converters.options import ModelSource
 
 _NOT_KERAS = {"tflite": "a TFLite model", "onnx": "an ONNX model", "bundle": "an edgeattn bundle"}

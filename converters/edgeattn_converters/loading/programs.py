@@ -7,26 +7,25 @@ from typing import Any
 
 from edgeattn.errors import UnsupportedModelError, UsageError
 from edgeattn.printable import SINCE_TF_KERAS, enumerated
-from edgeattn_converters.loading import (
-    argument_types,
-    batch_products,
-    classes_of_keras_2,
-    config_inspection,
-    error_text,
-    implicit_masks,
-    legacy_layers,
-    mask_comparison,
-    original_keras,
-    outputs_of_calls,
-    own_layers,
-    saved_layout,
-    values_of_build,
-)
+from edgeattn_converters.loading import config_inspection, error_text, saved_layout
 from edgeattn_converters.loading.architecture import function_model
 from edgeattn_converters.loading.audit import ModelFile
 from edgeattn_converters.loading.build import build_sublayers, reset_names
-from edgeattn_converters.loading.legacy_program import Program
+from edgeattn_converters.loading.eras import (
+    batch_products,
+    implicit_masks,
+    mask_comparison,
+    original_keras,
+)
+from edgeattn_converters.loading.legacy import argument_types, legacy_layers
+from edgeattn_converters.loading.legacy.legacy_program import Program
 from edgeattn_converters.loading.migrate import built_layers
+from edgeattn_converters.loading.own_code import (
+    classes_of_keras_2,
+    outputs_of_calls,
+    own_layers,
+    values_of_build,
+)
 from edgeattn_converters.loading.weights import tracking_order
 from edgeattn_converters.loading.weights.weights_file import open_weights
 

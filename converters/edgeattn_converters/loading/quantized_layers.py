@@ -13,8 +13,8 @@ import numpy as np
 from edgeattn.bundle.dequantized import DEQUANTIZED
 from edgeattn.errors import UnsupportedModelError
 from edgeattn_converters.keras_classes import derives_from
-from edgeattn_converters.loading import subclassed
 from edgeattn_converters.loading.migrate.context import Shape
+from edgeattn_converters.loading.own_code import subclassed
 
 _POLICIES = frozenset(
     {"QuantizedDTypePolicy", "QuantizedFloat8DTypePolicy", "Int4DTypePolicy", "GPTQDTypePolicy",

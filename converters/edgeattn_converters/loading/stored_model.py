@@ -11,25 +11,11 @@ from typing import Any
 
 from edgeattn.errors import UnsupportedModelError
 from edgeattn_converters.loading import (
-    batch_products,
-    bilinear_positions,
-    classes_of_keras_2,
     config_inspection,
-    dim_ordering,
     fixed_time_axis,
-    fused_epsilon,
-    hidden_layers,
-    image_order,
-    implicit_masks,
     lora,
-    masked_steps,
-    original_keras,
-    own_layers,
     quantized_layers,
-    registrations,
     removed_layers,
-    subclassed,
-    values_of_build,
 )
 from edgeattn_converters.loading.audit import ModelFile, as_damaged
 from edgeattn_converters.loading.build import accepted_arguments, build_model, reset_names
@@ -38,10 +24,19 @@ from edgeattn_converters.loading.cross_check import (
     compare_with_signature,
     compare_with_stock_loader,
 )
+from edgeattn_converters.loading.eras import (
+    batch_products,
+    bilinear_positions,
+    dim_ordering,
+    fused_epsilon,
+    image_order,
+    implicit_masks,
+    masked_steps,
+    original_keras,
+)
 from edgeattn_converters.loading.formats import keras_archive
 from edgeattn_converters.loading.keras_3_failures import Keras3ModelError
 from edgeattn_converters.loading.loaded_model import LoadedModel, LoadRequest
-from edgeattn_converters.loading.masks_of_classes import may_create_masks
 from edgeattn_converters.loading.migrate import (
     built_layers,
     custom_layers,
@@ -52,7 +47,16 @@ from edgeattn_converters.loading.migrate import (
     theano,
 )
 from edgeattn_converters.loading.migrate.context import Context, missing_error
-from edgeattn_converters.loading.unsaved_variables import unsaved_notes
+from edgeattn_converters.loading.own_code import (
+    classes_of_keras_2,
+    hidden_layers,
+    own_layers,
+    registrations,
+    subclassed,
+    values_of_build,
+)
+from edgeattn_converters.loading.own_code.masks_of_classes import may_create_masks
+from edgeattn_converters.loading.own_code.unsaved_variables import unsaved_notes
 from edgeattn_converters.loading.weights import own_loading
 from edgeattn_converters.loading.weights.assignment import MISMATCH
 from edgeattn_converters.loading.weights.weights_file import WeightsFile, open_weights

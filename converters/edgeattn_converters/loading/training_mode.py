@@ -14,9 +14,12 @@ import numpy as np
 from edgeattn.errors import UnsupportedModelError
 from edgeattn_converters.keras_classes import derives_from, is_keras_class
 from edgeattn_converters.loading.output_differences import unknown_outputs
-from edgeattn_converters.loading.own_classes import is_own_class
-from edgeattn_converters.loading.own_functions import calls_function_of_user
-from edgeattn_converters.loading.untracked_weights import require_tracked, untracked_weights
+from edgeattn_converters.loading.own_code.own_classes import is_own_class
+from edgeattn_converters.loading.own_code.own_functions import calls_function_of_user
+from edgeattn_converters.loading.own_code.untracked_weights import (
+    require_tracked,
+    untracked_weights,
+)
 
 _RATES = ("rate", "stddev", "dropout", "recurrent_dropout", "_dropout")
 SEED = 20170706

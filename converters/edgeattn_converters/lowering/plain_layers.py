@@ -147,7 +147,7 @@ def _is_plain(layer: Any) -> bool:
 
 
 def lower_signature(layer: Any) -> Callable[..., Any] | None:
-    """A lowering of the layer that calls the signature of a SavedModel, see
-    :mod:`edgeattn_converters.loading.signature`: its loops get the shapes of the model."""
+    """A lowering of the layer that calls the signature of a SavedModel, whose loops get the shapes
+    of the model: see :mod:`edgeattn_converters.loading.signatures.signature`."""
     function = layer.signature_function if is_signature(layer) else None
     return None if function is None else lambda inputs: replay(function, inputs)

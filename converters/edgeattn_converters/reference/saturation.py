@@ -14,7 +14,7 @@ from typing import Any
 from edgeattn.tensors import Tensors
 from edgeattn_converters.graphs.operation_creation import Creation, created_by, is_copy
 from edgeattn_converters.keras_classes import is_keras_class, operations_of
-from edgeattn_converters.loading.own_classes import is_own_class
+from edgeattn_converters.loading.own_code.own_classes import is_own_class
 from edgeattn_converters.lowering.call_replacement import (
     all_layers,
     replaced_calls,

@@ -12,7 +12,7 @@ from edgeattn.printable import counted
 from edgeattn.tensors import Specs, TensorSpec
 from edgeattn_converters.graphs.data_sources import is_data
 from edgeattn_converters.keras_classes import derives_from
-from edgeattn_converters.loading.subclassed import is_called_by_name
+from edgeattn_converters.loading.own_code.subclassed import is_called_by_name
 
 
 class CombinedSamples(UnsupportedModelError):

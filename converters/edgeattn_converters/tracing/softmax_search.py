@@ -15,7 +15,7 @@ from typing import Any
 from edgeattn_converters.graphs.function_graphs import LOOPS, function_graph
 from edgeattn_converters.graphs.scopes import Scopes
 from edgeattn_converters.keras_classes import operations_of
-from edgeattn_converters.loading.masks_of_classes import MASK_SCOPE
+from edgeattn_converters.loading.own_code.masks_of_classes import MASK_SCOPE
 from edgeattn_converters.lowering.call_replacement import all_layers, with_attributes
 from edgeattn_converters.lowering.rnn.recurrence import is_recurrent
 from edgeattn_converters.tracing.axes import Axes

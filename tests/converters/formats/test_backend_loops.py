@@ -16,7 +16,7 @@ from tensorflow.core.framework.graph_pb2 import GraphDef
 
 from edgeattn.runners import open_runner
 from edgeattn_converters.formats import onnx, tflite
-from edgeattn_converters.loading import legacy_backend
+from edgeattn_converters.loading.legacy import legacy_backend
 from edgeattn_converters.lowering.tf2onnx_fixes import separate_trip_counts
 from edgeattn_converters.recipes import recipe_for
 from edgeattn_converters.tracing.trace import interface_of

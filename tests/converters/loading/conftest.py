@@ -45,6 +45,6 @@ def not_compared(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def leave_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    from edgeattn_converters.loading import tf_keras_check
+    from edgeattn_converters.loading.with_tf_keras import tf_keras_check
 
     monkeypatch.setattr(tf_keras_check, "with_comparison", lambda loaded, *_: loaded)

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from long_parameters import only
 
-from edgeattn_converters.loading import legacy_arguments
 from edgeattn_converters.loading.audit import audit_file
-from edgeattn_converters.loading.legacy_program import Program
+from edgeattn_converters.loading.legacy import legacy_arguments
+from edgeattn_converters.loading.legacy.legacy_program import Program
 from edgeattn_converters.loading.load import load_model
 
 # Dropped if they are None, which is their default, or have no effect beside a weights file.

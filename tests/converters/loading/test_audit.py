@@ -25,8 +25,8 @@ from edgeattn.errors import EdgeattnError, UnsafeModelError, UnsupportedModelErr
 from edgeattn.inspection import file_kind
 from edgeattn_converters.loading.architecture import read_architecture
 from edgeattn_converters.loading.audit import ModelFile, audit_file
-from edgeattn_converters.loading.custom_objects import load_module
 from edgeattn_converters.loading.load import load_model
+from edgeattn_converters.loading.own_code.custom_objects import load_module
 from edgeattn_converters.loading.safety import config_screening, size_limits
 from edgeattn_converters.options import ModelSource
 

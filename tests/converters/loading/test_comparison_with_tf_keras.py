@@ -14,15 +14,15 @@ import tf_keras
 from long_parameters import only
 
 from edgeattn.errors import UnsupportedModelError
-from edgeattn_converters.loading import (
+from edgeattn_converters.loading import load as loading
+from edgeattn_converters.loading.audit import audit_file
+from edgeattn_converters.loading.load import load_model
+from edgeattn_converters.loading.with_tf_keras import (
     graph_of_tf_keras,
     tf_keras_process,
     tf_keras_samples,
     tf_keras_worker,
 )
-from edgeattn_converters.loading import load as loading
-from edgeattn_converters.loading.audit import audit_file
-from edgeattn_converters.loading.load import load_model
 
 pytestmark = pytest.mark.compared
 # Imports under the names of several versions of Keras 2.

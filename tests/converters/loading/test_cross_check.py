@@ -16,7 +16,6 @@ from long_parameters import only
 
 import models
 from edgeattn.errors import UnsupportedModelError
-from edgeattn_converters.loading import configs_for_tf_keras
 from edgeattn_converters.loading.audit import ModelFile, audit_file
 from edgeattn_converters.loading.config_inspection import has_masks
 from edgeattn_converters.loading.cross_check import compare_with_stock_loader
@@ -24,6 +23,7 @@ from edgeattn_converters.loading.load import load_model
 from edgeattn_converters.loading.migrate import tensorflow_layers
 from edgeattn_converters.loading.migrate.context import Context
 from edgeattn_converters.loading.output_differences import Difference, difference
+from edgeattn_converters.loading.with_tf_keras import configs_for_tf_keras
 
 SPECIMENS = Path(__file__).parents[2] / "specimens"
 

@@ -18,10 +18,10 @@ from edgeattn.printable import Text
 from edgeattn.process.protocol import error_from_json, error_to_json
 from edgeattn.runners import open_runner
 from edgeattn_converters.formats import onnx, tflite
-from edgeattn_converters.loading import tf_keras_process
 from edgeattn_converters.loading.audit import audit_file
 from edgeattn_converters.loading.keras_3_failures import Keras3ModelError, Keras3ProgramError
 from edgeattn_converters.loading.load import load_model
+from edgeattn_converters.loading.with_tf_keras import tf_keras_process
 from edgeattn_converters.recipes import recipe_for
 from edgeattn_converters.tracing.trace import interface_of
 

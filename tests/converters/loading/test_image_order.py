@@ -18,8 +18,8 @@ from long_parameters import only
 from numpy_convolutions import convolution
 
 from edgeattn.errors import UnsupportedModelError
-from edgeattn_converters.loading import image_order
 from edgeattn_converters.loading.audit import audit_file
+from edgeattn_converters.loading.eras import image_order
 from edgeattn_converters.loading.load import load_model
 
 GENERATOR = np.random.default_rng(21)

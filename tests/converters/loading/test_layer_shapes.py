@@ -16,8 +16,8 @@ import tf_keras
 from long_parameters import only
 from twin_programs import run_in_tf_keras
 
-from edgeattn_converters.loading import layer_shapes
 from edgeattn_converters.loading.audit import audit_file
+from edgeattn_converters.loading.legacy import layer_shapes
 from edgeattn_converters.loading.load import load_model
 
 X = np.random.default_rng(5).normal(size=(4, 5, 3)).astype("float32")

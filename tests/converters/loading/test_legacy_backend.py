@@ -162,7 +162,7 @@ def backends() -> tuple[Any, Any]:
     import keras
     import tf_keras
 
-    from edgeattn_converters.loading import legacy_backend
+    from edgeattn_converters.loading.legacy import legacy_backend
 
     legacy_backend.provide()
     return keras.backend, tf_keras.backend

@@ -14,7 +14,7 @@ import tf_keras
 from twin_programs import run_in_tf_keras
 
 from edgeattn_converters.loading.audit import audit_file
-from edgeattn_converters.loading.legacy_identifiers import accepted
+from edgeattn_converters.loading.legacy.legacy_identifiers import accepted
 from edgeattn_converters.loading.load import load_model
 
 KINDS = ("constraints", "initializers", "regularizers")

@@ -13,9 +13,9 @@ import pytest
 from long_parameters import only
 
 from edgeattn.errors import UsageError
-from edgeattn_converters.loading import local_packages
 from edgeattn_converters.loading.audit import audit_file
 from edgeattn_converters.loading.load import load_model
+from edgeattn_converters.loading.own_code import local_packages
 
 X = np.array([[1.0, -2.0, 3.0]], "float32")
 CLASS = """

@@ -15,9 +15,9 @@ import pytest
 import tensorflow as tf
 import tf_keras
 
-from edgeattn_converters.loading import graph_of_tf_keras
 from edgeattn_converters.loading.audit import audit_file
 from edgeattn_converters.loading.load import load_model
+from edgeattn_converters.loading.with_tf_keras import graph_of_tf_keras
 
 X = np.random.default_rng(5).normal(size=(4, 5, 3)).astype("float32")
 IMPORTS = "import tensorflow as tf\nfrom keras import backend as K\nkeras = tf.keras\n"

@@ -14,7 +14,7 @@ from long_parameters import only
 
 from edgeattn.runners import open_runner
 from edgeattn_converters.formats import onnx, tflite
-from edgeattn_converters.loading.signature import load_signature
+from edgeattn_converters.loading.signatures.signature import load_signature
 from edgeattn_converters.recipes import recipe_for
 from edgeattn_converters.tracing.trace import interface_of
 

@@ -18,7 +18,7 @@ from edgeattn_converters.formats import onnx, tflite
 from edgeattn_converters.graphs.scopes import inner_scope, map_name, model_scope
 from edgeattn_converters.loading.audit import audit_file
 from edgeattn_converters.loading.load import load_model
-from edgeattn_converters.loading.signature import load_signature
+from edgeattn_converters.loading.signatures.signature import load_signature
 from edgeattn_converters.recipes import recipe_for
 from edgeattn_converters.tracing.trace import Interface, interface_of
 

@@ -10,7 +10,7 @@ import pytest
 from edgeattn.errors import UnsupportedModelError
 from edgeattn_converters.loading.audit import audit_file
 from edgeattn_converters.loading.load import load_model
-from edgeattn_converters.loading.subclassed import as_functional
+from edgeattn_converters.loading.own_code.subclassed import as_functional
 from edgeattn_converters.tracing.keras_call import pack
 
 # Other weights for each input: a result with two inputs exchanged would differ.

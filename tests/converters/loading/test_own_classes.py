@@ -17,9 +17,9 @@ from keras import layers
 from long_parameters import only
 
 from edgeattn.errors import UnsupportedModelError, UsageError
-from edgeattn_converters.loading import custom_objects
 from edgeattn_converters.loading.audit import audit_file
 from edgeattn_converters.loading.load import load_model
+from edgeattn_converters.loading.own_code import custom_objects
 
 STEPS, FEATURES = 5, 3
 X = np.random.default_rng(5).normal(size=(4, STEPS, FEATURES)).astype("float32")

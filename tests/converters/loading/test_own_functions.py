@@ -15,7 +15,7 @@ from long_parameters import only
 from edgeattn.errors import UnsupportedModelError, UsageError
 from edgeattn_converters.loading.audit import audit_file
 from edgeattn_converters.loading.load import load_model
-from edgeattn_converters.loading.own_functions import activations
+from edgeattn_converters.loading.own_code.own_functions import activations
 
 STEPS, FEATURES = 6, 3
 X = np.random.default_rng(5).normal(size=(4, STEPS, FEATURES)).astype("float32")

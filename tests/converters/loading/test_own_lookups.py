@@ -16,7 +16,7 @@ import pytest
 from long_parameters import only
 from test_registrations import PACKAGE, X, check, saved, unregistered, write
 
-from edgeattn_converters.loading.own_functions import activations
+from edgeattn_converters.loading.own_code.own_functions import activations
 
 __all__ = ["unregistered"]  # nothing that a test registers is left for the next
 REGISTERED = """

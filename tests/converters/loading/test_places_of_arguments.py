@@ -15,9 +15,9 @@ from long_parameters import only
 from twin_programs import run_in_tf_keras
 
 from edgeattn.errors import UsageError
-from edgeattn_converters.loading import places_of_arguments as places
 from edgeattn_converters.loading.audit import audit_file
-from edgeattn_converters.loading.legacy_program import Program
+from edgeattn_converters.loading.legacy import places_of_arguments as places
+from edgeattn_converters.loading.legacy.legacy_program import Program
 from edgeattn_converters.loading.load import load_model
 
 # Names of Keras 3 for the argument in the same place.
@@ -271,7 +271,7 @@ def build():
 
 
 def test_defaults_behind_arguments_in_place() -> None:
-    from edgeattn_converters.loading import legacy_arguments
+    from edgeattn_converters.loading.legacy import legacy_arguments
 
     given = {"units", "activation", "recurrent_activation"}
     args = (4, "tanh", "sigmoid")
@@ -280,7 +280,7 @@ def test_defaults_behind_arguments_in_place() -> None:
 
 
 def test_too_many_arguments_of_a_removed_layer(tmp_path: Path) -> None:
-    from edgeattn_converters.loading import legacy_classes
+    from edgeattn_converters.loading.legacy import legacy_classes
 
     create = legacy_classes.functions(Program((2, 3)))["ThresholdedReLU"]
     with pytest.raises(TypeError, match="ThresholdedReLU has 1 arguments in place, not 2"):

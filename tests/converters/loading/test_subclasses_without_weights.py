@@ -8,9 +8,9 @@ import pytest
 from long_parameters import only
 
 from edgeattn.errors import UnsupportedModelError
-from edgeattn_converters.loading import custom_objects
 from edgeattn_converters.loading.audit import audit_file
 from edgeattn_converters.loading.load import load_model
+from edgeattn_converters.loading.own_code import custom_objects
 
 CLASSES = """
 import keras

@@ -14,7 +14,7 @@ from long_parameters import only
 from edgeattn.errors import UsageError
 from edgeattn_converters.loading.architecture import function_model
 from edgeattn_converters.loading.audit import audit_file
-from edgeattn_converters.loading.legacy_program import Program
+from edgeattn_converters.loading.legacy.legacy_program import Program
 from edgeattn_converters.loading.load import load_model
 
 IMPORTS = """

@@ -11,8 +11,8 @@ from long_parameters import only
 
 from edgeattn.errors import UnsupportedModelError
 from edgeattn_converters.loading.audit import audit_file
-from edgeattn_converters.loading.custom_objects import load_module
 from edgeattn_converters.loading.load import load_model
+from edgeattn_converters.loading.own_code.custom_objects import load_module
 
 X = np.random.default_rng(1).normal(size=(4, 3)).astype("float32")
 RANDOM, SAME = "np.random.normal(size=(3, 2))", "np.ones((3, 2))"

@@ -11,9 +11,9 @@ from long_parameters import only
 from edgeattn.errors import UnsupportedModelError
 from edgeattn.runners import open_runner
 from edgeattn_converters.formats import tflite
-from edgeattn_converters.loading import custom_objects
 from edgeattn_converters.loading.audit import audit_file
 from edgeattn_converters.loading.load import load_model
+from edgeattn_converters.loading.own_code import custom_objects
 from edgeattn_converters.recipes import recipe_for
 from edgeattn_converters.tracing.trace import interface_of
 

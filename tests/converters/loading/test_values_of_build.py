@@ -15,10 +15,10 @@ import pytest
 import tf_keras
 
 from edgeattn.errors import UnsupportedModelError
-from edgeattn_converters.loading import classes_of_keras_2
 from edgeattn_converters.loading.audit import audit_file
 from edgeattn_converters.loading.load import load_model
-from edgeattn_converters.loading.values_of_build import with_trained
+from edgeattn_converters.loading.own_code import classes_of_keras_2
+from edgeattn_converters.loading.own_code.values_of_build import with_trained
 
 X = np.random.default_rng(3).normal(size=(4, 3)).astype("float32")
 OFFSET = np.array([0.5, -0.5])

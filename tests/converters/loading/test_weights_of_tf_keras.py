@@ -13,16 +13,16 @@ from long_parameters import only
 from twin_programs import run_in_tf_keras
 
 from edgeattn.errors import UnsupportedModelError
-from edgeattn_converters.loading import (
+from edgeattn_converters.loading.audit import audit_file
+from edgeattn_converters.loading.load import load_model
+from edgeattn_converters.loading.weights.attribute_graph import counterparts
+from edgeattn_converters.loading.with_tf_keras import (
     graph_of_tf_keras,
     tf_keras_assignments,
     tf_keras_check,
     weights_of_tf_keras,
 )
-from edgeattn_converters.loading.audit import audit_file
-from edgeattn_converters.loading.load import load_model
-from edgeattn_converters.loading.tf_keras_worker import NotLoadedError
-from edgeattn_converters.loading.weights.attribute_graph import counterparts
+from edgeattn_converters.loading.with_tf_keras.tf_keras_worker import NotLoadedError
 
 PROGRAM = """
 import tensorflow as tf

@@ -16,7 +16,7 @@ from long_parameters import only
 from edgeattn.runners import open_runner
 from edgeattn.tensors import Array
 from edgeattn_converters.formats import onnx
-from edgeattn_converters.loading import legacy_backend
+from edgeattn_converters.loading.legacy import legacy_backend
 from edgeattn_converters.recipes import recipe_for
 from edgeattn_converters.tracing.trace import Interface, interface_of
 

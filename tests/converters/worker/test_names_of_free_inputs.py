@@ -12,8 +12,8 @@ import pytest
 
 from edgeattn.errors import SampleError, UnsupportedModelError, UsageError
 from edgeattn_converters import ConversionOptions, ModelSource
-from edgeattn_converters.loading import custom_objects
 from edgeattn_converters.loading.audit import audit_file
+from edgeattn_converters.loading.own_code import custom_objects
 from edgeattn_converters.worker import early_checks
 from edgeattn_converters.worker.open_model import open_model
 

@@ -7,7 +7,7 @@ They draw no random numbers, keep no state and take no Python functions. Those o
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from edgeattn_converters.loading import legacy_backend
+from edgeattn_converters.loading.legacy import legacy_backend
 
 _TABLE = """
 arange batch_normalization bias_add binary_crossentropy binary_focal_crossentropy

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from edgeattn_converters.loading import batch_products
+from edgeattn_converters.loading.eras import batch_products
 from edgeattn_converters.loading.keras_tensors import without_mask
 from edgeattn_converters.loading.lambdas import (
     backend_functions,

@@ -11,10 +11,10 @@ from edgeattn_converters.keras_classes import (
     is_keras_class,
     operations_of,
 )
-from edgeattn_converters.loading import bilinear_positions, own_functions
 from edgeattn_converters.loading.config_inspection import Config, registered_name
-from edgeattn_converters.loading.legacy_program import SIGMOID_BY_DEFAULT
-from edgeattn_converters.loading.masks_of_classes import may_create_masks
+from edgeattn_converters.loading.eras import bilinear_positions
+from edgeattn_converters.loading.eras.original_keras import OriginalKeras
+from edgeattn_converters.loading.legacy.legacy_program import SIGMOID_BY_DEFAULT
 from edgeattn_converters.loading.migrate.context import Context, era_of
 from edgeattn_converters.loading.migrate.keras2 import HARD_SIGMOID_NOTE
 from edgeattn_converters.loading.migrate.replaced_layers import (
@@ -23,8 +23,9 @@ from edgeattn_converters.loading.migrate.replaced_layers import (
     SOFTMAX,
     replacement,
 )
-from edgeattn_converters.loading.original_keras import OriginalKeras
-from edgeattn_converters.loading.own_classes import is_own_class
+from edgeattn_converters.loading.own_code import own_functions
+from edgeattn_converters.loading.own_code.masks_of_classes import may_create_masks
+from edgeattn_converters.loading.own_code.own_classes import is_own_class
 
 # Layers that can pass on masks as in an older Keras after they are built.
 _WITH_FORMER_MASKS = frozenset({"MultiHeadAttention", "Concatenate", *MERGE_LAYERS})

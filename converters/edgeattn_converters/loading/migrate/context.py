@@ -8,7 +8,7 @@ from typing import Any
 
 from edgeattn.errors import EdgeattnError, UnsafeModelError, UnsupportedModelError
 from edgeattn.printable import enumerated, join_lines
-from edgeattn_converters.loading.bilinear_positions import Positions
+from edgeattn_converters.loading.eras.bilinear_positions import Positions
 
 Shape = tuple[int, ...]
 

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from edgeattn_converters.loading import local_packages, own_functions
 from edgeattn_converters.loading.config_inspection import (
     Config,
     abbreviated,
@@ -15,10 +14,6 @@ from edgeattn_converters.loading.config_inspection import (
     registered_name,
     unqualified,
 )
-from edgeattn_converters.loading.custom_objects import (
-    accepts_keywords,
-    parameters,
-)
 from edgeattn_converters.loading.migrate import attention_package, keras2
 from edgeattn_converters.loading.migrate.context import (
     Context,
@@ -27,7 +22,12 @@ from edgeattn_converters.loading.migrate.context import (
     registered_layer,
     safe_name,
 )
-from edgeattn_converters.loading.own_classes import is_of_library
+from edgeattn_converters.loading.own_code import local_packages, own_functions
+from edgeattn_converters.loading.own_code.custom_objects import (
+    accepts_keywords,
+    parameters,
+)
+from edgeattn_converters.loading.own_code.own_classes import is_of_library
 from edgeattn_converters.loading.safety.allowed_classes import (
     LAYERS,
     is_keras_module,

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from edgeattn_converters.loading import own_functions
 from edgeattn_converters.loading.config_inspection import (
     Config,
     abbreviated,
@@ -20,6 +19,7 @@ from edgeattn_converters.loading.config_inspection import (
 from edgeattn_converters.loading.error_text import beginning
 from edgeattn_converters.loading.keras_3_failures import Keras3ModelError
 from edgeattn_converters.loading.migrate.context import Context, keras_layer, safe_name
+from edgeattn_converters.loading.own_code import own_functions
 
 HARD_SIGMOID = "edgeattn>hard_sigmoid_keras2"
 STORED_WEIGHTS = "edgeattn>StoredWeights"

@@ -15,7 +15,7 @@ from keras import ops
 
 from edgeattn_converters.loading.keras_tensors import kept_masks, without_mask
 from edgeattn_converters.loading.migrate.replaced_layers import IGNORE_MASKS, KEEP_MASKS
-from edgeattn_converters.loading.own_classes import is_of_library
+from edgeattn_converters.loading.own_code.own_classes import is_of_library
 
 
 @keras.saving.register_keras_serializable(package="edgeattn")

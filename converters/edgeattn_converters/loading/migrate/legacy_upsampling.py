@@ -5,7 +5,7 @@ from typing import Any
 
 import keras
 
-from edgeattn_converters.loading.bilinear_positions import (
+from edgeattn_converters.loading.eras.bilinear_positions import (
     Positions,
     resized_from_corners,
     theano_error,

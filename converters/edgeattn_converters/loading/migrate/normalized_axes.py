@@ -13,7 +13,7 @@ from unittest import mock
 import keras
 from keras import ops
 
-from edgeattn_converters.loading import places_of_arguments
+from edgeattn_converters.loading.legacy import places_of_arguments
 from edgeattn_converters.loading.migrate.replaced_layers import has_own_axes
 
 

@@ -12,7 +12,7 @@ from edgeattn.errors import UnsupportedModelError
 from edgeattn.printable import enumerated
 from edgeattn_converters.keras_classes import derives_from
 from edgeattn_converters.loading.config_inspection import Config, is_model, stored_layers
-from edgeattn_converters.loading.own_classes import is_own_class
+from edgeattn_converters.loading.own_code.own_classes import is_own_class
 
 # In the note about a layer that was removed.
 REMOVED_NOTE = "which no edge runtime supports; the device must"

@@ -11,9 +11,9 @@ import keras
 from keras import ops
 
 from edgeattn.errors import UnsafeModelError
-from edgeattn_converters.loading.classes_of_keras_2 import weight_by_name
 from edgeattn_converters.loading.lambdas.keras_operations import evaluate
 from edgeattn_converters.loading.lambdas.output_shapes import with_inferred_shapes
+from edgeattn_converters.loading.own_code.classes_of_keras_2 import weight_by_name
 
 # Additional values, for counters and similar variables that are not stored.
 SPARE = 1_000_000

@@ -2,7 +2,7 @@
 
 Keras 2 passes them the mask of their sequence. If that comes from outside of the nested model, it
 exists only when the model is called: a layer makes it a tensor. Other masks are passed by
-:mod:`edgeattn_converters.loading.implicit_masks`.
+:mod:`edgeattn_converters.loading.eras.implicit_masks`.
 """
 
 from __future__ import annotations

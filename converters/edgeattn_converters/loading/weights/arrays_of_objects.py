@@ -5,7 +5,7 @@ from typing import Any
 from edgeattn.printable import enumerated
 from edgeattn_converters.loading.formats import hdf5
 from edgeattn_converters.loading.keras_3_failures import Keras3ModelError
-from edgeattn_converters.loading.own_classes import is_own_class
+from edgeattn_converters.loading.own_code.own_classes import is_own_class
 from edgeattn_converters.loading.quantized_layers import check_complete, quantize_as_stored
 from edgeattn_converters.loading.weights.assignment import (
     MISMATCH,

@@ -11,9 +11,9 @@ from collections.abc import Container, Iterator
 from typing import Any
 
 from edgeattn_converters.loading.formats import hdf5
-from edgeattn_converters.loading.hidden_layers import in_attribute
-from edgeattn_converters.loading.own_classes import is_own_class
-from edgeattn_converters.loading.subclassed import is_subclassed
+from edgeattn_converters.loading.own_code.hidden_layers import in_attribute
+from edgeattn_converters.loading.own_code.own_classes import is_own_class
+from edgeattn_converters.loading.own_code.subclassed import is_subclassed
 from edgeattn_converters.loading.weights.from_archive import numbered
 
 _LAYERS = "layers"

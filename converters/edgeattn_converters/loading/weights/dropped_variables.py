@@ -6,7 +6,7 @@ from typing import Any
 
 from edgeattn.errors import UnsupportedModelError
 from edgeattn.printable import enumerated
-from edgeattn_converters.loading.own_classes import is_of_library, is_own_class
+from edgeattn_converters.loading.own_code.own_classes import is_of_library, is_own_class
 
 Shape = tuple[int, ...]
 

@@ -19,8 +19,8 @@ from edgeattn_converters.loading.config_inspection import (
 from edgeattn_converters.loading.formats import hdf5
 from edgeattn_converters.loading.keras_3_failures import Keras3ModelError
 from edgeattn_converters.loading.migrate.attention_package import ATTRIBUTES
+from edgeattn_converters.loading.own_code.subclassed import is_subclassed
 from edgeattn_converters.loading.safety.allowed_classes import is_operation_module
-from edgeattn_converters.loading.subclassed import is_subclassed
 from edgeattn_converters.loading.weights import arrays_of_objects, own_loading, tracking_order
 from edgeattn_converters.loading.weights.arrays_of_objects import own_variables
 from edgeattn_converters.loading.weights.assignment import (

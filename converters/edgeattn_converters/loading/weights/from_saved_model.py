@@ -10,7 +10,7 @@ from edgeattn_converters.loading.config_inspection import Config, is_model, stor
 from edgeattn_converters.loading.formats.saved_model import SAVE_AS_FILE
 from edgeattn_converters.loading.migrate.attention_package import ATTRIBUTES
 from edgeattn_converters.loading.migrate.preprocessing import REMOVED
-from edgeattn_converters.loading.own_classes import is_own_class
+from edgeattn_converters.loading.own_code.own_classes import is_own_class
 from edgeattn_converters.loading.weights.assignment import Assignment, find_layer, own_layer
 
 _OF_LOOKUPS = ("_lookup_layer", "idf_weights", "num_documents")

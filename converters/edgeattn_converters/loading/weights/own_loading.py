@@ -13,9 +13,9 @@ import numpy as np
 from edgeattn.errors import EdgeattnError, UnsupportedModelError
 from edgeattn_converters.loading import error_text
 from edgeattn_converters.loading.formats import hdf5
-from edgeattn_converters.loading.hidden_layers import in_attribute
 from edgeattn_converters.loading.keras_3_failures import Keras3ModelError
-from edgeattn_converters.loading.own_classes import is_of_edgeattn_or_library
+from edgeattn_converters.loading.own_code.hidden_layers import in_attribute
+from edgeattn_converters.loading.own_code.own_classes import is_of_edgeattn_or_library
 from edgeattn_converters.loading.weights.assignment import recorded_assignments
 
 _LOADED = "_edgeattn_loaded"

@@ -5,8 +5,8 @@ from typing import Any
 
 from edgeattn.errors import UnsupportedModelError
 from edgeattn.printable import counted
-from edgeattn_converters.loading.hidden_layers import in_attribute, saved_layers
-from edgeattn_converters.loading.own_classes import is_own_class
+from edgeattn_converters.loading.own_code.hidden_layers import in_attribute, saved_layers
+from edgeattn_converters.loading.own_code.own_classes import is_own_class
 
 
 class SkippedAttributeError(UnsupportedModelError):

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from unittest import mock
 
-from edgeattn_converters.loading.own_classes import is_own_class
+from edgeattn_converters.loading.own_code.own_classes import is_own_class
 from edgeattn_converters.loading.weights import functional_order
 
 _ATTRIBUTES = "_edgeattn_assigned"

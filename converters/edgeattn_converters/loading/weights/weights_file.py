@@ -11,7 +11,6 @@ from typing import Any
 
 from edgeattn.errors import UnsupportedModelError
 from edgeattn.printable import counted
-from edgeattn_converters.loading.argument_types import scopes
 from edgeattn_converters.loading.audit import ModelFile
 from edgeattn_converters.loading.config_inspection import (
     Config,
@@ -22,6 +21,7 @@ from edgeattn_converters.loading.config_inspection import (
     stored_layers,
 )
 from edgeattn_converters.loading.formats import hdf5, keras_archive, saved_model
+from edgeattn_converters.loading.legacy.argument_types import scopes
 from edgeattn_converters.loading.migrate.context import Shape, safe_name
 from edgeattn_converters.loading.notes import MOST_NAMES
 from edgeattn_converters.loading.quantized_layers import is_float8

@@ -1,0 +1,1 @@
+"""SavedModels without Keras layers, through one of their signatures."""
