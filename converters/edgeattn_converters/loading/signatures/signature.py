@@ -24,6 +24,7 @@ from edgeattn_converters.loading.fixed_time_axis import (
     with_sizes,
 )
 from edgeattn_converters.loading.migrate import mixed_precision
+from edgeattn_converters.loading.signatures import one_signature
 from edgeattn_converters.loading.signatures.signature_batch import (
     LIMITS,
     is_close,
@@ -37,7 +38,6 @@ from edgeattn_converters.loading.signatures.signature_inputs import (
 )
 from edgeattn_converters.loading.signatures.signature_layer import signature_layer
 from edgeattn_converters.loading.signatures.signature_operations import (
-    check_operations,
     unsupported,
     without_assignments,
     without_gpus,
@@ -71,9 +71,12 @@ def load_signature(
         message.ParseFromString((path / "saved_model.pb").read_bytes())
     except Exception as error:  # protobuf's exceptions have no public base class
         raise unsupported(path, f"is damaged: {error}") from error
-    check_operations(path, message)
+    message, left_out = one_signature.checked(
+        path, message, lambda names: _chosen(path, names, signature)
+    )
     try:
-        loaded = tf.saved_model.load(str(path))
+        with one_signature.folder(path, message if left_out else None) as place:
+            loaded = tf.saved_model.load(str(place))
         functions = dict(getattr(loaded, "signatures", {}))
     except Exception as error:
         raise unsupported(path, f"cannot be loaded: {error_text.beginning(error, 200)}") from error
@@ -82,7 +85,12 @@ def load_signature(
     function = without_assignments(path, name, function)
     function = without_gpus(path, name, function)
     function, half = without_half(function)
-    notes = [_note_of(name, functions_of(message)), *more, *mixed_precision.notes_on(half)]
+    notes = [
+        _note_of(name, functions_of(message)),
+        *left_out,
+        *more,
+        *mixed_precision.notes_on(half),
+    ]
     _, inputs = function.structured_input_signature
     count, single = _count(path, inputs), None
     _check_first_axes(path, name, function.structured_outputs, count)
@@ -184,7 +192,7 @@ def _check_rows(path: Path, layer: Any, specs: Mapping[str, Any], time_steps: Ti
             )
 
 
-def _chosen(path: Path, functions: Mapping[str, Any], wanted: str | None) -> str:
+def _chosen(path: Path, functions: Collection[str], wanted: str | None) -> str:
     names = sorted(functions)
     listed = ", ".join(map(repr, names))
     if wanted is not None and wanted not in functions:

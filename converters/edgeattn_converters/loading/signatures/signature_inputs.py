@@ -106,12 +106,15 @@ def functions_of(message: Any) -> dict[str, frozenset[str]]:
     [meta] = message.meta_graphs
     library = {item.signature.name: item for item in meta.graph_def.library.function}
     known, nodes = meta.object_graph_def.concrete_functions, meta.object_graph_def.nodes
-    signatures = {child.local_name: child.node_id for child in nodes[0].children}.get("signatures")
-    if signatures is None:
+    children = nodes[0].children if nodes else ()
+    signatures = {child.local_name: child.node_id for child in children}.get("signatures")
+    # Nothing is known of a file that may be hostile.
+    if signatures is None or not 0 <= signatures < len(nodes):
         return {}
     wrappers = {
         child.local_name: nodes[child.node_id].bare_concrete_function.concrete_function_name
         for child in nodes[signatures].children
+        if 0 <= child.node_id < len(nodes)
     }
     return {
         name: frozenset(called(library[wrapper].node_def)) & known.keys()
