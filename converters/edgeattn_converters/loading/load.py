@@ -25,6 +25,7 @@ from edgeattn_converters.loading.built_model import load_in_order
 from edgeattn_converters.loading.eras import bilinear_positions, image_order, several_batch_axes
 from edgeattn_converters.loading.formats import saved_model
 from edgeattn_converters.loading.keras_3_failures import Keras3Error
+from edgeattn_converters.loading.legacy import recurrent_base
 from edgeattn_converters.loading.loaded_model import LoadedModel, LoadRequest
 from edgeattn_converters.loading.migrate import channels_first, preprocessing
 from edgeattn_converters.loading.notes import combined_notes
@@ -227,6 +228,7 @@ def _load_once(
         script=custom_objects,
     )
     loaded = _load(file, architecture, arrays, request)
+    recurrent_base.require_stateless(loaded.model)
     from_file = {id(variable) for variable in loaded.model.weights}
     model = subclassed.as_functional(
         loaded.model, arrays, time_steps, allow_free_time=allow_free_time

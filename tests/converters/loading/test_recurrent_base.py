@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from long_parameters import only
 
+from edgeattn.errors import UnsupportedModelError
 from edgeattn_converters.loading.audit import audit_file
 from edgeattn_converters.loading.load import load_model
 
@@ -142,15 +143,11 @@ def test_programs(kind: str, tmp_path: Path) -> None:
     np.testing.assert_allclose(loaded.model(x), expected, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", only(["states", "last"], "states"))
-def test_whole_files(kind: str, tmp_path: Path) -> None:
-    options = {**DEFAULT, **KINDS[kind]}
-    text = {**options, "initial": INITIAL[options["initial"]]}
-    (tmp_path / "own.py").write_text(OWN.format(**text))
+def whole_file(folder: Path, **arguments: Any) -> Path:
     config = {
         "units": 4, "name": "decoder", "trainable": True, "implementation": 0,
-        "return_sequences": kind == "states", "return_state": False, "go_backwards": False,
-        "stateful": False, "unroll": False,
+        "return_sequences": True, "return_state": False, "go_backwards": False,
+        "stateful": False, "unroll": False, **arguments,
     }  # fmt: skip
     layers = [
         {"class_name": "InputLayer", "name": "x", "inbound_nodes": [],
@@ -161,7 +158,41 @@ def test_whole_files(kind: str, tmp_path: Path) -> None:
     ]  # fmt: skip
     model = {"name": "m", "layers": layers, "input_layers": [["x", 0, 0]],
              "output_layers": [["decoder", 0, 0]]}  # fmt: skip
-    path = saved(tmp_path, "2.1.2", {"class_name": "Model", "config": model})
+    return saved(folder, "2.1.2", {"class_name": "Model", "config": model})
+
+
+@pytest.mark.parametrize("kind", only(["states", "last"], "states"))
+def test_whole_files(kind: str, tmp_path: Path) -> None:
+    options = {**DEFAULT, **KINDS[kind]}
+    text = {**options, "initial": INITIAL[options["initial"]]}
+    (tmp_path / "own.py").write_text(OWN.format(**text))
+    path = whole_file(tmp_path, return_sequences=kind == "states")
     loaded = load_model(audit_file(path), custom_objects=tmp_path / "own.py")
     expected = computed(options, X)
     np.testing.assert_allclose(loaded.model(X), expected, rtol=1e-4, atol=1e-5)
+
+
+STATEFUL = "return_sequences=True, stateful=True, "
+CHANGES = {
+    # As in attention decoders that were published.
+    "resets": ("self.built = True", "self.built = True\n        self.reset_states()"),
+    "one_sample": ("Input((5, 3))", "Input(batch_shape=(1, 5, 3))"),
+}
+
+
+@pytest.mark.parametrize("kind", ["resets", "one_sample", "whole_file"])
+def test_stateful_layers_are_refused_for_what_they_are(kind: str, tmp_path: Path) -> None:
+    """It was an error of the program, 'NotImplementedError', with the exit code 2."""
+    options = {**DEFAULT, "initial": INITIAL["get_initial_states"], "arguments": STATEFUL}
+    text = OWN.format(**options)
+    (tmp_path / "own.py").write_text(text.replace(*CHANGES.get(kind, ("", ""))))
+    file = whole_file(tmp_path, stateful=True) if kind == "whole_file" else saved(tmp_path, "2.1.2")
+    program = tmp_path / "own.py"
+    source: dict[str, Any] = {"architecture": f"{program}:build"}
+    if kind == "whole_file":
+        source = {"custom_objects": program}
+    with pytest.raises(UnsupportedModelError, match="'decoder' of your class Decoder") as caught:
+        load_model(audit_file(file), **source)
+    assert caught.value.exit_code == 3
+    assert "Stateful layers of this kind are not supported" in str(caught.value)
+    assert "create it with stateful=False" in str(caught.value.hint)

@@ -8,6 +8,8 @@ keras/legacy/layers.py of Keras 2.1).
 import functools
 from typing import Any
 
+from edgeattn.errors import UnsupportedModelError
+
 
 @functools.cache
 def recurrent() -> type:
@@ -67,10 +69,6 @@ def recurrent() -> type:
             initial_state: Any = None,
         ) -> Any:
             """Return the outputs, and the last states with ``return_state``."""
-            if self.stateful:
-                raise NotImplementedError(
-                    "stateful layers that derive from Recurrent are not supported"
-                )
             if initial_state is None:
                 initial_state = self.get_initial_states(inputs)
             last, outputs, states = keras.backend.rnn(
@@ -86,12 +84,30 @@ def recurrent() -> type:
             result = outputs if self.return_sequences else last
             return [result, *states] if self.return_state else result
 
+        def reset_states(self, states: Any = None) -> None:
+            """Do nothing: programs call it, and models with stateful layers are refused later."""
+
         def get_config(self) -> dict[str, Any]:
             """Return the arguments of the constructor."""
             names = ("return_sequences", "return_state", "go_backwards", "stateful", "unroll")
             return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
     return Recurrent
+
+
+def require_stateless(model: Any) -> None:
+    """Raise :class:`UnsupportedModelError` if a layer that derives from the class is stateful."""
+    base: Any = recurrent()
+    for layer in model._flatten_layers():
+        if isinstance(layer, base) and layer.stateful:
+            raise UnsupportedModelError(
+                f"Layer {layer.name!r} of your class {type(layer).__name__}, which derives from "
+                "Recurrent, is stateful: it keeps its state from one batch to the next. Stateful "
+                "layers of this kind are not supported.",
+                hint="If each sample is a sequence of its own, create it with stateful=False, "
+                "which changes no weights. In a whole file: load the model in the Keras that saved "
+                f"it, set the attribute stateful of {layer.name!r} to False, and save it again.",
+            )
 
 
 def time_distributed_dense(
