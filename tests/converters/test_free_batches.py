@@ -9,6 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from long_parameters import only
 
 from edgeattn.runners import open_runner
@@ -20,6 +21,7 @@ from edgeattn_converters.tracing.trace import interface_of
 STEPS, TAGS = 6, 4
 LAYERS = """
 import keras
+import tensorflow as tf
 from keras import ops
 
 
@@ -37,6 +39,22 @@ class Decode(keras.layers.Layer):
 class Scaled(keras.layers.Layer):
     def call(self, x):
         return x * (2.0 if x.shape[0] is None else 3.0)
+
+
+class Reshaped(keras.layers.Layer):
+    # Which fits any number while it is free, but is that of inference in the program.
+    def call(self, x):
+        return x * ops.tanh(ops.reshape(x, (1, x.shape[1], x.shape[2])))
+
+
+class Joined(keras.layers.Layer):
+    def call(self, x):
+        return x + ops.concatenate([x, ops.ones((1, x.shape[1], 1))], axis=-1)[..., 1:]
+
+
+class Squeezed(keras.layers.Layer):
+    def call(self, x):
+        return x * tf.squeeze(x, 0)[None]
 
 
 class Separate(keras.layers.Layer):
@@ -87,6 +105,17 @@ def test_the_number_of_samples_is_one(own: Any, name: str) -> None:
     assert "'y' has other values" in note
 
 
+@pytest.mark.parametrize("name", ["Reshaped", "Joined", "Squeezed"])
+def test_layers_of_one_sample(own: Any, name: str) -> None:
+    """Keras computes no others, although it builds the model for any number."""
+    model = model_of(own, name)
+    with pytest.raises((ValueError, tf.errors.OpError)):
+        model.predict(samples()[:2], verbose=0)
+    interface, (note,) = with_known_batch(model, interface_of(model))
+    assert interface.batch == 1
+    assert note.startswith("Keras computes single samples only")
+
+
 @pytest.mark.parametrize("name", only(["Separate", "Noise"], "Separate"))
 def test_other_models_have_files_for_any_number(own: Any, name: str) -> None:
     model = model_of(own, name)
@@ -96,7 +125,9 @@ def test_other_models_have_files_for_any_number(own: Any, name: str) -> None:
     assert not notes
 
 
-@pytest.mark.parametrize("name", only(["Decode", "Scaled"], "Scaled"))
+@pytest.mark.parametrize(
+    "name", only(["Decode", "Scaled", "Reshaped", "Joined"], "Scaled", "Reshaped")
+)
 def test_files_compute_as_keras_does_for_known_numbers(own: Any, name: str, tmp_path: Path) -> None:
     model = model_of(own, name)
     model.save(tmp_path / "m.keras")

@@ -47,7 +47,12 @@ def with_known_batch(model: Any, interface: Interface) -> tuple[Interface, tuple
     free, fixed = (_values(model, item, inputs) for item in (interface, single))
     if free is None or fixed is None:
         return interface, ()
-    _require_no_numbers(model, interface, inputs, fixed)
+    if not _computes_several(model, interface, inputs, fixed):
+        return single, (
+            "Keras computes single samples only, because a layer reshapes to one or reads their "
+            "number; the files compute one sample at a time, and are compared with Keras for "
+            "single samples",
+        )
     changes = _changes(fixed[0], free[0])
     # Random numbers at inference are another reason.
     if not changes or _changes(fixed[0], fixed[1]):
@@ -85,31 +90,31 @@ def require_equal_alone(model: Any, interface: Interface, inputs: Tensors) -> st
     )
 
 
-def _require_no_numbers(
+def _computes_several(
     model: Any, interface: Interface, inputs: Tensors, alone: Sequence[Tensors]
-) -> None:
-    """Raise an error if outputs depend on a number of samples that is read while tracing.
+) -> bool:
+    """Return whether Keras computes several of the samples together, each as it does alone.
 
     ``alone`` are the values of samples that are the only ones of their batches, computed twice.
     Each sample is compared with copies of itself, so it does not matter if samples are combined.
-    A number that the graph computes is the same for a free batch, and so is no such number.
+    Raises :class:`UnsupportedModelError` if outputs depend on a number of samples that is read
+    while tracing. A number that the graph computes is the same for a free batch, and so is no such
+    number.
     """
-    if _changes(*alone):
-        return
     rows = np.repeat(range(_COPIED), PROBE_BATCH)
     copies = {name: array[rows] for name, array in inputs.items()}
     known = _values(model, replace(interface, batch=PROBE_BATCH), copies, PROBE_BATCH)
-    if known is None:
-        return
-    changes = _changes(
-        {name: value[:_COPIED] for name, value in alone[0].items()},
-        {name: value[::PROBE_BATCH] for name, value in known[0].items()},
-    )
-    free = _values(model, interface, copies, PROBE_BATCH) if changes else None
-    if not changes or (free is not None and not _changes(known[0], free[0])):
-        return
-    name = max(changes, key=lambda item: changes[item])
-    raise _dependent(name, changes[name], PROBE_BATCH)
+    # Random numbers at inference are another reason.
+    if known is not None and not _changes(*alone):
+        changes = _changes(
+            {name: value[:_COPIED] for name, value in alone[0].items()},
+            {name: value[::PROBE_BATCH] for name, value in known[0].items()},
+        )
+        free = _values(model, interface, copies, PROBE_BATCH) if changes else None
+        if changes and (free is None or _changes(known[0], free[0])):
+            name = max(changes, key=lambda item: changes[item])
+            raise _dependent(name, changes[name], PROBE_BATCH)
+    return known is not None or _values(model, interface, copies, PROBE_BATCH) is not None
 
 
 def _dependent(name: str, change: float, count: int) -> UnsupportedModelError:

@@ -420,6 +420,28 @@ def test_samples_of_the_user_are_compared(tmp_path: Path, monkeypatch: pytest.Mo
         load_model(audit_file(path), **options, samples=samples)
 
 
+ONE_SAMPLE = """
+def build():
+    steps = Input((5, 3))
+    alone = Activation(lambda x: tf.reshape(x, (1, 5, 4)))(LSTM(4, return_sequences=True)(steps))
+    return Model(steps, Dense(2)(alone))
+"""
+
+
+@pytest.mark.long
+def test_models_of_one_sample_are_compared(tmp_path: Path, faulty: Callable[[float], None]) -> None:
+    """Programs may reshape to the batch of one with which they build a model for inference."""
+    path, samples = tmp_path / "m.h5", tmp_path / "samples.npz"
+    text = IMPORTS + ONE_SAMPLE
+    program = write(text, tmp_path, lambda model: model.save_weights(path))
+    np.savez(samples, x=np.ones((2, 5, 3), "float32"))
+    options: dict[str, Any] = {"architecture": f"{program}:build", "samples": samples}
+    assert not of_tf_keras(load_model(audit_file(path), **options).notes)
+    faulty(1.0)
+    with pytest.raises(UnsupportedModelError, match="would be loaded wrongly"):
+        load_model(audit_file(path), **options)
+
+
 @pytest.mark.long
 def test_outputs_that_are_no_numbers_verify_nothing(
     tmp_path: Path, faulty: Callable[[float], None]

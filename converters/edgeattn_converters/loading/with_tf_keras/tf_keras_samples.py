@@ -24,19 +24,38 @@ _FEW_WORDS = 3
 def sample_groups(
     model: Any, samples: Mapping[str, Any], time_steps: TimeSteps | None
 ) -> list[tuple[list[Any], list[Any]]]:
-    """Return groups of samples for which a model computes outputs, with these."""
+    """Return groups of samples for which a model computes outputs, with these.
+
+    The groups are single samples if it computes no others, as one that reshapes to a batch of one.
+    """
+    number = model.inputs[0].shape[0] or SAMPLES
+    groups = _groups(model, samples, time_steps, [np.arange(number) % SAMPLES])
+    return groups or _groups(model, samples, time_steps, np.arange(SAMPLES)[:, None])
+
+
+def _groups(
+    model: Any, samples: Mapping[str, Any], time_steps: TimeSteps | None, batches: Iterable[Any]
+) -> list[tuple[list[Any], list[Any]]]:
+    """Return groups as :func:`sample_groups` does; ``batches`` are the rows of each one."""
     tensors = [Sized.of(tensor, time_steps) for tensor in model.inputs]
     kinds = kinds_of(list(model._flatten_layers()))
-    rows = np.arange(model.inputs[0].shape[0] or SAMPLES) % SAMPLES
 
-    def computed(kinds: Iterable[Kind]) -> list[tuple[list[Any], list[Any]]]:
-        generated = (group for kind in kinds for group in padded_groups(tensors, kind))
-        return _computed(model, ([array[rows] for array in inputs] for inputs in generated))
+    def computed(candidates: Iterable[list[Any]]) -> list[tuple[list[Any], list[Any]]]:
+        # The user may have fewer samples.
+        chosen = (
+            [array[rows % len(array)] for array in inputs]
+            for inputs in candidates
+            for rows in batches
+        )
+        return _computed(model, chosen)
 
-    groups = computed(kinds)
+    def generated(kinds: Iterable[Kind]) -> Iterable[list[Any]]:
+        return (group for kind in kinds for group in padded_groups(tensors, kind))
+
+    groups = computed(generated(kinds))
     if unknown_outputs([outputs for _, outputs in groups]):
-        groups += computed(replace(kind, is_between_0_and_1=True) for kind in kinds)
-    return groups + _computed(model, _own_samples(model, samples))
+        groups += computed(generated(replace(kind, is_between_0_and_1=True) for kind in kinds))
+    return groups + computed(_own_samples(model, samples))
 
 
 def kinds_of(layers: Sequence[Any]) -> list[Kind]:
@@ -84,6 +103,8 @@ def _own_samples(model: Any, samples: Mapping[str, Any]) -> list[list[Any]]:
     elif names and set(names) <= set(samples):
         arrays = [samples[name] for name in names]
     else:
+        return []
+    if not all(map(len, arrays)):
         return []
     rows = [np.asarray(array[:SAMPLES]) for array in arrays]
     return [[row.astype(tensor.dtype) for row, tensor in zip(rows, model.inputs, strict=True)]]
