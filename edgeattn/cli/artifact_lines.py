@@ -27,10 +27,9 @@ def conversion_summary(reports: Sequence[ArtifactReport]) -> Iterator[str]:
     if not run:
         return
     if all(item.conversion == UNKNOWN for item in run):
-        yield (
-            f"Converted right: unknown for {', '.join(item.artifact.label for item in run)}. "
-            "Rounding of the weights is not known to explain all errors; the limits decide."
-        )
+        names = ", ".join(item.artifact.label for item in run)
+        yield f"Converted right: unknown for {names}. The limits decide."
+        yield from _unknown_lines(run)
         return
     right = sum(item.conversion == RIGHT for item in run)
     parts = [f"Converted right: {right} of {len(run)}."]
@@ -48,6 +47,17 @@ def conversion_summary(reports: Sequence[ArtifactReport]) -> Iterator[str]:
             f"Right, but beyond the limits: {', '.join(beyond)} (rounding explains the errors)."
         )
     yield " ".join(parts)
+    yield from _unknown_lines(run)
+
+
+def _unknown_lines(reports: Sequence[ArtifactReport]) -> Iterator[str]:
+    """A line for each reason why it is unknown whether artifacts are converted right."""
+    labels: dict[str, list[str]] = {}
+    for item in reports:
+        if item.conversion == UNKNOWN:
+            labels.setdefault(item.unknown_reason, []).append(item.artifact.label)
+    for reason, names in labels.items():
+        yield f"Unknown for {', '.join(names)}: {reason}."
 
 
 def not_converted_line(failure: Mapping[str, Any]) -> str:

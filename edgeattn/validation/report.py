@@ -23,7 +23,7 @@ from edgeattn.metrics.verdict import (
 from edgeattn.samples.labels import CLASSIFICATION
 from edgeattn.tensors import Tensors
 from edgeattn.validation.few_samples import few_samples
-from edgeattn.validation.rounding import COARSE, Costs, excess
+from edgeattn.validation.rounding import COARSE, Costs, excess, unknown_reason
 
 STAGES = ("structure", "numbers", "attention", "task", "device")
 # Metrics whose size depends on how much the inputs resemble those of the model's task.
@@ -102,6 +102,11 @@ class ArtifactReport:
         # Data that were given and could not be compared with anything leave the question open.
         stopped = self.task is not None and bool(self.task.reason) and not self.task.skipped
         return INCONCLUSIVE if stopped or INCONCLUSIVE in stages.values() else PASS
+
+    @property
+    def unknown_reason(self) -> str:
+        """Why it is unknown whether the artifact is converted right, if ``conversion`` is."""
+        return unknown_reason(self.artifact, self.checks, self.rounding, self.explained_outputs)
 
     @property
     def stages(self) -> dict[str, str]:

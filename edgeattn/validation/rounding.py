@@ -26,6 +26,7 @@ from edgeattn.metrics.limits import LIMITS, Check, Limit, is_set
 from edgeattn.metrics.lost_values import METRIC as LOST_VALUES
 from edgeattn.metrics.running_attention import WORST_SAMPLE
 from edgeattn.metrics.verdict import RIGHT, UNKNOWN, WRONG
+from edgeattn.printable import enumerated
 
 if TYPE_CHECKING:
     from edgeattn.bundle.manifest import Artifact, Manifest
@@ -77,6 +78,9 @@ _LARGEST = {
     "worst_jensen_shannon": ("attention_jsd", WORST_SAMPLE * LIMITS["float16"].attention_jsd),
     "exceeding_maps": ("attention_max_abs", 1.0),
 }
+
+# Of outputs and maps in a reason.
+_MOST_NAMES = 3
 
 # Errors of Keras with rounded weights, by output and metric.
 Costs = Mapping[str, Mapping[str, float]]
@@ -153,6 +157,36 @@ def explained_outputs(checks: Sequence[Check], costs: Costs) -> frozenset[str]:
     return frozenset(
         name for name in outputs if _is_explained(by_output[name], costs.get(name, {}))
     )
+
+
+def unknown_reason(
+    artifact: Artifact, checks: Sequence[Check], costs: Costs, explained: Collection[str]
+) -> str:
+    """Why :func:`conversion_result` is :data:`UNKNOWN`, a clause without a full stop.
+
+    ``explained`` are the outputs and maps whose errors rounding explains.
+    """
+    compared = [check for check in checks if check.data is None and check.output is not None]
+    if not compared:
+        return "the runtime could not load or run the file"
+    if artifact.scheme == "float32":
+        missed = [check for check in compared if check.passed is False]
+        errors = f"the errors of {_names(missed or compared)}"
+        return f"{errors} are on synthetic samples, on which Keras itself is unstable"
+    if not costs:
+        weights = WEIGHTS.get(artifact.scheme, artifact.scheme)
+        return f"the bundle has no errors of Keras with weights rounded to {weights}"
+    errors = f"the errors of {_names([x for x in compared if x.output not in explained])}"
+    return (
+        f"rounding of the weights alone does not explain {errors}; other rounding is not measured"
+    )
+
+
+def _names(checks: Sequence[Check]) -> str:
+    """The first outputs and maps of checks, and how many more there are."""
+    names = list(dict.fromkeys(str(check.output) for check in checks))
+    more = len(names) - _MOST_NAMES
+    return enumerated([*names[:_MOST_NAMES], *([f"{more} more"] if more > 0 else [])])
 
 
 def _are_exact(checks: Sequence[Check]) -> bool:

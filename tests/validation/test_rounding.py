@@ -1,6 +1,7 @@
 """Converted right, and good enough: two answers about one artifact."""
 
 import math
+from dataclasses import replace
 
 import artifacts
 import numpy as np
@@ -16,6 +17,7 @@ from edgeattn.tensors import TensorSpec
 from edgeattn.validation.rounding import (
     conversion_result,
     explained_outputs,
+    unknown_reason,
     with_wider_limits,
 )
 from edgeattn.validation.validate import ValidationOptions, validate
@@ -267,8 +269,46 @@ def test_the_summary_names_every_artifact(tmp_path):
     wrong = validated(write(tmp_path, "float32", None), 40.0)
     unknown = validated(write(tmp_path, "int8", None), 40.0)
     assert list(conversion_summary([right, wrong, unknown])) == [
-        "Converted right: 1 of 3. Wrong: onnx float32. Unknown: onnx int8."
+        "Converted right: 1 of 3. Wrong: onnx float32. Unknown: onnx int8.",
+        "Unknown for onnx int8: the bundle has no errors of Keras with weights rounded to int8.",
     ]
+
+
+def test_the_summary_says_why_it_is_unknown(tmp_path):
+    """One line for each reason; the costs of single outputs and maps are known."""
+    right = validated(write(tmp_path, "float16", costs(48.5)), 48.4)
+    output = validated(write(tmp_path, "int8", costs(48.5, weights="int8")), 40.0)
+    both = validated(write(tmp_path, "int16x8", costs(48.5, weights="int8")), 40.0, moved=0.02)
+    moved = validated(write(tmp_path, "dynamic_int8", costs(48.5, weights="int8")), 48.4, 0.02)
+    assert [item.conversion for item in (right, output, both, moved)] == [RIGHT, *[UNKNOWN] * 3]
+    measured = "other rounding is not measured."
+    alone = "rounding of the weights alone does not explain the errors of"
+    assert list(conversion_summary([right, output, both, moved]))[1:] == [
+        f"Unknown for onnx int8: {alone} score; {measured}",
+        f"Unknown for onnx int16x8: {alone} score and attention/a; {measured}",
+        f"Unknown for onnx dynamic_int8: {alone} attention/a; {measured}",
+    ]
+    assert len(list(conversion_summary([right, output, output]))) == 2
+    int4 = replace(output, artifact=replace(output.artifact, scheme="int4"), rounding={})
+    assert list(conversion_summary([int4]))[1].endswith("weights rounded to int4.")
+
+
+def test_a_file_that_does_not_run_is_a_reason():
+    artifact = Artifact("onnx", "int8", "m.onnx", "", 0, (), (Y,), ())
+    assert "could not load" in unknown_reason(artifact, (), {}, frozenset())
+
+
+def test_an_unstable_reference_is_a_reason():
+    """A check on the user's data is not one of the reference."""
+    artifact = Artifact("onnx", "float32", "m.onnx", "", 0, (), (Y,), ())
+    checks = [
+        Check("onnx float32", "numbers", "tolerance_ratio", 2.0, 1.0, output=name, data=data)
+        for name, data in (("a", None), ("b", None), ("c", "test.npz"))
+    ]
+    checks[1] = replace(checks[1], value=0.5)
+    assert unknown_reason(artifact, checks, {}, frozenset()) == (
+        "the errors of a are on synthetic samples, on which Keras itself is unstable"
+    )
 
 
 def test_the_summary_names_right_artifacts_that_fail(tmp_path):
