@@ -173,7 +173,7 @@ def _load_built(file: ModelFile, model: Any, request: LoadRequest) -> LoadedMode
             if of_keras_2:
                 stored = functional_order.stored_in_order(model, stored)
             named = weights.by_order(model, stored)
-            notes.extend(named.order_notes())
+            notes.extend((*named.order_notes(), *named.pruning_notes(stored)))
             assign = functools.partial(
                 named.assign, model, stored, major=era_of(version) or 3, backend=file.backend
             )

@@ -29,6 +29,7 @@ from edgeattn_converters.loading.fixed_time_axis import TimeSteps
 from edgeattn_converters.loading.migrate.context import Context
 from edgeattn_converters.loading.migrate.mixed_precision import in_float32
 from edgeattn_converters.loading.migrate.preprocessing import is_lookup
+from edgeattn_converters.loading.migrate.pruned_layers import wrapped_layers
 from edgeattn_converters.loading.migrate.tensorflow_layers import (
     is_tensorflow_layer,
     only_computes,
@@ -223,10 +224,11 @@ def _samples(
 def _is_comparable(stored: Config, custom_objects: Container[str]) -> bool:
     """Return whether all layers, at any depth, are Keras layers without code.
 
-    A model from which layers were removed takes other inputs than the stored one. The stock loader
-    would take Keras' class for one of the user, ``custom_objects``, of the same name.
+    A model from which layers were removed takes other inputs than the stored one, and one without
+    the wrappers that prune its weights has others than the file. The stock loader would take Keras'
+    class for one of the user, ``custom_objects``, of the same name.
     """
-    if not is_model(stored):
+    if not is_model(stored) or any(True for _ in wrapped_layers(stored)):
         return False
     for item in stored_layers(stored):
         class_name = item.get("class_name")

@@ -44,6 +44,7 @@ from edgeattn_converters.loading.migrate import (
     mixed_precision,
     model_config,
     preprocessing,
+    pruned_layers,
     theano,
 )
 from edgeattn_converters.loading.migrate.context import Context, missing_error
@@ -66,6 +67,8 @@ def load_stored(file: ModelFile, stored: Config, request: LoadRequest) -> Loaded
     """Migrate the stored config, build the model, assign its weights and cross-check it."""
     with as_damaged(file.path):
         model_config.require_layers(stored)
+        if file.kind != "saved-model":
+            stored = pruned_layers.without_wrappers(stored, request.objects)
         stored, objects = registrations.with_registered(stored, request.objects, request.registered)
         request = replace(request, objects=objects)
         stored = custom_layers.with_own_names(stored, objects)
@@ -96,6 +99,7 @@ def _load_complete(file: ModelFile, stored: Config, request: LoadRequest) -> Loa
             ctx.notes.extend(weights.nested_notes(model, stored))
             if file.backend == "theano" and ctx.era > 1:  # the kernels of Keras 1 show the order
                 ctx.notes.extend(theano.order_notes(config))
+        ctx.notes.extend(weights.pruning_notes(stored))
         weights = replace(weights, saved_by=ctx.version)
         with as_damaged(file.path):
             try:
@@ -194,6 +198,7 @@ def _build(
             image_order.use_stored(stored, objects)
         ctx.notes.extend(built_layers.era_notes(file.path.name, stored, ctx, request.undecided))
         config = model_config.migrate_model(stored, ctx)
+        config = pruned_layers.with_ending_masks(config, stored, ctx)
         if ctx.missing:
             raise missing_error(ctx.missing)
         removal = lookup_removal.remove_lookups(config, ctx.notes)

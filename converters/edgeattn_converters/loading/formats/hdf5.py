@@ -193,7 +193,8 @@ def listed_weights(group: Any) -> list[tuple[str, Any]]:
                 f"The file lists the weight {path!r} of the layer {layer!r}, but does not contain "
                 "it: it was not saved completely.",
                 hint="Save the model again. Keras 2 stops while it saves an .h5 file if a layer "
-                "has two weights of the same name: give each add_weight a name of its own.",
+                "has two weights of the same name, such as the masks of a pruned LSTM: save the "
+                "model as .keras, or give each add_weight a name of its own.",
             )
         weights.append((path, group[path]))
     return weights

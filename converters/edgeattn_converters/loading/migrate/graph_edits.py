@@ -21,10 +21,13 @@ def unused_name(name: str, names: Container[str]) -> str:
 
 
 def redirected(value: Any, outputs: Mapping[Output, Output]) -> Any:
-    """The calls of a layer with other outputs in the place of the keys of ``outputs``."""
+    """The calls of a layer with other outputs in the place of the keys of ``outputs``.
+
+    Of a call with several results, the first one is replaced.
+    """
     if is_tensor(value):
-        name, call, _ = value["config"]["keras_history"]
-        new = outputs.get((name, call))
+        name, call, position = value["config"]["keras_history"]
+        new = None if position else outputs.get((name, call))
         return value if new is None else tensor(*new, 0)
     if isinstance(value, Mapping):
         return {key: redirected(item, outputs) for key, item in value.items()}
@@ -34,7 +37,7 @@ def redirected(value: Any, outputs: Mapping[Output, Output]) -> Any:
 def redirected_endpoints(endpoints: Any, outputs: Mapping[Output, Output]) -> Any:
     """``output_layers`` with other outputs in the place of the keys of ``outputs``."""
     if is_endpoint(endpoints):
-        new = outputs.get((endpoints[0], endpoints[1]))
+        new = None if endpoints[2] else outputs.get((endpoints[0], endpoints[1]))
         return endpoints if new is None else [*new, 0]
     if isinstance(endpoints, Mapping):
         return {key: redirected_endpoints(item, outputs) for key, item in endpoints.items()}

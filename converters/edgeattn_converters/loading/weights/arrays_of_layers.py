@@ -15,6 +15,7 @@ from edgeattn_converters.loading.config_inspection import (
     wrapped_model,
 )
 from edgeattn_converters.loading.migrate.preprocessing import REMOVED
+from edgeattn_converters.loading.migrate.pruned_layers import INSIDE
 from edgeattn_converters.loading.weights.assignment import MISMATCH, Array, find_layer
 
 # Paths and arrays of a file, in its order.
@@ -100,15 +101,18 @@ def split_by_name(
     names = [layer_name(item) for item, _ in leaves]
     if len(set(names)) != len(names):
         return None
+    # A layer inside a wrapper may have its own name in the paths.
+    inside = {item[INSIDE]: layer_name(item) for item, _ in leaves if INSIDE in item}
+    owner_of = {**inside, **{name: name for name in names}}
     parts: dict[str, list[tuple[str, Array]]] = {name: [] for name in names}
     for path, array in arrays:
         steps = path.split("/")
         owners = [
-            name for name in names if name in steps or path.startswith((f"{name}_", f"{name}/"))
+            name for name in owner_of if name in steps or path.startswith((f"{name}_", f"{name}/"))
         ]
         if not owners:
             return None
-        parts[max(owners, key=len)].append((path, array))
+        parts[owner_of[max(owners, key=len)]].append((path, array))
     return list(parts.values()) if all(parts.values()) else None
 
 

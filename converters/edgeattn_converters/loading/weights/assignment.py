@@ -12,6 +12,7 @@ from edgeattn.printable import counted
 from edgeattn_converters.loading.config_inspection import Config, layer_name
 from edgeattn_converters.loading.keras_3_failures import Keras3ModelError
 from edgeattn_converters.loading.migrate.context import safe_name
+from edgeattn_converters.loading.weights.pruned_weights import apply_masks
 from edgeattn_converters.loading.weights.skipped_attributes import skipped_error
 
 Array = np.ndarray[Any, Any]
@@ -51,6 +52,7 @@ class Assignment:
         self._assigned: set[int] = set()
         # By a layer that contains theirs; a file may have other values for them, which count.
         self._assigned_from_outside: set[int] = set()
+        self._masks: list[tuple[Any, Sequence[Array]]] = []
 
     def assign(self, variable: Any, value: Array, layer: str) -> None:
         """Assign a value to a variable of a layer."""
@@ -88,6 +90,10 @@ class Assignment:
         self._assigned_from_outside |= loaded - own
         _require_same(before, layer.name)
 
+    def prune(self, layer: Any, masks: Sequence[Array]) -> None:
+        """Multiply the pruned weights of a layer by masks, when all weights have values."""
+        self._masks.append((layer, masks))
+
     def _assigned_values(self, variables: Sequence[Any]) -> list[tuple[Any, Array]]:
         """Return the variables that have a value, with a copy of it."""
         return [(item, np.asarray(item).copy()) for item in variables if id(item) in self._assigned]
@@ -100,6 +106,8 @@ class Assignment:
     def require_complete(self) -> None:
         """Raise :class:`UnsupportedModelError` if a variable of the model has no value."""
         require_values(self.model, self._assigned | self._assigned_from_outside)
+        for layer, masks in self._masks:
+            apply_masks(own_layer(layer), masks)
         finalize_normalization(self.model)
 
 

@@ -19,6 +19,7 @@ from edgeattn_converters.loading.config_inspection import (
 from edgeattn_converters.loading.formats import hdf5
 from edgeattn_converters.loading.keras_3_failures import Keras3ModelError
 from edgeattn_converters.loading.migrate.attention_package import ATTRIBUTES
+from edgeattn_converters.loading.migrate.pruned_layers import INSIDE, WRAPPER
 from edgeattn_converters.loading.own_code.subclassed import is_subclassed
 from edgeattn_converters.loading.safety.allowed_classes import is_operation_module
 from edgeattn_converters.loading.weights import arrays_of_objects, own_loading, tracking_order
@@ -28,6 +29,7 @@ from edgeattn_converters.loading.weights.assignment import (
     find_layer,
     own_layer,
 )
+from edgeattn_converters.loading.weights.pruned_weights import numbered_masks
 
 _LAYER_GROUPS = ("layers", "_layer_checkpoint_dependencies")
 # The attribute of a compiled model, which Keras 2 saves without its learning rate.
@@ -123,6 +125,8 @@ def _assign_model(
         layer = find_layer(model, item)
         if layer is not None:
             _assign_model(layer_group, layer, item, assignment, by_name=by_name)
+            if INSIDE in item:
+                assignment.prune(layer, numbered_masks(layer_group.parent["vars"]))
 
 
 def _assign_shared(model: Any, stored: Config, assignment: Assignment) -> None:
@@ -158,13 +162,19 @@ def layer_groups(group: Any, stored: Config, *, by_name: bool) -> Iterator[tuple
     if layers is None:
         return
     items = [item for item in stored_layers(stored) if not _is_operation(item)]
-    names = [python_name(str(item.get("class_name"))) for item in items]
+    names = [
+        WRAPPER if INSIDE in item else python_name(str(item.get("class_name"))) for item in items
+    ]
     keys = _numbered_as_stored(names, layers)
     named = {name: key for key in layers if by_name and (name := _stored_name(layers[key]))}
     for item, key in zip(items, keys, strict=True):
         key = named.get(layer_name(item), key)
-        if key in layers:
+        if key not in layers:
+            continue
+        if INSIDE not in item:
             yield item, layers[key]
+        elif "layer" in layers[key]:
+            yield item, layers[key]["layer"]
 
 
 def numbered(class_names: Iterable[str]) -> Iterator[str]:

@@ -12,6 +12,7 @@ from edgeattn_converters.loading.config_inspection import (
     is_model,
     layer_name,
     stored_layers,
+    wrapped_model,
 )
 from edgeattn_converters.loading.formats import hdf5
 from edgeattn_converters.loading.keras_3_failures import Keras3ModelError
@@ -32,6 +33,12 @@ from edgeattn_converters.loading.weights.assignment import (
 )
 from edgeattn_converters.loading.weights.flattened_images import require_order
 from edgeattn_converters.loading.weights.layouts import in_keras3_layout, kernel_order
+from edgeattn_converters.loading.weights.pruned_weights import (
+    WRAPPER_PREFIX,
+    listed_masks,
+    unassigned,
+    without_added,
+)
 
 
 def is_layered(file: Any) -> bool:
@@ -49,10 +56,15 @@ def stored_shapes(
     """
     return {
         names.get(name, name): [
-            (path, tuple(array.shape)) for path, array in hdf5.listed_weights(group)
+            (path, tuple(array.shape)) for path, array in without_added(hdf5.listed_weights(group))
         ]
         for name, group in _groups(file)
     }
+
+
+def pruned(file: Any) -> int:
+    """Return the number of layers in wrappers that prune their weights."""
+    return sum(len(listed_masks(hdf5.listed_weights(group))) for _, group in _groups(file))
 
 
 def group_names(file: Any) -> list[str]:
@@ -109,6 +121,8 @@ def assign(
     if own := _own_arrays(file):
         variables = [*model._trainable_variables, *model._non_trainable_variables]
         assignment.assign_all(model, variables, own)
+    for item, layer, arrays in _layers_with_groups(file, model, stored, names):
+        _assign_masks(item, layer, arrays, assignment)
     assignment.require_complete()
 
 
@@ -133,10 +147,18 @@ def _layers_with_arrays(
     file: Any, model: Any, stored: Config, names: Mapping[str, str]
 ) -> Iterator[tuple[Config, Any, NamedArrays]]:
     """Yield config, layer and arrays of each layer with weights; the arrays are not read yet."""
+    for item, layer, arrays in _layers_with_groups(file, model, stored, names):
+        yield from by_leaf(item, layer, without_added(arrays))
+
+
+def _layers_with_groups(
+    file: Any, model: Any, stored: Config, names: Mapping[str, str]
+) -> Iterator[tuple[Config, Any, NamedArrays]]:
+    """Yield config, layer and arrays of each group with weights, maybe those of a nested model."""
     layers = {layer_name(item): (item, find_layer(model, item)) for item in stored_layers(stored)}
     for name, group in _groups(file):
         arrays = hdf5.listed_weights(group)
-        if not arrays:
+        if not without_added(arrays):
             continue
         name = names.get(name, name)
         item, layer = layers.get(name) or _find_nested(model, stored, name) or (None, None)
@@ -150,7 +172,23 @@ def _layers_with_arrays(
                 f"The file contains weights for a layer {name!r} that its architecture lacks.",
                 hint=MISMATCH,
             )
-        yield from by_leaf(item, layer, arrays)
+        yield item, layer, arrays
+
+
+def _assign_masks(item: Config, layer: Any, arrays: NamedArrays, assignment: Assignment) -> None:
+    """Let the weights of a layer, or of those of a nested model, be pruned by their masks."""
+    masks = {name: found for name, found in listed_masks(arrays).items() if found}
+    if (wrapped := wrapped_model(item)) is not None:
+        item, layer = wrapped, layer.layer
+    if masks and not is_model(item):
+        assignment.prune(layer, [mask for found in masks.values() for mask in found])
+    elif masks:
+        for leaf, inner in leaves_of(item, layer):
+            name = layer_name(leaf)
+            name = name if name in masks else f"{WRAPPER_PREFIX}{name}"
+            assignment.prune(inner, masks.pop(name, []))
+        if masks:
+            raise unassigned(list(masks))
 
 
 def _find_nested(model: Any, stored: Config, name: str) -> tuple[Config, Any] | None:
@@ -186,7 +224,7 @@ def moved_inside(
         item, layer = layers.get(names.get(name, name)) or (None, None)
         if item is None or layer is None or not is_model(item):
             continue
-        arrays = hdf5.listed_weights(group)
+        arrays = without_added(hdf5.listed_weights(group))
         parts = split_by_name(list(leaves_of(item, layer)), arrays)
         places = {path: place for place, (path, _) in enumerate(arrays)}
         first = [places[part[0][0]] for part in parts or ()]

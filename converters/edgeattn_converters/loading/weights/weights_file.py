@@ -23,6 +23,7 @@ from edgeattn_converters.loading.config_inspection import (
 from edgeattn_converters.loading.formats import hdf5, keras_archive, saved_model
 from edgeattn_converters.loading.legacy.argument_types import scopes
 from edgeattn_converters.loading.migrate.context import Shape, safe_name
+from edgeattn_converters.loading.migrate.pruned_layers import wrapped_layers
 from edgeattn_converters.loading.notes import MOST_NAMES
 from edgeattn_converters.loading.quantized_layers import is_float8
 from edgeattn_converters.loading.weights import (
@@ -210,6 +211,18 @@ class WeightsFile:
             f"{', '.join(moved)}: the file has the weights of its layers in another order than the "
             "architecture, and they were assigned by name, as if some of the layers had been "
             "frozen. If Keras generated the names in another program, give the layers other names.",
+        )
+
+    def pruning_notes(self, stored: Config) -> tuple[str, ...]:
+        """A note if layers of the model, or of the file, had wrappers that prune their weights."""
+        count = len(list(wrapped_layers(stored)))
+        if not count and self.is_layered:
+            count = from_hdf5.pruned(self.source)
+        if not count:
+            return ()
+        return (
+            f"Removed the pruning wrapper (PruneLowMagnitude) of {counted(count, 'layer')}: pruned "
+            "weights are the stored ones multiplied by their stored masks.",
         )
 
     def size(self) -> int:
