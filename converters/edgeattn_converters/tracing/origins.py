@@ -6,6 +6,7 @@ from typing import Any
 from edgeattn_converters.graphs.data_sources import is_data, operations_behind, placeholders
 from edgeattn_converters.tracing.axes import REDUCTIONS, static_value
 from edgeattn_converters.tracing.softmax_forms import normalizations_of
+from edgeattn_converters.tracing.step_stacks import has_steps, steps_of
 from edgeattn_converters.tracing.weight_functions import POSITIVE
 
 # Their results depend on the shape of a tensor, and not on its values.
@@ -109,18 +110,28 @@ def _leaves_weights(weights: Any, factor: Any, product: Any, steps: int) -> bool
 def is_stacked(tensor: Any, axis: int) -> bool:
     """Whether ``axis`` of a tensor has several results stacked, not the steps of a sequence.
 
-    Joining features, as ``Bidirectional`` does, leaves the other axes what they are.
+    Joining features, as ``Bidirectional`` does, leaves the other axes what they are. The results
+    of an unrolled recurrence are steps, those of a layer at every position what these were.
     """
     position: int | None = axis
+    is_of_layer = False
     while True:
         operation = tensor.op
         kind = operation.type
         if kind in ("Pack", "ConcatV2"):
             joined = _joined_axis(operation)
-            if None in (position, joined) or position == joined:
+            if None in (position, joined):
                 return True
+            if position == joined:
+                steps = steps_of(operation)
+                if steps is None or steps.is_recurrence:
+                    return steps is None
+                tensor, position, is_of_layer = steps.sequence, steps.axis, True
+                continue
             if kind == "Pack":
                 position -= position > joined  # type: ignore[operator]
+        elif is_of_layer and kind not in ("Transpose", "ExpandDims", "Identity", "Cast"):
+            return position is None or not has_steps(tensor, position)
         elif kind == "Reshape":
             position = None  # which axis it was is unknown
         elif kind == "Transpose" and position is not None:
