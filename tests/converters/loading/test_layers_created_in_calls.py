@@ -46,6 +46,26 @@ class Weighted(Layer):
         return Dense(2)(x)
 
 
+class Constant(Layer):
+    def build(self, shape):
+        self.kernel = self.add_weight(name="kernel", shape=(shape[-1], 4))
+
+    def call(self, x):
+        x = PReLU()(BatchNormalization()(tf.matmul(x, self.kernel)))
+        return LayerNormalization()(x)
+
+
+class Replaced(Constant):
+    def call(self, x):
+        x = tf.nn.relu(tf.matmul(x, self.kernel) / (1 + 1e-3) ** 0.5)
+        return LayerNormalization(center=False, scale=False)(x)
+
+
+class Both(Layer):
+    def call(self, x):
+        return LayerNormalization()(Dense(2)(x))
+
+
 class Random(Layer):
     def call(self, x):
         return Dropout(0.5)(x, training=True)
@@ -62,6 +82,18 @@ def created():
 
 def weighted():
     return model(lambda x: Dense(2)(Weighted()(x)))
+
+
+def constant():
+    return model(lambda x: Dense(2)(Constant()(x)))
+
+
+def replaced():
+    return model(lambda x: Dense(2)(Replaced()(x)))
+
+
+def both():
+    return model(lambda x: Dense(2)(Both()(x)))
 
 
 def random():
@@ -100,6 +132,8 @@ def test_layers_created_in_calls(weights: bool, tmp_path: Path) -> None:
     ("name", "message"),
     [
         ("weighted", r"creates layers with weights in call\(\): .*dense.*/kernel"),
+        ("both", "Each call has new ones, and no file contains them"),
+        ("constant", "which always have their initial values, 0 or 1"),
         ("random", "draws random numbers at inference"),
     ],
 )
@@ -107,6 +141,20 @@ def test_layers_that_no_file_describes(name: str, message: str, tmp_path: Path) 
     _saved(name, tmp_path / "m.h5")
     with pytest.raises(UnsupportedModelError, match=message):
         load_model(audit_file(tmp_path / "m.h5"), custom_objects=tmp_path / "own.py")
+
+
+def test_constant_weights_need_no_layer(tmp_path: Path) -> None:
+    """What the error proposes computes what tf_keras does, with the same file."""
+    path = tmp_path / "m.h5"
+    trained = _saved("constant", path, weights=True)
+    x = np.random.default_rng(1).normal(size=(4, STEPS, FEATURES)).astype("float32")
+    own = tmp_path / "own.py"
+    with pytest.raises(UnsupportedModelError) as error:
+        load_model(audit_file(path), architecture=f"{own}:constant")
+    assert "LayerNormalization(center=False, scale=False)" in error.value.hint
+    model = load_model(audit_file(path), architecture=f"{own}:replaced").model
+    expected = np.asarray(trained(x, training=False))
+    np.testing.assert_allclose(model(x), expected, rtol=1e-4, atol=1e-5)
 
 
 # Of both Keras; in Keras 3, such a layer runs outside of graphs of TensorFlow.

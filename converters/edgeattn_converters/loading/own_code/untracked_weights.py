@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 from unittest import mock
 
+import numpy as np
+
 from edgeattn.errors import UnsupportedModelError
 from edgeattn.printable import enumerated
 from edgeattn_converters.loading.own_code.hidden_layers import hidden_layers
@@ -26,11 +28,13 @@ class UntrackedWeights:
     Attributes:
         remaining: those of layers that Keras does not find.
         created: the paths of those of layers that every call creates.
+        are_constant: whether all of these have 0 or 1 as their only value in each call.
         without_value: the paths of those of the model that an attribute had until it was loaded.
     """
 
     remaining: list[Any]
     created: list[str]
+    are_constant: bool
     without_value: list[str]
 
 
@@ -45,20 +49,43 @@ def untracked_weights(model: Any, call: Callable[[], Any]) -> UntrackedWeights:
     with _read_by_layers() as second:
         call()
     others = {key: item for key, item in first.items() if key not in known}
+    created = [item for key, item in others.items() if key not in second]
+    again = [item for key, item in second.items() if key not in known | first.keys()]
     return UntrackedWeights(
         [item for key, item in others.items() if key in second],
-        list(dict.fromkeys(item.path for key, item in others.items() if key not in second)),
+        list(dict.fromkeys(item.path for item in created)),
+        all(map(_is_constant, (*created, *again))),
         [item.path for item in first.values() if own_loading.is_replaced(item)],
     )
+
+
+def _is_constant(variable: Any) -> bool:
+    """Whether the only value of a variable is 0 or 1, which no random initializer draws."""
+    try:
+        values = np.unique(np.asarray(variable))
+    except Exception:  # one of a graph, whose value is unknown
+        return False
+    return len(values) == 1 and values[0] in (0, 1)
 
 
 def require_tracked(model: Any, untracked: UntrackedWeights) -> None:
     """Raise :class:`UnsupportedModelError` if there are untracked weights of a model."""
     if untracked.created:
+        created = (
+            "A class of yours creates layers with weights in call(): "
+            f"{enumerated(list(map(repr, untracked.created)))}."
+        )
+        if untracked.are_constant:
+            raise UnsupportedModelError(
+                f"{created} Each call has new ones, which always have their initial values, 0 or "
+                "1: the model computes the same each time, but only outside of graphs.",
+                hint="Replace the layer by one without weights and pass the same file; no training "
+                "is needed. LayerNormalization(center=False, scale=False) computes the same. For "
+                "BatchNormalization(), write x / (1 + epsilon) ** 0.5, for others what they "
+                "compute with these values.",
+            )
         raise UnsupportedModelError(
-            f"A class of yours creates layers with weights in call(): "
-            f"{enumerated(list(map(repr, untracked.created)))}. Each call has new ones, and no "
-            "file contains them.",
+            f"{created} Each call has new ones, and no file contains them.",
             hint="Create the layer in __init__ of the class (self.dense = Dense(...)), train the "
             "model again and save it.",
         )
