@@ -31,6 +31,7 @@ from edgeattn_converters.recipes import recipe_for
 from edgeattn_converters.reference.edge_cases import SEED
 from edgeattn_converters.reference.plausible_inputs import plausible_inputs
 from edgeattn_converters.reference.traced_values import check_rows
+from edgeattn_converters.tracing import joined_batch
 from edgeattn_converters.tracing.attention_outputs import PREFIX, is_attention
 from edgeattn_converters.tracing.keras_call import dtype_of, layer_name, named_outputs
 from edgeattn_converters.tracing.trace import Interface, interface_of, trace
@@ -215,7 +216,8 @@ def _attempts(model: Any, interface: Interface | None) -> tuple[dict[str, Any], 
 def _check_rows(model: Any, interface: Interface) -> None:
     """Raise the error of the reference for values that do not have one row for each sample."""
     traced = trace(model, interface, batch=None, attention=True, freeze=False)
-    check_rows(traced, plausible_inputs(model, interface, np.random.default_rng(SEED)))
+    with joined_batch.explained(model, interface.inputs):
+        check_rows(traced, plausible_inputs(model, interface, np.random.default_rng(SEED)))
 
 
 def _tensor(name: str, tensor: Any) -> dict[str, Any]:

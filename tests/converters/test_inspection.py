@@ -151,10 +151,8 @@ def test_outputs_with_another_number_of_rows(tmp_path: Path) -> None:
     document = inspection.inspect(ModelSource(tmp_path / "model.keras"))
     converts = document["converts"]
     assert set(converts) == {"tflite", "onnx"}
-    assert document["next"] == (
-        "Return one result for each sample: rebuild the model with outputs whose first axis is the "
-        "batch axis, and load its weights; they fit."
-    )
+    assert "has 6 rows for each sample, one sample after the other" in document["next"]
+    assert "keras.ops.reshape(model.outputs[0], (-1, 6, 4))" in document["next"]
     for reason in converts.values():
         assert "24 rows for 4 samples: its first axis is not that of the samples" in reason
 

@@ -15,6 +15,10 @@ from edgeattn_converters.keras_classes import derives_from
 from edgeattn_converters.loading.own_code.subclassed import is_called_by_name
 
 
+class NotOfSamples(UnsupportedModelError):
+    """A model one of whose outputs has another first axis than that of the samples."""
+
+
 class CombinedSamples(UnsupportedModelError):
     """A model one of whose outputs has an axis with the size of the batch besides the first."""
 
@@ -39,7 +43,7 @@ def check_batch_axes(
     if axes and from_inputs and batch is not None:
         place = axes.index(batch) if batch in axes else None
         transposed = f": axis {place} has their number, so transpose the output" if place else ""
-        raise UnsupportedModelError(
+        raise NotOfSamples(
             f"Output {name!r} has the shape {tuple(axes)} for a batch of {batch}: "
             "its first axis is not that of the samples.",
             hint=f"Return one result for each sample{transposed}.",
@@ -105,6 +109,21 @@ def _without(
     """
     if not kept:
         return alternative[0].upper() + alternative[1:]
+    code = saving_code(model, result, kept, inputs)
+    return f"Save the model without it: {code}. Or {alternative}"
+
+
+def saving_code(
+    model: Any,
+    result: Any,
+    kept: Mapping[int, str],
+    inputs: Specs,
+    shapes: Mapping[int, Sequence[int]] | None = None,
+) -> str:
+    """Return the code that saves a model with the outputs ``kept``, by their places.
+
+    ``shapes`` are other shapes of outputs, by their places. ``result`` is what the model returned.
+    """
     subclassed = _subclassed(model)
     if subclassed is None:
         before, tensors = "", "model.inputs"
@@ -117,13 +136,15 @@ def _without(
         before = f"x = {_inputs(model, inputs)}; y = model({'**x' if by_name else 'x'}); "
         tensors = "x"
         parts = [f"y{path}" for k, path in enumerate(_paths(result)) if k in kept]
+    for place, k in enumerate(kept):
+        if shapes and k in shapes:
+            parts[place] = f"keras.ops.reshape({parts[place]}, {tuple(shapes[k])})"
     returned = parts[0] if len(parts) == 1 else f"[{', '.join(parts)}]"
     if _is_flat_dict(result):
         names = [name for k, name in enumerate(result) if k in kept]
         pairs = zip(names, parts, strict=True)
         returned = f"{{{', '.join(f'{name!r}: {part}' for name, part in pairs)}}}"
-    code = f"{before}keras.Model({tensors}, {returned}).save('model2.keras')"
-    return f"Save the model without it: {code}. Or {alternative}"
+    return f"{before}keras.Model({tensors}, {returned}).save('model2.keras')"
 
 
 def _subclassed(model: Any) -> Any:

@@ -21,7 +21,7 @@ from edgeattn_converters.graphs.single_precision import (
 )
 from edgeattn_converters.loading.assigned_weights import keeps_value
 from edgeattn_converters.loading.fixed_time_axis import TimeSteps
-from edgeattn_converters.tracing import known_batch
+from edgeattn_converters.tracing import joined_batch, known_batch
 from edgeattn_converters.tracing.attended import Attended, attended_inputs
 from edgeattn_converters.tracing.attention_outputs import AttentionMap, CollectMaps, maps_of
 from edgeattn_converters.tracing.batch_axis import check_batch_axes, has_one_row, set_shapes
@@ -345,4 +345,5 @@ def _concrete(
         for index, spec in enumerate(inputs)
     ]
     concrete = tf.function(function, input_signature=signature, autograph=False)
-    return _Concrete(concrete.get_concrete_function(), names, maps, in_loops, switches)
+    with joined_batch.explained(model, inputs):
+        return _Concrete(concrete.get_concrete_function(), names, maps, in_loops, switches)

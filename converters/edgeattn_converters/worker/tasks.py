@@ -28,6 +28,7 @@ from edgeattn_converters.quantization.layer_weights import layer_weights, recurr
 from edgeattn_converters.reference import keras_outputs, reference_file
 from edgeattn_converters.reference.arithmetic import rounded_function
 from edgeattn_converters.rounding import float32_costs
+from edgeattn_converters.tracing import joined_batch
 from edgeattn_converters.tracing.attention_function import attention_function
 from edgeattn_converters.worker import early_checks
 from edgeattn_converters.worker.artifact import ArtifactRequest, convert_artifact
@@ -98,7 +99,10 @@ def write_reference(
             f"--batch {parsed.batch}: this model computes one sample at a time.",
             hint="Omit --batch, or save a model, or a signature, for any number of samples.",
         )
-    with explaining_removed_layers(opened):
+    with (
+        explaining_removed_layers(opened),
+        joined_batch.explained(opened.model, opened.interface.inputs),
+    ):
         if opened.samples is not None:
             check_arrays(opened, opened.samples)
         entry = reference_file.write(
