@@ -41,6 +41,18 @@ class _Step:
     index: int
 
 
+@dataclass(frozen=True)
+class _Tensor:
+    """A tensor of a graph: the step that it is, if any, and the tensors that it is computed from.
+
+    ``sources`` are those by name.
+    """
+
+    step: _Step | None
+    is_weight: bool
+    sources: tuple[tuple[str, Any], ...]
+
+
 def steps_of(operation: Any) -> Steps | None:
     """Return the steps from which a ``Pack`` or ``ConcatV2`` is computed, None if it has others.
 
@@ -51,8 +63,9 @@ def steps_of(operation: Any) -> Steps | None:
     if len(items) < 2:
         return None
     selected, weights = [], []
+    visited: dict[str, _Tensor] = {}
     for item in items:
-        found, used = _behind(item)
+        found, used = _behind(item, visited)
         selected.append(found)
         weights.append(used)
     if any(used != weights[0] for used in weights):
@@ -87,26 +100,40 @@ def _are_nested(chosen: Sequence[set[int]]) -> bool:
     return list(chosen) in (first, last)
 
 
-def _behind(item: Any) -> tuple[list[_Step], set[str]]:
-    """The steps that are selected ahead of a tensor, and the weights between."""
-    import tensorflow as tf
+def _behind(item: Any, known: dict[str, _Tensor]) -> tuple[list[_Step], set[str]]:
+    """The steps that are selected ahead of a tensor, and the weights between.
 
+    ``known`` are tensors by name, to which those behind ``item`` are added: reading them from the
+    graph again for every step takes much longer.
+    """
     found: list[_Step] = []
     weights: set[str] = set()
-    waiting, visited = [item], {item.name}
+    first = str(item.name)
+    known.setdefault(first, _read(item))
+    waiting, visited = [first], {first}
     while waiting:
-        tensor = waiting.pop()
-        selected = _selected(tensor)
-        if selected is not None:
-            found.append(selected)
+        name = waiting.pop()
+        tensor = known[name]
+        if tensor.step is not None:
+            found.append(tensor.step)
             continue
-        if tensor.op.type == "Placeholder" and tensor.dtype == tf.resource:
-            weights.add(tensor.name)
-        for source in tensor.op.inputs:
-            if source.name not in visited:
-                visited.add(source.name)
-                waiting.append(source)
+        if tensor.is_weight:
+            weights.add(name)
+        for key, source in tensor.sources:
+            if key not in visited:
+                visited.add(key)
+                waiting.append(key)
+                if key not in known:
+                    known[key] = _read(source)
     return found, weights
+
+
+def _read(tensor: Any) -> _Tensor:
+    import tensorflow as tf
+
+    is_weight = tensor.op.type == "Placeholder" and tensor.dtype == tf.resource
+    sources = tuple((str(source.name), source) for source in tensor.op.inputs)
+    return _Tensor(_selected(tensor), is_weight, sources)
 
 
 def has_steps(tensor: Any, axis: int) -> bool:
