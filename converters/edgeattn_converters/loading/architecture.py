@@ -28,6 +28,7 @@ from edgeattn_converters.loading.own_code import (
     own_files,
     own_functions,
     subclassed,
+    undefined_names,
 )
 from edgeattn_converters.loading.own_code.custom_objects import check_size, load_module
 from edgeattn_converters.loading.safety import config_screening
@@ -250,6 +251,7 @@ def _call(function: Any, path: str, name: str, program: Program) -> Any:
         hint = f"Change {failed} so that it runs in Keras {keras.__version__}."
         if isinstance(error, TypeError) and f"{name}() missing" in str(error):
             hint = f"Make {name}() callable without arguments; it must return the model."
+        hint = undefined_names.hint(error) or hint
         raise Keras3ProgramError(
             f"--architecture: {name}() failed with {root_cause(error)}{own_files.place(error)}",
             hint=hint,

@@ -17,7 +17,12 @@ from edgeattn_converters.loading.directions import shapes_of_both_directions, wi
 from edgeattn_converters.loading.eras import implicit_masks
 from edgeattn_converters.loading.keras_3_failures import Keras3ModelError
 from edgeattn_converters.loading.keras_tensors import keras_tensors
-from edgeattn_converters.loading.own_code import own_files, own_functions, subclassed
+from edgeattn_converters.loading.own_code import (
+    own_files,
+    own_functions,
+    subclassed,
+    undefined_names,
+)
 from edgeattn_converters.loading.own_code.custom_objects import for_keras
 from edgeattn_converters.loading.own_code.failed_calls import failed_call
 from edgeattn_converters.loading.own_code.own_classes import is_own_class
@@ -88,13 +93,14 @@ def build_model(
         raise
     except Exception as error:
         hint = (
-            f"Try: edgeattn inspect {file.path} (and --custom-objects FILE.py if the model uses "
-            "your own classes)"
+            "If the model uses classes of your own, also one with a name that Keras has, pass them:"
+            " --custom-objects FILE.py"
         )
         if custom_objects:
             hint = f"If the error is in a class of yours, change it so that it runs in {_KERAS_3}"
         if place := own_files.last_call(error):
             hint = f"Change {place} so that it runs in {_KERAS_3}"
+        hint = undefined_names.hint(error) or hint
         raise Keras3ModelError(
             f"Keras cannot build the model in {file.path.name}: {root_cause(error)}", hint=hint
         ) from error

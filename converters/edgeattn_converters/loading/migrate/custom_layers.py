@@ -14,7 +14,7 @@ from edgeattn_converters.loading.config_inspection import (
     registered_name,
     unqualified,
 )
-from edgeattn_converters.loading.migrate import attention_package, keras2
+from edgeattn_converters.loading.migrate import attention_package, keras2, same_names
 from edgeattn_converters.loading.migrate.context import (
     Context,
     Missing,
@@ -76,11 +76,16 @@ def is_from_keras(item: Config) -> bool:
 
 
 def is_unknown(item: Config) -> bool:
-    """Return whether the class of a layer is not one of Keras."""
+    """Return whether the class of a layer is not one of Keras, which may have its name."""
     registered = item.get("registered_name")
     custom = isinstance(registered, str) and ">" in registered
     foreign = item.get("module") is not None and not is_from_keras(item)
-    return str(item.get("class_name")) not in LAYERS or custom or foreign
+    class_name = str(item.get("class_name"))
+    if class_name not in LAYERS or custom or foreign:
+        return True
+    return not is_from_keras(item) and bool(
+        same_names.lacking(class_name, item.get("config") or {})
+    )
 
 
 def is_custom(item: Config, ctx: Context) -> bool:
@@ -309,15 +314,19 @@ def missing_class(item: Config, owner: str | None = None, *, script: Path | None
     if (package := _package(item) or _package_by_arguments(item)) is not None:
         return _class_of_package(item, owner, package, script)
     definition = f"class {class_name} (a {base})"
-    if class_name == "Attention" and "units" not in config and "use_scale" not in config:
+    lacking = same_names.lacking(class_name, config)
+    if class_name == "Attention" and "units" not in config and lacking:
         definition += f", which is neither Keras' Attention nor {attention_package.REGISTERED},"
     arguments = {key: value for key, value in config.items() if key not in LAYER_ARGUMENTS}
     saved_with = f" It was saved with {abbreviated(arguments)}." if arguments else ""
     module = item.get("module")
     defined = isinstance(module, str) and module not in _UNNAMED and not is_from_keras(item)
     title = f"{class_name!r} of the module {module!r}" if defined else repr(class_name)
+    reason = "which Keras does not have"
+    if lacking and not defined:
+        reason = f"which is not that of Keras: it was saved without {lacking}"
     return Missing(
-        f"{owner} needs the class {title}, which Keras does not have.{saved_with}",
+        f"{owner} needs the class {title}, {reason}.{saved_with}",
         definition,
         line=_line(str(module), class_name, script) if defined else "",
     )

@@ -20,6 +20,7 @@ from edgeattn_converters.loading.own_code import (
     own_files,
     own_functions,
     registrations,
+    undefined_names,
 )
 from edgeattn_converters.loading.own_code.own_classes import is_of_library, own_objects
 from edgeattn_converters.loading.safety.allowed_classes import is_keras_module
@@ -91,7 +92,7 @@ def _hint(error: Exception, path: Path, option: str) -> str:
             f"provides tensorflow.contrib.keras only. Remove the import from {importing}: {needed}"
         )
     if not isinstance(error, ModuleNotFoundError):
-        return f"Try: python {path}"
+        return undefined_names.hint(error) or f"Try: python {path}"
     if error.name == "attention":
         own = f"If attention.py is a file of yours, put it beside {importing}. "
         if option != _BUILDS_MODELS:

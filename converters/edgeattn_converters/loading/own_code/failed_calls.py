@@ -11,6 +11,7 @@ from typing import Any
 from edgeattn.printable import enumerated
 from edgeattn_converters.loading import error_text
 from edgeattn_converters.loading.keras_3_failures import Keras3ModelError
+from edgeattn_converters.loading.own_code import undefined_names
 from edgeattn_converters.loading.own_code.own_classes import is_own_class
 
 _KERAS_3 = "Keras 3: https://keras.io/guides/migrating_to_keras_3"
@@ -35,7 +36,7 @@ def failed_call(layer: Any, failure: BaseException) -> Keras3ModelError:
     return Keras3ModelError(
         f"Layer {title} fails in Keras {keras.__version__}: "
         f"{type(failure).__name__}: {error_text.reason(failure)}",
-        hint=hint,
+        hint=undefined_names.hint(failure) or hint,
     )
 
 

@@ -28,7 +28,7 @@ def last_function(error: BaseException) -> str:
 def _last(error: BaseException) -> tuple[FrameType, int] | None:
     """Return the last frame in files of the user, with its line."""
     frames = traceback.walk_tb(error.__traceback__)
-    return next((item for item in reversed(list(frames)) if _is_own(item[0])), None)
+    return next((item for item in reversed(list(frames)) if is_own(item[0])), None)
 
 
 def place(error: BaseException) -> str:
@@ -48,7 +48,7 @@ def last_call(error: BaseException) -> str:
     while cause is not None and not any(cause is item for item in seen):
         seen.append(cause)  # Keras raises errors again, whose contexts may be a cycle
         for frame, line in traceback.walk_tb(cause.__traceback__):
-            if _is_own(frame):
+            if is_own(frame):
                 call = f"{frame.f_code.co_qualname} ({_short_name(frame)}, line {line})"
         cause = cause.__cause__ or cause.__context__
     return call
@@ -68,7 +68,8 @@ def _short_name(frame: FrameType) -> str:
     return f"{file.parent.name}/{file.name}" if file.name == "__init__.py" else file.name
 
 
-def _is_own(frame: FrameType) -> bool:
+def is_own(frame: FrameType) -> bool:
+    """Return whether the code is in a file of the user, which is no installed package."""
     of_python = Path(frame.f_code.co_filename).is_relative_to(sysconfig.get_path("stdlib"))
     return _is_of_file(frame) and not _is_installed(frame) and not of_python
 

@@ -24,6 +24,7 @@ from edgeattn_converters.loading.own_code import (
     outputs_of_calls,
     own_files,
     returned_values,
+    undefined_names,
 )
 from edgeattn_converters.loading.own_code.nested_inputs import (
     InputPath,
@@ -321,6 +322,8 @@ def _hint(model: Any, samples: Mapping[str, Any], failure: Exception) -> str:
     place = own_files.last_call(failure)
     if not place:
         return others
+    if missing := undefined_names.hint(failure):
+        return missing
     hint = f"If the shape is right, change {place} so that it runs in the current Keras."
     return hint if len(samples) == 1 else f"{hint} {others}"
 
