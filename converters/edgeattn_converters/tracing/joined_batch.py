@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from edgeattn.errors import UnsupportedModelError
+from edgeattn.printable import counted
 from edgeattn.tensors import Array, Specs, Tensors
 from edgeattn_converters.tracing.batch_axis import NotOfSamples, saving_code
 from edgeattn_converters.tracing.keras_call import call, named_outputs
@@ -61,8 +62,9 @@ def _step(model: Any, inputs: Specs) -> str | None:
     name, count = next(iter(counts.items()))
     code = saving_code(model, result, dict(enumerate(together)), inputs, shapes)
     return (
-        f"The first axis of {name!r} has {count} rows for each sample, one sample after the other. "
-        f"Load the model, give it an axis of samples, and convert model2.keras: {code}"
+        f"The first axis of {name!r} has {counted(count, 'row')} for each sample, one sample after "
+        "the other. Load the model, give it an axis of samples, and convert model2.keras: "
+        f"{code}"
     )
 
 
