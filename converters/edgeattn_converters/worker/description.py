@@ -1,13 +1,20 @@
 """The entries of the manifest that describe a model."""
 
+import re
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from edgeattn.printable import enumerated
+from edgeattn_converters.lowering.call_replacement import all_layers
 from edgeattn_converters.options import ConversionOptions
 from edgeattn_converters.quantization.layer_weights import recurrent_layers
+from edgeattn_converters.tracing.attention_outputs import PREFIX
 from edgeattn_converters.tracing.trace import Interface
 from edgeattn_converters.worker import early_checks
 from edgeattn_converters.worker.open_model import OpenModel
+
+# Of a further map of a layer, or a further layer of a class.
+_NUMBER = re.compile(r"_\d+$")
 
 
 def description(opened: OpenModel, options: ConversionOptions) -> dict[str, Any]:
@@ -15,7 +22,11 @@ def description(opened: OpenModel, options: ConversionOptions) -> dict[str, Any]
     file, model, interface = opened.loaded.file, opened.model, opened.interface
     recurrent = recurrent_layers(model)
     early_checks.check_lowering(options.lowering, recurrent=bool(recurrent))
-    doubtful = _attention_notes(interface) if options.attention else []
+    doubtful: list[str] = []
+    if options.attention:
+        layers = [layer.name for layer in all_layers(model)]
+        maps = [spec.name.removeprefix(PREFIX) for spec in interface.attention]
+        doubtful = [*_attention_notes(interface), *_numbered_maps(maps, layers)]
     return {
         "name": str(getattr(model, "name", "model")),
         "file": file.path.name,
@@ -71,3 +82,20 @@ def _attention_notes(interface: Interface) -> list[str]:
         + (f" The same holds for {enumerated(others)}." if others else "")
         for (reason, exportable), (first, *others) in layers.items()
     ]
+
+
+def _numbered_maps(maps: Sequence[str], layers: Collection[str]) -> list[str]:
+    """A note on maps whose names look like those of other layers, empty if there are none.
+
+    Further maps of a layer have a number behind its name, and so have layers of one class.
+    """
+    owners = {name: _NUMBER.sub("", name) for name in maps if name not in layers}
+    further = {name: layer for name, layer in owners.items() if layer in layers}
+    alike = {_NUMBER.sub("", name) for name in layers if _NUMBER.search(name)}
+    if not any(_NUMBER.sub("", layer) in alike for layer in further.values()):
+        return []
+    by_layer: dict[str, list[str]] = {}
+    for name, layer in further.items():
+        by_layer.setdefault(layer, []).append(name)
+    listed = [f"{enumerated(names)} of the layer {layer}" for layer, names in by_layer.items()]
+    return [f"Further maps of a layer have a number: {'; '.join(listed)}."]

@@ -34,3 +34,32 @@ def test_layers_with_the_same_reason_have_one_note(steps: int) -> None:
     assert notes[0].startswith("weights_0 may be attention, but its map is not exported: ")
     assert ("The same holds for" in notes[0]) == (steps > 1)
     assert all(f"weights_{step}" in notes[0] for step in range(steps))
+
+
+class TwoSoftmaxes(layers.Layer):
+    """Attention over the steps, twice."""
+
+    def call(self, x: Any) -> Any:
+        for _ in range(2):
+            x = keras.ops.matmul(keras.ops.softmax(keras.ops.matmul(x, x)), x)
+        return x
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_numbers_of_maps_are_told_from_those_of_layers(count: int) -> None:
+    """With one layer of a class, the number can only be that of a map."""
+    x = y = keras.Input((4, 4))
+    for number in range(count):
+        y = TwoSoftmaxes(name="att" if number == 0 else f"att_{number}")(y)
+    model = keras.Model(x, y)
+    maps = [spec.name.removeprefix("attention/") for spec in interface_of(model).attention]
+    notes = description._numbered_maps(maps, [layer.name for layer in model.layers])
+    if count == 1:
+        assert maps == ["att", "att_1"]
+        assert not notes
+    else:
+        assert set(maps) == {"att", "att_1", "att_2", "att_1_1"}
+        assert notes == [
+            "Further maps of a layer have a number: att_2 of the layer att; att_1_1 of the layer "
+            "att_1."
+        ]
