@@ -22,12 +22,14 @@ from edgeattn_converters.loading.audit import audit_file
 from edgeattn_converters.loading.load import load_model
 from edgeattn_converters.loading.migrate.functional_nodes import tensor
 from edgeattn_converters.loading.migrate.graph_edits import redirected, redirected_endpoints
+from edgeattn_converters.loading.weights.assignment import Assignment
 from edgeattn_converters.loading.weights.pruned_weights import (
     apply_masks,
     listed_masks,
     numbered_masks,
     without_added,
 )
+from edgeattn_converters.loading.with_tf_keras.pruning_wrapper import wrapper_class
 
 _MODULE = "tensorflow_model_optimization.python.core.sparsity.keras.pruning_wrapper"
 _RECURRENT = ("LSTM", "GRU", "SimpleRNN")
@@ -325,6 +327,29 @@ def test_own_layers_have_their_prunable_weights(tmp_path: Path) -> None:
     with pytest.raises(UnsupportedModelError, match="Scaled does not show to which") as error:
         load_model(audit_file(path), custom_objects=script)
     assert "Define get_prunable_weights" in error.value.hint
+
+
+@pytest.mark.compared
+def test_wrapped_models_are_compared_with_tf_keras(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (path,), _, _ = _saved(_masked, tmp_path, ".weights.h5")
+    architecture = str(tmp_path / "model.json")
+    notes = load_model(audit_file(path), architecture=architecture).notes
+    assert not any("not compared" in note for note in notes)
+    monkeypatch.setattr(Assignment, "prune", lambda *_: None)
+    with pytest.raises(UnsupportedModelError, match=r"tf_keras .* computes different outputs"):
+        load_model(audit_file(path), architecture=architecture)
+
+
+@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+def test_tf_keras_has_the_wrapper_for_the_comparison(suffix: str, tmp_path: Path) -> None:
+    import tf_keras
+
+    (path,), samples, expected = _saved(_nested, tmp_path, suffix)
+    objects = {"PruneLowMagnitude": wrapper_class()}
+    model = tf_keras.models.load_model(path, custom_objects=objects, compile=False)
+    _require_equal(_outputs(model, samples), expected)
 
 
 def _with_config(path: Path, change: Callable[[dict[str, Any]], None]) -> None:

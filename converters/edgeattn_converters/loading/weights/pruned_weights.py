@@ -29,6 +29,7 @@ _ADDED = re.compile(
 _WEIGHTS: Mapping[str, tuple[str, ...]] = {
     **dict.fromkeys(("Dense", "Conv1D", "Conv2D", "Conv3D", "LocallyConnected"), ("kernel",)),
     **dict.fromkeys(("Conv2DTranspose", "Conv3DTranspose"), ("kernel",)),
+    **dict.fromkeys(("LocallyConnected1D", "LocallyConnected2D"), ("kernel",)),
     **dict.fromkeys(("SeparableConv1D", "SeparableConv2D"), ("pointwise_kernel",)),
     **dict.fromkeys(("LSTMCell", "GRUCell", "SimpleRNNCell"), ("kernel", "recurrent_kernel")),
     "Embedding": ("embeddings",),
@@ -84,7 +85,7 @@ def apply_masks(layer: Any, masks: Sequence[Array]) -> None:
     """
     if not masks:
         return
-    variables = _pruned_weights(layer)
+    variables = pruned_weights(layer)
     if variables is None:
         raise UnsupportedModelError(
             f"The pruning wrapper of layer {layer.name!r} has {counted(len(masks), 'mask')}, and "
@@ -107,8 +108,11 @@ def apply_masks(layer: Any, masks: Sequence[Array]) -> None:
         variable.assign(stored * mask.astype(stored.dtype))
 
 
-def _pruned_weights(layer: Any) -> list[Any] | None:
-    """Return the variables that the wrapper of a layer prunes, None if they are not known."""
+def pruned_weights(layer: Any) -> list[Any] | None:
+    """Return the variables that the wrapper of a layer prunes, None if they are not known.
+
+    The layer is one of Keras 3 or tf_keras.
+    """
     if callable(method := getattr(layer, "get_prunable_weights", None)):
         return list(method())
     names = [cls.__name__ for cls in type(layer).__mro__]
@@ -116,7 +120,7 @@ def _pruned_weights(layer: Any) -> list[Any] | None:
         return [getattr(layer, name).kernel for name in _OF_ATTENTION]
     if "RNN" in names:
         cells = getattr(layer.cell, "cells", [layer.cell])
-        found = [_pruned_weights(cell) for cell in cells]
+        found = [pruned_weights(cell) for cell in cells]
         return None if None in found else [item for items in found for item in items or ()]
     if is_own_class(type(layer)):
         return None

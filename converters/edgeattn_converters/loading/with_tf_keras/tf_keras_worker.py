@@ -19,10 +19,15 @@ from unittest import mock
 import numpy as np
 
 from edgeattn_converters.loading import error_text
+from edgeattn_converters.loading.migrate.pruned_layers import WRAPPER
 from edgeattn_converters.loading.own_code import local_packages, own_files
 from edgeattn_converters.loading.own_code.own_classes import own_objects
 from edgeattn_converters.loading.safety.allowed_classes import is_keras_module
-from edgeattn_converters.loading.with_tf_keras import configs_for_tf_keras, tf_keras_modules
+from edgeattn_converters.loading.with_tf_keras import (
+    configs_for_tf_keras,
+    pruning_wrapper,
+    tf_keras_modules,
+)
 
 # Characters of the message of an error.
 _LONGEST = 160
@@ -162,6 +167,7 @@ def _objects(module: Any) -> dict[str, Any]:
     objects = own_objects(module)
     for name in ("CuDNNLSTM", "CuDNNGRU"):
         objects.setdefault(name, getattr(tf_keras.layers, name))
+    objects.setdefault(WRAPPER, pruning_wrapper.wrapper_class())
     for value in list(objects.values()):
         registered = tf_keras.utils.get_registered_name(value)
         objects.setdefault(registered, value)
