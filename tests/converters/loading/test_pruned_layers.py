@@ -7,6 +7,7 @@ tensorflow_model_optimization/python/core/sparsity/keras/pruning_wrapper.py.
 from __future__ import annotations
 
 import json
+import sys
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,7 +18,7 @@ import numpy as np
 import pytest
 from long_parameters import only
 
-from edgeattn.errors import UnsupportedModelError
+from edgeattn.errors import UnsupportedModelError, UsageError
 from edgeattn_converters.loading.audit import audit_file
 from edgeattn_converters.loading.load import load_model
 from edgeattn_converters.loading.migrate.functional_nodes import tensor
@@ -288,6 +289,27 @@ def test_weights_of_a_program_without_wrappers_are_pruned(tmp_path: Path) -> Non
     loaded = load_model(audit_file(path), architecture=f"{program}:build")
     _require_equal(_outputs(loaded.model, samples), expected)
     assert any("(PruneLowMagnitude) of 5 layers" in note for note in loaded.notes)
+
+
+def test_programs_without_wrappers_with_masks_of_steps_get_a_note(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "tensorflow_model_optimization", None)
+    (path,), _, _ = _saved(_words, tmp_path, "_w.h5")
+    program = tmp_path / "program.py"
+    text = (
+        "from tensorflow import keras\nfrom tensorflow.keras.layers import *\n"
+        "def build():\n"
+        "    return keras.Sequential([Input((6,)), Embedding(9, 4, mask_zero=True), GRU(3)])\n"
+    )
+    for written, is_noted in ((text, True), (text.replace("True", "False"), False)):
+        program.write_text(written)
+        notes = load_model(audit_file(path), architecture=f"{program}:build").notes
+        assert any("they end at the wrappers" in note for note in notes) is is_noted
+    program.write_text("import tensorflow_model_optimization as tfmot\n" + text)
+    with pytest.raises(UsageError) as error:
+        load_model(audit_file(path), architecture=f"{program}:build")
+    assert "are loaded into the model without them" in error.value.hint
 
 
 OWN = """

@@ -114,6 +114,11 @@ def _hint(error: Exception, path: Path, option: str) -> str:
             f"{importing}, and write there what the layers of the model use of it: "
             "tfa.activations.gelu, for example, is tf.nn.gelu(x, approximate=True)."
         )
+    if package == "tensorflow_model_optimization":
+        return (
+            f"Remove the import and the calls of {package} from {importing}: the .h5 weights of a "
+            "model with pruning wrappers are loaded into the model without them."
+        )
     if inner and local_packages.is_found(package, path):
         return (
             f"The package {package} is installed and has no module {inner}. Import what the layers "

@@ -15,6 +15,7 @@ from edgeattn_converters.loading.audit import ModelFile
 from edgeattn_converters.loading.config_inspection import (
     Config,
     all_names,
+    has_masks,
     is_model,
     layer_name,
     python_name,
@@ -215,14 +216,17 @@ class WeightsFile:
 
     def pruning_notes(self, stored: Config) -> tuple[str, ...]:
         """A note if layers of the model, or of the file, had wrappers that prune their weights."""
-        count = len(list(wrapped_layers(stored)))
+        count, end = len(list(wrapped_layers(stored))), ""
         if not count and self.is_layered:
             count = from_hdf5.pruned(self.source)
+            # As behind strip_pruning.
+            end = " Masks of steps pass these layers; they end at the wrappers."
         if not count:
             return ()
         return (
             f"Removed the pruning wrapper (PruneLowMagnitude) of {counted(count, 'layer')}: pruned "
-            "weights are the stored ones multiplied by their stored masks.",
+            "weights are the stored ones multiplied by their stored masks."
+            f"{end if is_model(stored) and has_masks(stored) else ''}",
         )
 
     def size(self) -> int:
