@@ -21,6 +21,9 @@ Every error has a message (what is wrong, with the value), and most have a hint 
 ``edgeattn/cli/main.py`` maps them to text and an exit code.
 """
 
+# Letters of a long message that remain at its beginning and at its end.
+_HALF = 200
+
 
 class EdgeattnError(Exception):
     """Base class. ``message`` says what is wrong, ``hint`` what to do next."""
@@ -118,6 +121,19 @@ def first_line(error: BaseException) -> str:
 def last_line(error: BaseException) -> str:
     """The last line of an error's message, which states the cause in those of runtimes."""
     return _lines(error)[-1]
+
+
+def internal(error: BaseException) -> EdgeattnError:
+    """The internal error that an unexpected one is, with its beginning and its end in one line.
+
+    Those of TensorFlow contain a stack between the name of an operation and the cause.
+    """
+    text = " ".join(f"{type(error).__name__}: {error}".split())
+    if len(text) > 2 * _HALF:
+        text = f"{text[:_HALF].rpartition(' ')[0]} ... {text[-_HALF:].partition(' ')[2]}"
+    return EdgeattnError(
+        text, hint="Please report this internal error, with the output of edgeattn --debug."
+    )
 
 
 def _lines(error: BaseException) -> list[str]:

@@ -102,3 +102,9 @@ def memory_limit():
     import resource
 
     return resource.getrlimit(resource.RLIMIT_DATA)[0]
+
+
+def fail_with_a_stack():
+    """An error as TensorFlow raises it, with the cause behind a stack."""
+    stack = "".join(f'  File "model.py", line {line}, in call\n\n' for line in range(90))
+    raise ValueError(f"Graph execution error:\n\nDetected at node Reshape:\n{stack}no such shape")

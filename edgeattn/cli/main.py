@@ -14,7 +14,7 @@ from edgeattn.cli import output
 from edgeattn.cli.command import shared_options
 from edgeattn.cli.commands import Commands
 from edgeattn.cli.terminal import has_color, styled_line
-from edgeattn.errors import EdgeattnError, OutputError
+from edgeattn.errors import EdgeattnError, OutputError, internal
 from edgeattn.printable import Text, printable
 from edgeattn.version import __version__
 
@@ -150,10 +150,7 @@ def _as_edgeattn_error(error: Exception) -> EdgeattnError:
     if isinstance(error, OSError) and error.strerror:
         name = f": {error.filename}" if error.filename else ""
         return OutputError(f"{error.strerror}{name}")
-    return EdgeattnError(
-        f"{type(error).__name__}: {error}",
-        hint="Please report this internal error, with the output of edgeattn --debug.",
-    )
+    return internal(error)
 
 
 def _print_error(error: EdgeattnError, code: int, as_json: bool) -> int:

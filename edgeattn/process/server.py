@@ -178,5 +178,7 @@ def _os_error(error: OSError) -> dict[str, Any]:
 def _internal_error(error: Exception) -> dict[str, Any]:
     import traceback
 
-    known = errors.EdgeattnError(f"{type(error).__name__}: {error}")
-    return {**error_to_json(known), "traceback": "".join(traceback.format_exception(error))}
+    return {
+        **error_to_json(errors.internal(error)),
+        "traceback": "".join(traceback.format_exception(error)),
+    }

@@ -160,6 +160,18 @@ def test_other_errors_are_internal_errors_with_a_traceback(worker):
     assert "in divide_by_zero" in "".join(caught.value.__notes__)
 
 
+def test_the_message_of_an_internal_error_is_one_line(worker):
+    """With its beginning and its end; the stack is a part of the output of --debug."""
+    with pytest.raises(errors.EdgeattnError) as caught:
+        worker.call("worker_functions:fail_with_a_stack")
+    message = caught.value.message
+    assert message.startswith("ValueError: Graph execution error: Detected at node Reshape: ")
+    assert message.endswith(" no such shape")
+    assert "\n" not in message
+    assert len(message) <= 410
+    assert "--debug" in caught.value.hint
+
+
 @pytest.mark.parametrize("function", ["no_module:f", "worker_functions:none", "nonsense"])
 def test_unknown_functions(worker, function):
     with pytest.raises(errors.EdgeattnError, match=r"(ModuleNotFound|Attribute)Error"):
