@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,13 +10,16 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from keras import layers, ops
 from long_parameters import only
 
 from edgeattn.errors import UnsupportedModelError
 from edgeattn.runners import open_runner
 from edgeattn_converters import ConversionOptions, ModelSource, QuantizationOptions, convert
+from edgeattn_converters.reference.edge_cases import constant_numbers
 from edgeattn_converters.reference.traced_values import changes_by_neighbors
+from edgeattn_converters.tracing.tokens import TokenLimits
 from edgeattn_converters.tracing.trace import interface_of, trace
 
 STEPS, FEATURES = 6, 5
@@ -177,3 +181,69 @@ def test_larger_batches_are_refused(tmp_path: Path) -> None:
     options = ConversionOptions(schemes=("float32",), formats=("tflite",), batch=3)
     with pytest.raises(UnsupportedModelError, match=r"--batch 3.* depend on the other samples"):
         convert(source, options=options)
+
+
+class OfLongest(layers.Layer):  # type: ignore[misc]
+    """A mask as long as the longest sequence of the batch, as ``tf.sequence_mask`` makes it."""
+
+    def call(self, x: Any, lengths: Any) -> Any:
+        return x * tf.sequence_mask(lengths[:, 0], dtype=x.dtype)[:, :, None]
+
+    def compute_output_shape(self, x_shape: Any, lengths_shape: Any) -> Any:
+        return x_shape
+
+
+def model_with_lengths() -> Any:
+    x = keras.Input((STEPS, FEATURES), name="x")
+    lengths = keras.Input((1,), dtype="int32", name="lengths")
+    y = layers.Dense(2, name="y")(layers.GRU(4)(OfLongest()(x, lengths)))
+    return keras.Model([x, lengths], y)
+
+
+def test_a_sample_that_keras_computes_only_beside_others_depends_on_them() -> None:
+    model = model_with_lengths()
+    traced = trace(model, interface_of(model), batch=None, attention=False, freeze=False)
+    samples = {"x": inputs(1), "lengths": np.full((12, 1), STEPS, "int32")}
+    assert changes_by_neighbors(traced, samples) == {}
+    samples["lengths"][7] = 2
+    with pytest.raises(tf.errors.OpError):
+        model({name: array[7:8] for name, array in samples.items()})
+    assert changes_by_neighbors(traced, samples) == {"y": float("inf")}
+    samples["lengths"][0] = 3  # of the rows that are computed alone first
+    assert changes_by_neighbors(traced, samples) == {"y": float("inf")}
+
+
+def test_lengths_of_all_samples_are_those_of_edge_cases(tmp_path: Path) -> None:
+    """Neither Keras nor the files compute other lengths of a single sample."""
+    model = model_with_lengths()
+    model.save(tmp_path / "model.keras")
+    (tmp_path / "own.py").write_text(
+        "import keras\nimport tensorflow as tf\nfrom keras import layers\n"
+        "from typing import Any\n\n\n" + inspect.getsource(OfLongest)
+    )
+    lengths = np.full((40, 1), STEPS, "int32")
+    np.savez(tmp_path / "samples.npz", x=inputs(1, 40), lengths=lengths)
+    source = ModelSource(
+        tmp_path / "model.keras",
+        samples=tmp_path / "samples.npz",
+        custom_objects=tmp_path / "own.py",
+    )
+    conversion = convert(source, options=ConversionOptions(schemes=("float32",)))
+    assert [item.verdict for item in conversion.report.artifacts] == ["pass", "pass"]
+    with np.load(conversion.bundle.path / "reference.npz") as arrays:
+        assert len(arrays["input/lengths"]) > 40
+        assert np.unique(arrays["input/lengths"]).tolist() == [STEPS]
+
+
+def test_inputs_of_the_same_number_are_constant() -> None:
+    same = {
+        "lengths": np.full((9, 1), 4, "int32"),
+        "scalar": np.full(9, 4, "int64"),
+        "steps": np.full((9, 6), 4, "int32"),
+        "other": np.arange(9, dtype="int32")[:, None],
+        "float": np.full((9, 1), 4, "float32"),
+        "token": np.full((9, 1), 4, "int32"),
+    }
+    none = np.zeros(1, np.int64)
+    assert constant_numbers(same, {"token": TokenLimits(none, none)}) == {"lengths", "scalar"}
+    assert constant_numbers({"lengths": same["lengths"][:1]}, {}) == set()

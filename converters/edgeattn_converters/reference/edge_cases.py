@@ -1,5 +1,6 @@
 """Edge cases of a reference: rows that samples may lack, derived from the samples."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,10 +29,15 @@ MAX_TOKEN_ROWS = 16
 
 @dataclass(frozen=True)
 class InputProperties:
-    """The limits of tokens, and the value of masked steps, of the inputs that have them."""
+    """The limits of tokens, and the value of masked steps, of the inputs that have them.
+
+    ``constant`` are inputs with the same number in all samples, such as a length: edge cases have
+    it, too, because the model may fail for any other number.
+    """
 
     vocabulary: dict[str, TokenLimits]
     padding: dict[str, float]
+    constant: frozenset[str] = frozenset()
 
     def is_exact(self, name: str, values: Array) -> Array:
         """Which ``values`` of an input stand for something else if they change in the last digit.
@@ -69,6 +75,9 @@ def edge_cases(
             # Extreme states cannot result from a recurrence, so edge cases start from zeros.
             rows[spec.name] = np.zeros((ordinary + EXTREMES, *values.shape[1:]), values.dtype)
             continue
+        if spec.name in properties.constant:
+            rows[spec.name] = np.repeat(values[:1], ordinary + EXTREMES, axis=0)
+            continue
         parts = [
             _shortened(values, lengths, padding.get(spec.name)),
             _all_tokens(values, ordinary - len(lengths), limits),
@@ -77,6 +86,18 @@ def edge_cases(
         ]
         rows[spec.name] = np.concatenate(parts).astype(values.dtype)
     return rows, ordinary
+
+
+def constant_numbers(inputs: Tensors, vocabulary: Mapping[str, TokenLimits]) -> frozenset[str]:
+    """The inputs of one integer, other than a token, that is the same in several samples."""
+    return frozenset(
+        name
+        for name, array in inputs.items()
+        if array.dtype.kind in "iu"
+        and name not in vocabulary
+        and array.size == len(array) > 1
+        and (array == array[0]).all()
+    )
 
 
 def _lengths(inputs: Tensors, padding: dict[str, float]) -> list[int]:

@@ -15,7 +15,12 @@ from edgeattn.printable import counted
 from edgeattn.samples.npz import write_npz
 from edgeattn.tensors import Array, Tensors
 from edgeattn.validation.lengths import by_length
-from edgeattn_converters.reference.edge_cases import SEED, InputProperties, edge_cases
+from edgeattn_converters.reference.edge_cases import (
+    SEED,
+    InputProperties,
+    constant_numbers,
+    edge_cases,
+)
 from edgeattn_converters.reference.equal_numbers import uses_averages
 from edgeattn_converters.reference.free_batches import require_equal_alone
 from edgeattn_converters.reference.keras_outputs import (
@@ -101,6 +106,9 @@ def write(
     """
     source = reference_source(model, interface, samples, calibration_file)
     properties = InputProperties(interface.vocabulary, padding_values(model, interface))
+    if source.kind != SYNTHETIC:
+        constant = constant_numbers(source.inputs, interface.vocabulary)
+        properties = replace(properties, constant=constant)
     edges, ordinary = edge_cases(source.inputs, interface.inputs, properties)
     continued = continued_sequences(model, interface, source.inputs)
     inputs = {
@@ -227,10 +235,17 @@ def _mixing_notes(changes: Mapping[str, float]) -> list[str]:
     if not changes:
         return []
     name = max(changes, key=lambda item: changes[item])
+    single = (
+        "the files compute one sample at a time, and are compared with Keras for single samples"
+    )
+    if changes[name] == float("inf"):
+        return [
+            "Keras computes some edge cases only beside other samples of their batch, because an "
+            f"operation combines them; {single}"
+        ]
     return [
         f"in Keras, {name!r} of a sample depends on the other samples of its batch (by up to "
-        f"{changes[name]:.2g}), because an operation combines them; the files "
-        "compute one sample at a time, and are compared with Keras for single samples"
+        f"{changes[name]:.2g}), because an operation combines them; {single}"
     ]
 
 

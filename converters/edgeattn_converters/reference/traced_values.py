@@ -157,6 +157,8 @@ def _changes_of_batch(traced: Traced, batch: Tensors) -> dict[str, float]:
 
     At the same position of a batch of the same size, rounding is the same.
     """
+    import tensorflow as tf
+
     count = len(next(iter(batch.values())))
     together = traced_values(traced, batch)
     by_row = {row: _changes_of_row(traced, batch, together, row) for row in range(count)}
@@ -165,8 +167,12 @@ def _changes_of_batch(traced: Traced, batch: Tensors) -> dict[str, float]:
         return {}
     mixed = []
     for row in changed:
-        copy = _values(traced, batch, [row] * count)[row]
-        if not _are_equal({name: value[row] for name, value in together.items()}, copy):
+        beside = {name: value[row] for name, value in together.items()}
+        try:
+            depends = not _are_equal(beside, _values(traced, batch, [row] * count)[row])
+        except tf.errors.OpError:
+            depends = True
+        if depends:
             mixed.append(by_row[row])
     return _largest(mixed)
 
@@ -174,8 +180,14 @@ def _changes_of_batch(traced: Traced, batch: Tensors) -> dict[str, float]:
 def _changes_of_row(
     traced: Traced, batch: Tensors, together: Tensors, row: int
 ) -> dict[str, float]:
-    """The changes of those values of ``row`` that differ alone."""
-    alone = _values(traced, batch, [row])[0]
+    """The changes of those values of ``row`` that differ alone; infinite if Keras computes it only
+    beside the others, as with a mask that is as long as the longest of them."""
+    import tensorflow as tf
+
+    try:
+        [alone] = _values(traced, batch, [row])
+    except tf.errors.OpError:
+        return dict.fromkeys(together, float("inf"))
     changes = {name: largest_change(value, together[name][row]) for name, value in alone.items()}
     return {name: change for name, change in changes.items() if change}
 
@@ -192,9 +204,14 @@ def _is_mixed(traced: Traced, batch: Tensors, rows: Sequence[int]) -> bool:
     At the same position of a batch of the same size, a sample is rounded in the same way whatever
     the other samples are. Copies of it in one batch differ by no more than that.
     """
+    import tensorflow as tf
+
     count = len(next(iter(batch.values())))
     for row in rows:
-        copies = _values(traced, batch, [row] * count)
+        try:
+            copies = _values(traced, batch, [row] * count)
+        except tf.errors.OpError:  # which the batch was not
+            return True
         last = copies[-1]
         for other in rows:
             beside = _values(traced, batch, [*[other] * (count - 1), row])[-1]
