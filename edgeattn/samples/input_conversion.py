@@ -69,10 +69,13 @@ def check_shape(shape: tuple[int, ...], spec: TensorSpec) -> None:
     if _matches(shape[1:], expected) and shape:
         return
     axes = ", ".join(["samples", *("any" if axis is None else str(axis) for axis in expected)])
-    raise SampleError(
-        f"Input {spec.name}: expected the shape ({axes}), found {shape}.",
-        hint="Add the sample axis: x[None]." if _matches(shape, expected) else None,
-    )
+    hint = "Add the sample axis: x[None]." if _matches(shape, expected) else None
+    if not expected and len(shape) > 1:
+        hint = (
+            "The only axis of the input is that of the samples, so that a sample is a number. If a "
+            "sample is a sequence, save the model with an axis of samples before that of its steps."
+        )
+    raise SampleError(f"Input {spec.name}: expected the shape ({axes}), found {shape}.", hint=hint)
 
 
 def _matches(shape: tuple[int, ...], expected: tuple[int | None, ...]) -> bool:

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from edgeattn.errors import UsageError
+from edgeattn.tensors import TensorSpec
 from edgeattn_converters.loading.config_inspection import Config
 
 # The length of a time axis, or the sizes of all axes without the batch axis.
@@ -88,6 +89,21 @@ def options_for(shapes: Mapping[str, Shape], *, several: bool = False) -> str:
 def _are_lengths(shapes: Mapping[str, Shape]) -> bool:
     """Whether no axis is free but the time axes."""
     return all(None not in shape[2:] for shape in shapes.values())
+
+
+def single_numbers(inputs: Sequence[TensorSpec]) -> str:
+    """What to do if the samples of all inputs are single numbers, and may be meant as sequences.
+
+    Graphs for a waveform of any length have one axis, which is that of the samples here.
+    """
+    if not inputs or any(len(spec.shape) != 1 for spec in inputs):
+        return ""
+    spec = inputs[0]
+    return (
+        f"The only axis of {spec.name!r} is taken as that of the samples. If it is the length of "
+        "one sample, such as a waveform, save the model with an axis of samples before it: "
+        f"tf.TensorSpec((None, N), tf.{spec.dtype}), with the length in place of N."
+    )
 
 
 def has_fixed_batch(config: Config) -> bool:

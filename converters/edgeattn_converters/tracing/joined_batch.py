@@ -13,6 +13,7 @@ import numpy as np
 from edgeattn.errors import UnsupportedModelError
 from edgeattn.printable import counted
 from edgeattn.tensors import Array, Specs, Tensors
+from edgeattn_converters.loading.fixed_time_axis import single_numbers
 from edgeattn_converters.tracing.batch_axis import NotOfSamples, saving_code
 from edgeattn_converters.tracing.keras_call import call, named_outputs
 
@@ -32,7 +33,7 @@ def explained(model: Any, inputs: Specs) -> Iterator[None]:
     try:
         yield
     except NotOfSamples as error:
-        hint = _step(model, inputs)
+        hint = single_numbers(inputs) or _step(model, inputs)
         if hint is None:
             raise
         raise NotOfSamples(error.message, hint=hint) from error

@@ -20,7 +20,12 @@ from edgeattn_converters.loading import stored_interface
 from edgeattn_converters.loading.architecture import check_architecture, read_architecture
 from edgeattn_converters.loading.audit import ModelFile
 from edgeattn_converters.loading.config_inspection import Config
-from edgeattn_converters.loading.fixed_time_axis import FreeAxesError, Size, TimeSteps
+from edgeattn_converters.loading.fixed_time_axis import (
+    FreeAxesError,
+    Size,
+    TimeSteps,
+    single_numbers,
+)
 from edgeattn_converters.options import ConversionOptions, ModelSource
 from edgeattn_converters.reference import reference_samples
 from edgeattn_converters.tracing.trace import Interface
@@ -117,6 +122,12 @@ def check_sizes(source: ModelSource, specs: Sequence[TensorSpec]) -> None:
     """Raise :class:`UsageError` if the inputs do not have the sizes that the options name."""
     listed = ", ".join(map(str, specs))
     lengths = [spec.shape[1] for spec in specs if len(spec.shape) > 1]
+    numbers = single_numbers(specs)
+    if numbers and (source.time_steps is not None or source.lengths or source.shapes):
+        raise UsageError(
+            f"The model has no axis for --time-steps or --input-shape; its inputs are {listed}.",
+            hint=numbers,
+        )
     if source.time_steps is not None and source.time_steps not in lengths:
         raise UsageError(
             f"--time-steps {source.time_steps}: the model has a fixed sequence length; its inputs "
