@@ -4,7 +4,7 @@ import ast
 import inspect
 import shlex
 import textwrap
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 
@@ -28,6 +28,17 @@ def unpacked_names(model: Any) -> list[str]:
         if isinstance(node.value, ast.Name) and [node.value.id] == first:
             return names
     return []
+
+
+def list_note(model: Any, names: Sequence[str]) -> str:
+    """The note about a model whose call takes a list of the samples' arrays, in this order."""
+    note = f"call of {type(model).__name__} takes a list. Its inputs are the arrays of the samples "
+    if unpacked_names(model) == list(names):
+        return f"{note}in the order in which call unpacks them: {', '.join(names)}."
+    return (
+        f"{note}in the order of their file: {', '.join(names)}. If call takes them in another "
+        "order, the model is wrong: save them in that order."
+    )
 
 
 def inputs(model: Any) -> list[str]:

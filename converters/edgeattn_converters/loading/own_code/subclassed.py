@@ -218,15 +218,7 @@ def _called_with_list(
         return False
     # The failed call with a dictionary has recorded that one.
     model._build_shapes_dict = {"input_shape": listed}
-    note = f"call of {type(model).__name__} takes a list. Its inputs are the arrays of the samples "
-    if call_arguments.unpacked_names(model) == list(shapes):
-        note += f"in the order in which call unpacks them: {', '.join(shapes)}."
-    else:
-        note += (
-            f"in the order of their file: {', '.join(shapes)}. If call takes them in another "
-            "order, the model is wrong: save them in that order."
-        )
-    notes.append(note)
+    notes.append(call_arguments.list_note(model, list(shapes)))
     return True
 
 

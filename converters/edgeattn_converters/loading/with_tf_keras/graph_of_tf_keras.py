@@ -178,7 +178,7 @@ def _notes(
             "values that are NaN or infinite for all samples."
         )
     notes += [f"{name}: {_STATE_RESET}" for name in result["stateful"]]
-    return tuple(notes)
+    return (*notes, *([result["note"]] if result["note"] else []))
 
 
 def _weights_of(file: ModelFile) -> str | None:

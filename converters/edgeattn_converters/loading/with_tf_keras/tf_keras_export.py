@@ -18,7 +18,7 @@ import numpy as np
 from edgeattn.printable import enumerated
 from edgeattn_converters.loading.comparison_samples import SAMPLES, Kind, padded_groups
 from edgeattn_converters.loading.output_differences import TOLERANCE, difference, unknown_outputs
-from edgeattn_converters.loading.own_code import local_packages
+from edgeattn_converters.loading.own_code import call_arguments, local_packages
 from edgeattn_converters.loading.own_code.own_classes import own_objects
 from edgeattn_converters.loading.training_mode import CALLS
 from edgeattn_converters.loading.with_tf_keras import (
@@ -99,7 +99,13 @@ def _exported(
         arrays |= {f"{group}/inputs/{k}": x for k, x in zip(inputs, given, strict=True)}
         arrays |= {f"{group}/outputs/{k}": x for k, x in zip(names, outputs, strict=True)}
     unknown = [names[number] for number in unknown_outputs(expected)]
-    return {"stateful": graph.stateful, "unknown": unknown, "groups": len(groups)}, arrays
+    of_list = isinstance(samples, Mapping) and graph.interface.is_list and not model.inputs
+    return {
+        "stateful": graph.stateful,
+        "unknown": unknown,
+        "groups": len(groups),
+        "note": call_arguments.list_note(model, inputs) if of_list else None,
+    }, arrays
 
 
 def _loaded(source: Mapping[str, Any], samples: Mapping[str, Any]) -> tuple[Any, Assignments]:
@@ -110,7 +116,7 @@ def _loaded(source: Mapping[str, Any], samples: Mapping[str, Any]) -> tuple[Any,
         if model.weights and not samples:
             return  # the program has called it
         interface = tf_keras_interface.of_samples(model, samples)
-        interface.call(model, [np.asarray(array) for array in samples.values()])
+        interface.call(model, [np.asarray(samples[item.name]) for item in interface.inputs])
 
     # The names of layers are those of a new process.
     tf_keras.backend.clear_session()

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from edgeattn_converters.loading.own_code import call_arguments
 from edgeattn_converters.loading.with_tf_keras import tf_keras_worker
 from edgeattn_converters.loading.with_tf_keras.tf_keras_worker import NotLoadedError
 
@@ -35,6 +36,11 @@ class Interface:
     structure: Any
     by_name: bool = False
 
+    @property
+    def is_list(self) -> bool:
+        """Whether the model takes several inputs by their order only."""
+        return isinstance(self.structure, list) and len(self.inputs) > 1
+
     def packed(self, arrays: Sequence[Any]) -> Any:
         """Return what a call of the model takes."""
         import tensorflow as tf
@@ -52,16 +58,34 @@ class Interface:
 
 
 def of_samples(model: Any, samples: Mapping[str, Any]) -> Interface:
-    """Return the inputs of a subclassed model, which are those of the samples."""
+    """Return the inputs of a subclassed model, which are those of the samples.
+
+    Several are its arguments or a dictionary, or a list if it does not compute those.
+    """
     if not samples:
         raise NotLoadedError("no samples have the shapes of its inputs")
+    samples = call_arguments.in_call_order(model, samples)
     inputs = tuple(
         Input(name, (None, *array.shape[1:]), _dtype(array)) for name, array in samples.items()
     )
     if len(inputs) == 1:
         return Interface(inputs, 0)
     numbers = {item.name: number for number, item in enumerate(inputs)}
-    return Interface(inputs, numbers, by_name=set(numbers) <= set(_arguments(model)))
+    if set(numbers) <= set(_arguments(model)):
+        return Interface(inputs, numbers, by_name=True)
+    named, listed = Interface(inputs, numbers), Interface(inputs, list(range(len(inputs))))
+    first = [np.asarray(array[:1]) for array in samples.values()]
+    return (
+        listed if not _computes(model, named, first) and _computes(model, listed, first) else named
+    )
+
+
+def _computes(model: Any, interface: Interface, arrays: Sequence[Any]) -> bool:
+    try:
+        interface.call(model, arrays)
+    except Exception:  # of the user's code
+        return False
+    return True
 
 
 def of_model(model: Any, samples: Mapping[str, Any]) -> Interface:
