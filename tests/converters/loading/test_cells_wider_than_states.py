@@ -31,6 +31,7 @@ def build():
 """
 
 
+@pytest.mark.long
 @pytest.mark.compared
 def test_the_graph_of_tf_keras_is_used(tmp_path: Path) -> None:
     (tmp_path / "prog.py").write_text(PROGRAM)

@@ -351,6 +351,7 @@ def test_own_layers_have_their_prunable_weights(tmp_path: Path) -> None:
     assert "Define get_prunable_weights" in error.value.hint
 
 
+@pytest.mark.long
 @pytest.mark.compared
 def test_wrapped_models_are_compared_with_tf_keras(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

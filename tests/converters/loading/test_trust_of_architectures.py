@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import tf_keras
 
 from edgeattn.bundle.manifest import sha256
@@ -14,6 +15,7 @@ from edgeattn.bundle.manifest import sha256
 UNITS = 24
 
 
+@pytest.mark.long
 def test_the_command_of_the_message_works(tmp_path: Path, edgeattn: Callable[..., Any]) -> None:
     x = tf_keras.Input((6,))
     # Its code uses a value that no file contains.
