@@ -58,8 +58,12 @@ from edgeattn_converters.loading.own_code import (
 )
 from edgeattn_converters.loading.own_code.masks_of_classes import may_create_masks
 from edgeattn_converters.loading.own_code.unsaved_variables import unsaved_notes
-from edgeattn_converters.loading.weights import own_loading
+from edgeattn_converters.loading.weights import from_hdf5, own_loading
 from edgeattn_converters.loading.weights.assignment import MISMATCH
+from edgeattn_converters.loading.weights.declared_weights import (
+    MoreWeightsError,
+    other_architecture,
+)
 from edgeattn_converters.loading.weights.weights_file import WeightsFile, open_weights
 
 
@@ -248,6 +252,12 @@ def _build(
         own_layers.adapt(model, ctx)
         ctx.notes.extend(masked_steps.let_be_former(model._flatten_layers(), original))
         return ctx, config, model
+    except MoreWeightsError as error:
+        if not weights.separate:
+            raise
+        names = from_hdf5.group_names(weights.source) if weights.is_layered else ()
+        shapes = {name: ctx.shapes(name) for name in names or config_inspection.all_names(stored)}
+        raise other_architecture(error.declared, shapes, weights.size()) from error
     except UnsupportedModelError:
         # The error about a missing length is more helpful, if there is one.
         if request.allow_free_time:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -475,3 +476,80 @@ def test_checkpoints_of_tensorflow(kind: str, tmp_path: Path) -> None:
     with pytest.raises(UnsupportedModelError, match="TensorFlow checkpoint") as caught:
         audit_file(paths[kind])
     assert "cp.ckpt'); model.save(" in str(caught.value.hint)
+
+
+def _images(K: Any, units: int, *, name: str | None = None) -> Any:
+    return K.Sequential(
+        [
+            K.layers.Input((32, 32, 1)),
+            K.layers.Conv2D(16, 3),
+            K.layers.Flatten(),
+            K.layers.Dense(units, name=name),
+            K.layers.Dense(1),
+        ]
+    )
+
+
+@pytest.mark.parametrize("name", only(["named", None], None))
+@pytest.mark.parametrize("units", [12, 512, 10**7])
+@pytest.mark.parametrize("kind", only(["h5", "weights.h5"], "h5"))
+def test_a_larger_architecture_is_no_damaged_file(
+    kind: str, units: int, name: str | None, tmp_path: Path
+) -> None:
+    """The architecture is not part of the file. None of its weights is allocated."""
+    K = tf_keras if kind == "h5" else keras
+    _images(K, 8, name=name).save_weights(tmp_path / f"m.{kind}")
+    small = _images(K, 12, name=name)
+    (tmp_path / "m.json").write_text(small.to_json().replace('"units": 12', f'"units": {units}'))
+    with pytest.raises(UnsupportedModelError) as error:
+        load_model(audit_file(tmp_path / f"m.{kind}"), architecture=str(tmp_path / "m.json"))
+    assert f"Layer {small.layers[2].name!r} has weights of " in error.value.message
+    assert f"(14400, {units})" in error.value.message
+    assert "(14400, 8)" in error.value.message
+    assert "Check that --architecture builds the layers" in str(error.value.hint)
+    assert error.value.exit_code == 3
+
+
+@pytest.mark.parametrize("units", only([4_000, 1_000_000], 4_000))
+def test_a_larger_recurrent_architecture(units: int, tmp_path: Path) -> None:
+    def build(size: int) -> Any:
+        layer = tf_keras.layers.Bidirectional(tf_keras.layers.LSTM(size))
+        return tf_keras.Sequential([tf_keras.layers.Input((5, 3)), layer])
+
+    build(4).save_weights(tmp_path / "m.h5")
+    larger = build(5).to_json().replace('"units": 5', f'"units": {units}')
+    (tmp_path / "m.json").write_text(larger)
+    with pytest.raises(UnsupportedModelError, match=r"\(3, 16\)") as error:
+        load_model(audit_file(tmp_path / "m.h5"), architecture=str(tmp_path / "m.json"))
+    assert f"(3, {4 * units})" in error.value.message
+    assert "Check that --architecture builds the layers" in str(error.value.hint)
+
+
+@pytest.mark.long
+def test_a_larger_architecture_of_a_program(tmp_path: Path) -> None:
+    _images(keras, 8).save_weights(tmp_path / "m.weights.h5")
+    program = tmp_path / "m.py"
+    program.write_text(
+        "import keras\nfrom keras import layers\ndef build():\n    return keras.Sequential(["
+        "layers.Input((32, 32, 1)), layers.Conv2D(16, 3), layers.Flatten(), layers.Dense(512), "
+        "layers.Dense(1)])\n"
+    )
+    with pytest.raises(UnsupportedModelError) as error:
+        load_model(audit_file(tmp_path / "m.weights.h5"), architecture=f"{program}:build")
+    assert "Check that --architecture builds the layers" in str(error.value.hint)
+
+
+def test_a_larger_architecture_of_other_layers(tmp_path: Path) -> None:
+    """No array in the file has the name of the weight."""
+    _images(tf_keras, 8).save_weights(tmp_path / "m.h5")
+    K = tf_keras.layers
+    model = tf_keras.Sequential([K.Input((5,), dtype="int32"), K.Embedding(9, 2, name="words")])
+    text = model.to_json().replace('"input_dim": 9', '"input_dim": 4000000')
+    (tmp_path / "m.json").write_text(text)
+    message = (
+        "Layer 'words' has weights of shape (4000000, 2), with which the model has more values "
+        "than the 115377 in the file."
+    )
+    with pytest.raises(UnsupportedModelError, match=re.escape(message)) as error:
+        load_model(audit_file(tmp_path / "m.h5"), architecture=str(tmp_path / "m.json"))
+    assert "Check that --architecture builds the layers" in str(error.value.hint)

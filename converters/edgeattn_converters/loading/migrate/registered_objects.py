@@ -10,10 +10,10 @@ from typing import Any
 import keras
 from keras import ops
 
-from edgeattn.errors import UnsafeModelError
 from edgeattn_converters.loading.lambdas.keras_operations import evaluate
 from edgeattn_converters.loading.lambdas.output_shapes import with_inferred_shapes
 from edgeattn_converters.loading.own_code.classes_of_keras_2 import weight_by_name
+from edgeattn_converters.loading.weights.declared_weights import DeclaredWeight, MoreWeightsError
 
 # Additional values, for counters and similar variables that are not stored.
 SPARE = 1_000_000
@@ -26,23 +26,22 @@ def allocating_at_most(values: int | None) -> Iterator[None]:
     Layers of the user may call ``add_weight`` with the arguments of Keras 2.
 
     A file that declares more weights than it stores is refused before they are allocated, whatever
-    initializes them. Raises :class:`UnsafeModelError`.
+    initializes them. Raises :class:`MoreWeightsError`.
     """
     add_weight = keras.layers.Layer.add_weight
     remaining = math.inf if values is None else values + SPARE
+    declared: list[DeclaredWeight] = []
 
     def count_and_add(layer: Any, *args: Any, **kwargs: Any) -> Any:
         nonlocal remaining
         args, kwargs = weight_by_name(args, kwargs)
         shape = args[0] if args else kwargs.get("shape")
         with contextlib.suppress(TypeError):  # Keras raises an error for other shapes
-            remaining -= math.prod(map(operator.index, shape or ()))
+            axes = tuple(map(operator.index, shape or ()))
+            remaining -= math.prod(axes)
+            declared.append(DeclaredWeight(layer.name, str(kwargs.get("name")), axes))
         if remaining < 0:
-            raise UnsafeModelError(
-                f"Refused: the model declares weights of shape {shape}, more than the file "
-                "contains.",
-                hint="Do not use this file: it is damaged or was made to exhaust memory.",
-            )
+            raise MoreWeightsError(declared)
         return add_weight(layer, *args, **kwargs)
 
     keras.layers.Layer.add_weight = count_and_add
