@@ -113,7 +113,7 @@ def _loaded(source: Mapping[str, Any], samples: Mapping[str, Any]) -> tuple[Any,
     import tf_keras
 
     def build(model: Any) -> None:
-        if model.weights and not samples:
+        if not samples and _has_weights(model):
             return  # the program has called it
         interface = tf_keras_interface.of_samples(model, samples)
         interface.call(model, [np.asarray(samples[item.name]) for item in interface.inputs])
@@ -123,6 +123,13 @@ def _loaded(source: Mapping[str, Any], samples: Mapping[str, Any]) -> tuple[Any,
     model, assigned = tf_keras_assignments.loaded_completely(source, build)
     tf_keras_worker.compute_in_float32(model)
     return model, assigned
+
+
+def _has_weights(model: Any) -> bool:
+    try:
+        return bool(model.weights)
+    except ValueError:  # of a Sequential inside whose layers have no weights yet
+        return False
 
 
 def _require_clear(source: Mapping[str, Any]) -> None:
