@@ -37,6 +37,7 @@ from edgeattn_converters.loading.own_code.custom_objects import (
 )
 from edgeattn_converters.loading.own_code.local_packages import run_again
 from edgeattn_converters.loading.own_code.unsaved_variables import outside_notes, random_value_notes
+from edgeattn_converters.loading.signatures.random_outputs import RandomOutputsError
 from edgeattn_converters.loading.signatures.signature import load_signature
 from edgeattn_converters.loading.stored_model import load_stored
 from edgeattn_converters.loading.training_mode import check_repeatable, training_notes
@@ -283,6 +284,8 @@ def _load(
             raise
         try:
             return _load_signature(file, request, because=_in_one_line(error.message))
+        except RandomOutputsError:
+            raise
         except (UnsupportedModelError, UnsafeModelError) as of_graph:
             raise UnsupportedModelError(
                 _both_reasons(error.message, of_graph.message), hint=error.hint

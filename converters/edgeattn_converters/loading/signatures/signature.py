@@ -24,7 +24,7 @@ from edgeattn_converters.loading.fixed_time_axis import (
     with_sizes,
 )
 from edgeattn_converters.loading.migrate import mixed_precision
-from edgeattn_converters.loading.signatures import one_signature
+from edgeattn_converters.loading.signatures import one_signature, random_outputs
 from edgeattn_converters.loading.signatures.signature_batch import (
     LIMITS,
     is_close,
@@ -35,6 +35,7 @@ from edgeattn_converters.loading.signatures.signature_batch import (
 from edgeattn_converters.loading.signatures.signature_inputs import (
     functions_of,
     inference_function,
+    without_outputs,
 )
 from edgeattn_converters.loading.signatures.signature_layer import signature_layer
 from edgeattn_converters.loading.signatures.signature_operations import (
@@ -99,6 +100,7 @@ def load_signature(
         if count > 1:
             single, note = _single_sample(path, function, count, time_steps)
             notes.append(note)
+    random_outputs.check_repeatable(path, name, function, count, time_steps)
     layer = signature_layer(loaded, functions[name].variables, function, single, count or 1)
     model = _model(path, layer, inputs, time_steps, allow_free_time)
     if any(None in spec.shape.as_list()[1:] for spec in inputs.values()) and time_steps:
@@ -310,12 +312,5 @@ def _check_first_axes(
         if count == 1:
             hint = f"Save it with a signature that returns tf.expand_dims({name}, 0)"
     if len(others) < len(outputs):
-        hint += (
-            f", or without the output: m = tf.saved_model.load({path.name!r}); "
-            f"f = m.signatures[{signature!r}]; "
-            "g = tf.function(lambda **x: {k: v for k, v in f(**x).items() "
-            f"if k not in {others}}}); "
-            f"tf.saved_model.save(m, {path.name + '_2'!r}, "
-            "g.get_concrete_function(**f.structured_input_signature[1]))"
-        )
+        hint += f", or without the output: {without_outputs(path, signature, others)}"
     raise unsupported(path, problem, hint)

@@ -1,6 +1,6 @@
 """The inputs of a signature of a SavedModel: arrays of numbers whose first axis is the samples."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +99,18 @@ def _check_composite(path: Path, message: Any, name: str, function: Any) -> None
                     "Save a function of an array with as many values for each sample, which makes "
                     f"the {kind} tensor itself or needs none: {SAVE_FUNCTION}",
                 )
+
+
+def without_outputs(path: Path, signature: str, others: Sequence[str]) -> str:
+    """Return the code that saves a signature of a folder without some of its outputs."""
+    return (
+        f"m = tf.saved_model.load({path.name!r}); "
+        f"f = m.signatures[{signature!r}]; "
+        "g = tf.function(lambda **x: {k: v for k, v in f(**x).items() "
+        f"if k not in {list(others)}}}); "
+        f"tf.saved_model.save(m, {path.name + '_2'!r}, "
+        "g.get_concrete_function(**f.structured_input_signature[1]))"
+    )
 
 
 def functions_of(message: Any) -> dict[str, frozenset[str]]:
