@@ -91,7 +91,12 @@ def only_batch(model: Any) -> int | None:
 
 
 def with_free_batch(shape: Any, fixed: Any, batch: int) -> Any:
-    """``shape`` with the axes that TensorFlow infers for ``batch`` samples, ``fixed``."""
-    if fixed.rank is None or not fixed.rank or fixed[0] != batch:
+    """``shape`` with the axes that TensorFlow infers for ``batch`` samples, ``fixed``.
+
+    If the first axis is another number, as that of windows joined with the samples, any other axis
+    may be that of the samples.
+    """
+    if fixed.rank is None or not fixed.rank or fixed[0] is None:
         return shape
-    return shape.merge_with([None, *fixed[1:]])
+    others = [None if fixed[0] != batch and axis == batch else axis for axis in fixed[1:]]
+    return shape.merge_with([None, *others])
