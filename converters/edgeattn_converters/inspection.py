@@ -31,7 +31,7 @@ from edgeattn_converters.recipes import recipe_for
 from edgeattn_converters.reference.edge_cases import SEED
 from edgeattn_converters.reference.plausible_inputs import plausible_inputs
 from edgeattn_converters.reference.traced_values import check_rows
-from edgeattn_converters.tracing import joined_batch
+from edgeattn_converters.tracing import architecture_outputs, joined_batch
 from edgeattn_converters.tracing.attention_outputs import PREFIX, is_attention
 from edgeattn_converters.tracing.keras_call import dtype_of, layer_name, named_outputs
 from edgeattn_converters.tracing.trace import Interface, interface_of, trace
@@ -78,7 +78,8 @@ def _description(
     free, sizes = bool(shapes), options_for(shapes) if shapes else ""
     inputs = [_tensor(layer_name(tensor), tensor) for tensor in model.inputs]
     # Without a sequence length the model cannot be traced, so only layer classes are known.
-    interface = None if free else interface_of(model)
+    with architecture_outputs.explained(model, source.architecture):
+        interface = None if free else interface_of(model)
     called = _called_layers(model)
     attempts, hints = _attempts(model, interface if attempt_conversion else None)
     return {

@@ -23,6 +23,32 @@ class CombinedSamples(UnsupportedModelError):
     """A model one of whose outputs has an axis with the size of the batch besides the first."""
 
 
+class NoBatchAxisError(UnsupportedModelError):
+    """A model some of whose outputs have no batch axis.
+
+    ``kept`` and ``removed`` are the places of the other outputs and of these in ``model.outputs``,
+    ``code`` saves a model with the former, and ``alternative`` is what to do instead. ``kept`` and
+    ``code`` are empty if there are no others.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        kept: Sequence[int],
+        removed: Sequence[int],
+        code: str,
+        alternative: str,
+        *,
+        hint: str | None = None,
+    ) -> None:
+        step = f"Save the model without it: {code}. Or {alternative}"
+        if not kept:
+            step = alternative[0].upper() + alternative[1:]
+        super().__init__(message, hint=hint or step)
+        self.kept, self.removed = tuple(kept), tuple(removed)
+        self.code, self.alternative = code, alternative
+
+
 def check_batch_axes(
     model: Any, result: Any, outputs: Mapping[str, Any], inputs: Specs, batch: int | None
 ) -> None:
@@ -49,10 +75,14 @@ def check_batch_axes(
             hint=f"Return one result for each sample{transposed}.",
         )
     kept = {k: other for k, other in enumerate(outputs) if other not in others}
-    raise UnsupportedModelError(
+    places = _places(result, len(outputs))
+    raise NoBatchAxisError(
         f"Output {name!r} has no batch axis: its shape is {tuple(axes)} for any number of samples, "
         "and files return one result for each sample.",
-        hint=_without(model, result, kept, inputs, _for_each(axes, from_inputs)),
+        [places[k] for k in kept],
+        [place for k, place in enumerate(places) if k not in kept],
+        saving_code(model, result, kept, inputs) if kept else "",
+        _for_each(axes, from_inputs),
     )
 
 
@@ -100,17 +130,13 @@ def _for_each(axes: Sequence[int | None], from_inputs: bool) -> str:
     return f"return it for each sample of the input x: tf.broadcast_to(output, {shape})"
 
 
-def _without(
-    model: Any, result: Any, kept: Mapping[int, str], inputs: Specs, alternative: str
-) -> str:
-    """The code that saves a model with the outputs ``kept``, by their places, or else what to do.
-
-    The ``alternative`` is the only one if there are no outputs to keep.
-    """
-    if not kept:
-        return alternative[0].upper() + alternative[1:]
-    code = saving_code(model, result, kept, inputs)
-    return f"Save the model without it: {code}. Or {alternative}"
+def _places(result: Any, count: int) -> list[int]:
+    """The places of the ``count`` outputs of a result in ``model.outputs``."""
+    if not _is_flat_dict(result):
+        return list(range(count))
+    # Keras sorts the keys.
+    order = sorted(result)
+    return [order.index(name) for name in result]
 
 
 def saving_code(
@@ -124,13 +150,11 @@ def saving_code(
 
     ``shapes`` are other shapes of outputs, by their places. ``result`` is what the model returned.
     """
-    subclassed = _subclassed(model)
+    subclassed = only_subclassed(model)
     if subclassed is None:
         before, tensors = "", "model.inputs"
-        # Keras sorts the keys.
-        places = sorted(result) if isinstance(result, dict) else []
-        names = list(result) if places else []
-        parts = [f"model.outputs[{places.index(names[k]) if places else k}]" for k in kept]
+        places = _places(result, max(kept) + 1)
+        parts = [f"model.outputs[{places[k]}]" for k in kept]
     else:
         by_name = is_called_by_name(subclassed, model)
         before = f"x = {_inputs(model, inputs)}; y = model({'**x' if by_name else 'x'}); "
@@ -147,7 +171,7 @@ def saving_code(
     return f"{before}keras.Model({tensors}, {returned}).save('model2.keras')"
 
 
-def _subclassed(model: Any) -> Any:
+def only_subclassed(model: Any) -> Any:
     """The model of a subclass of keras.Model that ``model`` calls, and nothing else; or None."""
     layers = [layer for layer in model.layers if not derives_from(layer, "InputLayer")]
     only = layers[0] if len(layers) == 1 else None

@@ -20,7 +20,7 @@ from edgeattn_converters.loading.migrate.preprocessing import REMOVED_NOTE
 from edgeattn_converters.loading.removed_layers import NOT_PREPARED
 from edgeattn_converters.options import ConversionOptions, ModelSource
 from edgeattn_converters.reference.free_batches import with_known_batch
-from edgeattn_converters.tracing import states
+from edgeattn_converters.tracing import architecture_outputs, states
 from edgeattn_converters.tracing.free_time import FreeModel, free_model
 from edgeattn_converters.tracing.trace import Interface, interface_of
 from edgeattn_converters.worker import early_checks
@@ -66,7 +66,10 @@ def _load(source: ModelSource, attention_layers: tuple[str, ...], with_states: b
             ignore=source.ignore,
         )
         loaded, pairs = _with_states(loaded) if with_states else (loaded, {})
-        interface = interface_of(loaded.model, time_steps=time_steps, attention=attention_layers)
+        with architecture_outputs.explained(loaded.model, source.architecture):
+            interface = interface_of(
+                loaded.model, time_steps=time_steps, attention=attention_layers
+            )
     interface = states.mark_states(interface, pairs)
     interface, notes = with_known_batch(loaded.model, interface)
     loaded = replace(loaded, notes=(*loaded.notes, *notes))
