@@ -63,7 +63,9 @@ def _unknown_lines(reports: Sequence[ArtifactReport]) -> Iterator[str]:
 def not_converted_line(failure: Mapping[str, Any]) -> str:
     """Why an artifact could not be converted, and what to do."""
     line = f"{failure['format']} {failure['scheme']}: {failure['reason']}"
-    return f"{line} {failure['hint']}" if failure.get("hint") else line
+    if not failure.get("hint"):
+        return line
+    return f"{line if line.endswith('.') else f'{line}.'} {failure['hint']}"
 
 
 def cost_lines(report: ArtifactReport) -> Iterator[str]:

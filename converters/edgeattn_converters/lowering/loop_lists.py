@@ -10,7 +10,7 @@ ordered after the loop. Lists that are passed on to other functions remain as th
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,8 @@ from edgeattn_converters.graphs.list_growth import RESIZES
 from edgeattn_converters.lowering.graph_scope import DT_INT32, DT_VARIANT, Scope, constant, scopes
 
 _LOOPS = frozenset({"While", "StatelessWhile"})
+_CONDITIONS = frozenset({"If", "StatelessIf"})
+_BRANCHES = ("then_branch", "else_branch")
 # The positions of the counter and of the limit of the iterations in the operands of a loop.
 _COUNTER, _LIMIT = 0, 1
 _READ, _WRITE, _STACK = "TensorListGetItem", "TensorListSetItem", "TensorListStack"
@@ -28,13 +30,17 @@ _READ, _WRITE, _STACK = "TensorListGetItem", "TensorListSetItem", "TensorListSta
 
 @dataclass(frozen=True)
 class _Variable:
-    """A list among the variables of a loop; ``scope`` is the graph of the loop."""
+    """A list among the variables of a loop; ``scope`` is the graph of the loop.
+
+    ``functions`` are the graphs that nodes call, by name.
+    """
 
     scope: Scope
     loop: Any
     body: Scope
     condition: Scope
     position: int
+    functions: Mapping[str, Scope]
 
     @property
     def initial(self) -> str:
@@ -62,6 +68,18 @@ class _Variable:
         returned = self.body.positions_returning(names)
         return nodes if returned == [self.position] else None
 
+    def is_read_in_conditions(self) -> bool:
+        """Whether a condition in the body reads an element."""
+        return any(
+            reader.op == _READ
+            for node in self.body.consumers(self.argument)
+            if node.op in _CONDITIONS
+            for branch in (self.functions[node.attr[name].func.name] for name in _BRANCHES)
+            for place, name in enumerate(node.input[1:])
+            if name == self.argument
+            for reader in branch.consumers(branch.argument(place))
+        )
+
     def consumers(self) -> list[Any] | None:
         """The nodes that read the list after the loop, None if it is used otherwise."""
         nodes = self.scope.consumers(self.result)
@@ -81,7 +99,7 @@ def lists_as_tensors(definition: Any) -> None:
         if bodies[body.name] == 1:  # another loop has other lists
             condition = by_name[loop.attr["cond"].func.name]
             for position in range(_LIMIT + 1, len(loop.input)):
-                variable = _Variable(scope, loop, body, condition, position)
+                variable = _Variable(scope, loop, body, condition, position, by_name)
                 if _is_list(variable):
                     _replace(variable)
 
@@ -91,6 +109,12 @@ def _is_list(variable: _Variable) -> bool:
 
 
 def _replace(variable: _Variable) -> None:
+    if variable.is_read_in_conditions():
+        raise ConversionError(
+            "ONNX has no list that a condition inside a loop reads.",
+            hint="Convert to TFLite only, or keep the elements in a tensor that the loop updates: "
+            "tf.tensor_scatter_nd_update(states, [[t]], [state])",
+        )
     uses, consumers = variable.uses(), variable.consumers()
     if uses is None or consumers is None or not any(node.op == _WRITE for node in uses):
         return
