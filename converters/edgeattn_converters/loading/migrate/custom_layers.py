@@ -39,6 +39,7 @@ _STRIPPED = {
     "PruneLowMagnitude": ("sparsity.keras.prune_scope", "sparsity.keras.strip_pruning"),
     "ClusterWeights": ("clustering.keras.cluster_scope", "clustering.keras.strip_clustering"),
 }
+BASE = "Layer"  # the class of all layers
 # Packages that define layers, with the names under which they are installed.
 _PACKAGES = {
     "keras_hub": "keras-hub",
@@ -83,9 +84,10 @@ def is_unknown(item: Config) -> bool:
     class_name = str(item.get("class_name"))
     if class_name not in LAYERS or custom or foreign:
         return True
-    return not is_from_keras(item) and bool(
-        same_names.lacking(class_name, item.get("config") or {})
-    )
+    config = item.get("config") or {}
+    # The class of all layers has no other arguments.
+    is_own = class_name == BASE and not set(config) <= LAYER_ARGUMENTS
+    return not is_from_keras(item) and (is_own or bool(same_names.lacking(class_name, config)))
 
 
 def is_custom(item: Config, ctx: Context) -> bool:

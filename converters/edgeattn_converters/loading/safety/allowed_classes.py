@@ -31,7 +31,7 @@ LAYERS = _names(
     GlobalAvgPool2D GlobalAvgPool3D GlobalMaxPool1D GlobalMaxPool2D GlobalMaxPool3D
     GlobalMaxPooling1D GlobalMaxPooling2D GlobalMaxPooling3D GroupNormalization GroupQueryAttention
     GroupedQueryAttention HashedCrossing Hashing Highway Identity InputLayer IntegerLookup LSTM
-    LSTMCell LSTMV1 LayerNormalization LeakyReLU LocallyConnected1D LocallyConnected2D Masking
+    LSTMCell LSTMV1 Layer LayerNormalization LeakyReLU LocallyConnected1D LocallyConnected2D Masking
     MaxNumBoundingBoxes MaxPool1D MaxPool2D MaxPool3D MaxPooling1D MaxPooling2D MaxPooling3D Maximum
     MaxoutDense MelSpectrogram Merge Minimum MixUp MultiHeadAttention Multiply Normalization PReLU
     ParametricSoftplus Permute Pipeline RMSNormalization RNN RandAugment RandomBrightness
