@@ -62,11 +62,12 @@ def free_axes_error(
             "sequences of that length).",
             names=tuple(shapes),
         )
-    return FreeAxesError(
-        f"{message}a fixed shape.",
-        hint=f"Pass the sizes as numbers: {options_for(filled)} (or --samples of that shape).",
-        names=tuple(shapes),
-    )
+    hint = f"Pass the sizes as numbers: {options_for(filled)} (or --samples of that shape)."
+    if isinstance(length_of(time_steps, name), int):
+        first = free[name][1]
+        here = "" if first is None else f", here {first}"
+        hint = f"Leave out --time-steps: it is the size of axis 1{here}. {hint}"
+    return FreeAxesError(f"{message}a fixed shape.", hint=hint, names=tuple(shapes))
 
 
 def options_for(shapes: Mapping[str, Shape], *, several: bool = False) -> str:

@@ -390,6 +390,11 @@ def test_other_free_axes_get_their_sizes(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="needs a fixed shape") as caught:
         load_model(audit_file(path), time_steps=STEPS)
     assert f"--input-shape x={STEPS}xWx1" in str(caught.value.hint)
+    first = f"Leave out --time-steps: it is the size of axis 1, here {STEPS}. Pass the sizes"
+    assert str(caught.value.hint).startswith(first)
+    with pytest.raises(UsageError, match="needs a fixed shape") as caught:
+        load_model(audit_file(path))
+    assert str(caught.value.hint).startswith("Pass the sizes")
     loaded = load_model(audit_file(path), time_steps={"x": (STEPS, 9, 1)})
     assert loaded.model.inputs[0].shape == (None, STEPS, 9, 1)
 
