@@ -182,6 +182,7 @@ def test_models_that_need_the_number_of_samples(case: tuple[str, str], tmp_path:
             np.testing.assert_allclose(actual, expected[row : row + 1], rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("batch", only([1, COUNT, 5], COUNT))
 def test_bundles_with_files_of_a_batch(batch: int, tmp_path: Path) -> None:
     source, original = saved(tmp_path, PROGRAMS["functional"], "program")

@@ -218,6 +218,7 @@ def test_programs(function: str, tmp_path: Path) -> None:
     assert [note for note in loaded.notes if note.startswith(place) and NOTE in note]
 
 
+@pytest.mark.long
 @pytest.mark.compared
 @pytest.mark.parametrize("function", only(["own", "resized", "calling"], "resized"))
 def test_tf_keras_does_not_refute_programs(function: str, tmp_path: Path) -> None:

@@ -284,6 +284,7 @@ def imported_in_tf_keras(text: str, folder: Path) -> Any:
     return module
 
 
+@pytest.mark.long
 @pytest.mark.compared(quick=False)
 @pytest.mark.parametrize("suffix", only([".h5", ".weights.h5"], ".h5"))
 @pytest.mark.parametrize("name", only(["plain", "compiled"], "plain"))

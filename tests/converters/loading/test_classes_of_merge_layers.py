@@ -70,6 +70,7 @@ def random(model: Any) -> np.random.Generator:
     return generator
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("suffix", only((".h5", ".keras"), ".h5"))
 @pytest.mark.parametrize("name", only(("Weighted", "Joined", "Add", "Product"), "Weighted"))
 def test_masks_of_classes_that_merge(name: str, suffix: str, tmp_path: Path) -> None:

@@ -230,6 +230,7 @@ def build():
 """
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "value", [pytest.param("self.value", marks=pytest.mark.compared),
               pytest.param("-3.0", marks=pytest.mark.long)]

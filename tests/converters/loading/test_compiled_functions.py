@@ -67,6 +67,7 @@ FOLDERS: dict[str, Callable[[Path], Any]] = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", only(CONVERTERS, "onnx"))
 @pytest.mark.parametrize("name", only(FOLDERS, "tf_keras"))
 def test_graphs_convert(name: str, kind: str, tmp_path: Path) -> None:

@@ -123,6 +123,7 @@ def test_weights_of_copies(name: str, kind: str, tmp_path: Path) -> None:
     np.testing.assert_allclose(loaded(TOKENS), model(TOKENS), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("suffix", only([".keras", ".h5"], ".keras"))
 @pytest.mark.parametrize("kind", only(OF_KERAS_3, "both directions"))
 def test_copies_in_files_of_keras_3(kind: str, suffix: str, tmp_path: Path) -> None:

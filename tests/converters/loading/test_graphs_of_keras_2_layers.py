@@ -127,6 +127,7 @@ def samples(specs: Any) -> dict[str, np.ndarray]:
     return values
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", only(MODELS, "own cell"))
 def test_graphs_of_layers_over_time(name: str, tmp_path: Path) -> None:
     tf_keras.utils.set_random_seed(3)

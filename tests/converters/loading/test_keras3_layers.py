@@ -22,7 +22,7 @@ from edgeattn_converters.tracing.trace import interface_of
 
 CONVERTERS = {"tflite": tflite, "onnx": onnx}
 # Base classes, and a layer that is always refused unless its function is recognized.
-NOT_STORED = {"InputSpec", "Lambda", "Layer", "Wrapper"}
+NOT_STORED = {"InputSpec", "Lambda", "Wrapper"}
 OBJECTS = ("initializers", "regularizers", "constraints", "dtype_policies", "activations")
 
 

@@ -41,6 +41,7 @@ def _with_weights(model: Any) -> Any:
     return model
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", only(["m.keras", "m.h5"], "m.keras"))
 @pytest.mark.parametrize("kind", only(LAYERS, "layer"))
 def test_files_of_keras_3(kind: str, name: str, tmp_path: Path) -> None:

@@ -94,6 +94,7 @@ def _saved(kind: str, path: Path, *, weights_only: bool) -> np.ndarray:
     return np.asarray(model(X))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("version", only(["2.0.4", "2.3.1", "2.9.0"], "2.0.4"))
 @pytest.mark.parametrize("kind", KINDS)
 def test_programs(kind: str, version: str, tmp_path: Path) -> None:

@@ -220,6 +220,7 @@ class Copies(layers.Layer):
 """
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("suffix", only([".keras", ".h5"], ".keras"))
 def test_converts_to_both_formats(suffix: str, edgeattn: Any, tmp_path: Path) -> None:
     defined = own_names(tmp_path / "own.py", NAMED + classes(["Masking", "BatchNormalization"]))

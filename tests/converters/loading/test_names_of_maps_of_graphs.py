@@ -134,6 +134,7 @@ def test_a_name_selects_one_softmax(tmp_path: Path) -> None:
     assert names(both) == ["attention/signature", "attention/signature_1"]
 
 
+@pytest.mark.long
 def test_names_of_maps_in_loops(tmp_path: Path) -> None:
     model, _ = load_signature(saved(tmp_path / "m", a=looping), None, allow_free_time=False)
     interface = interface_of(model)

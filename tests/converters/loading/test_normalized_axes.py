@@ -72,6 +72,7 @@ def _model_of_tf_keras(function: str) -> Any:
     return model
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", only(NAMES, "w.weights.h5", "m.h5"))
 @pytest.mark.parametrize("function", only(["layers_of_keras", "own_class"], "layers_of_keras"))
 def test_axes_of_files(function: str, name: str, script: Path, tmp_path: Path) -> None:

@@ -62,6 +62,7 @@ def saved(name: str, suffix: str, folder: Path) -> Any:
     return model
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", only(NAMES, "merged"))
 def test_weights_of_layers_with_masks(name: str, tmp_path: Path) -> None:
     model = saved(name, ".h5", tmp_path)

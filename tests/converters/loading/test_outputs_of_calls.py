@@ -150,6 +150,7 @@ def check(loaded: Any, inputs: Any, expected: Any) -> None:
     assert {tensor.dtype for tensor in loaded.model.output.values()} == {"float32"}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", only(STATED, *QUICK))
 def test_whole_models(kind: str, tmp_path: Path) -> None:
     names, inputs = defined(kind, tmp_path)

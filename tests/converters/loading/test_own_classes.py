@@ -417,6 +417,7 @@ def _called_twice(first: Any, second: Any, x: Any) -> Any:
     return first(second(first(x)))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("suffix", only([".keras", ".h5"], ".keras"))
 @pytest.mark.parametrize("kind", SHARING)
 def test_layers_that_share_another_layer(kind: str, suffix: str, own: Any, tmp_path: Path) -> None:

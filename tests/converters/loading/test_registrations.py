@@ -175,6 +175,7 @@ IMPORTS = {
 }  # fmt: skip
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("suffix", only([".keras", ".h5"], ".keras"))
 @pytest.mark.parametrize("kind", every_third(list(IMPORTS)))
 def test_classes_that_an_import_registers(kind: str, suffix: str, tmp_path: Path) -> None:
@@ -242,6 +243,7 @@ OWN_FILES = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("suffix", only([".keras", ".h5"], ".keras"))
 @pytest.mark.parametrize("own", OWN_FILES)
 def test_classes_of_one_name_in_two_packages(own: str, suffix: str, tmp_path: Path) -> None:

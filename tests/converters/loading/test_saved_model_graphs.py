@@ -398,6 +398,7 @@ def test_free_time_axis_of_a_signature(tmp_path: Path) -> None:
     np.testing.assert_allclose(loaded.model({"x": X})["output_0"], model(X), atol=1e-5)
 
 
+@pytest.mark.long
 def test_shapes_behind_a_loop_of_any_length(tmp_path: Path) -> None:
     """Dense gathers sizes, a reshape computes one; TensorFlow infers neither from the graph."""
     x = keras.Input((None, FEATURES), name="x")
@@ -563,6 +564,7 @@ def test_a_graph_with_the_channels_first(tmp_path: Path) -> None:
     assert "--samples" not in str(error.value.hint)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", only(["sig.nal", "the-signal", "signal_1"], "signal_1"))
 def test_names_of_inputs_that_are_no_arguments_in_python(name: str, tmp_path: Path) -> None:
     import tf_keras

@@ -44,6 +44,7 @@ def build():
 """
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("file", only([".keras", ".h5", ".weights.h5"], ".keras"))
 @pytest.mark.parametrize("kind", only(RETURNED, "tuple", "nested"))
 def test_sizes_of_axes_with_a_fixed_length(kind: str, file: str, tmp_path: Path) -> None:

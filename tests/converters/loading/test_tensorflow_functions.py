@@ -82,6 +82,7 @@ def _functions(path: Path) -> set[str]:
     return {name for name in names if not name.startswith("__operators__")}
 
 
+@pytest.mark.long
 def test_every_function_of_the_table_is_called(saved: tuple[Path, list[str], Any]) -> None:
     stored = {name.removeprefix("compat.v1.") for name in _functions(saved[0])}
     assert not stored & IN_LAMBDAS

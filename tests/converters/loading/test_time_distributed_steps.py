@@ -60,6 +60,7 @@ def _with_weights(model: Any) -> Any:
     return model
 
 
+@pytest.mark.long
 @pytest.mark.compared(quick=False)
 @pytest.mark.parametrize("kind", only(CONVERTERS, "tflite"))
 def test_outputs_of_unknown_length(kind: str, tmp_path: Path) -> None:

@@ -69,6 +69,7 @@ def saved(text: str, folder: Path, version: str, initial: str) -> tuple[Path, Pa
     return path, own, kernel
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("initial", ["glorot_uniform", "zeros"])
 @pytest.mark.parametrize(
     ("text", "version"), [(SLICES, "2.2.4"), (SLICES, "2.2.4-tf"), (NORM, "2.1.6-tf")]

@@ -198,6 +198,7 @@ def _compare(model: Any, expected: Mapping[str, Any], format: str, path: Path) -
         np.testing.assert_allclose(actual[name], value, rtol=1e-4, atol=1e-5, err_msg=name)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("format", CONVERTERS)
 @pytest.mark.parametrize("group", GROUPS)
 def test_results_as_in_tensorflow(group: str, format: str, tmp_path: Path) -> None:
