@@ -142,7 +142,7 @@ def _measure_in_process(name: str, rounds: int, sittings: int) -> dict[str, Any]
     while True:
         try:
             return _run_python([*arguments, *(f"--without={label}" for label in without)], name)
-        except _ProcessCrashed as crash:
+        except _ProcessCrashedError as crash:
             lines = [line for line in str(crash).splitlines() if line.startswith(ROUTE_MARKER)]
             label = lines[-1].removeprefix(ROUTE_MARKER) if lines else ""
             if not label or label in without:
@@ -150,7 +150,7 @@ def _measure_in_process(name: str, rounds: int, sittings: int) -> dict[str, Any]
             without.append(label)
 
 
-class _ProcessCrashed(Exception):
+class _ProcessCrashedError(Exception):
     """A process was ended by a signal; the message is its stderr."""
 
 
@@ -164,7 +164,7 @@ def _run_python(arguments: list[str], what: str) -> dict[str, Any]:
         check=False,
     )
     if result.returncode < 0:
-        raise _ProcessCrashed(result.stderr)
+        raise _ProcessCrashedError(result.stderr)
     if result.returncode:
         raise SystemExit(f"{what} was not measured: {result.stderr[-3000:]}")
     return json.loads(result.stdout.splitlines()[-1])  # type: ignore[no-any-return]

@@ -26,7 +26,7 @@ BENCHMARKS = Path(__file__).parent
 sys.path.insert(0, str(BENCHMARKS.parent / "tests" / "pi"))
 
 import emulated  # noqa: E402
-from emulated import BOOKWORM, CACHE, PI4, PI5, Board, CannotEmulate  # noqa: E402
+from emulated import BOOKWORM, CACHE, PI4, PI5, Board, CannotEmulateError  # noqa: E402
 
 BOARDS = {board.cpu: board for board in (PI4, PI5)}
 QEMU = "qemu-aarch64"  # qemu-aarch64-static does not support plugins
@@ -52,12 +52,15 @@ exec "$@"
 
 @functools.cache
 def plugin(name: str = "count.c") -> Path:
-    """Compile a plugin and return its path. Raises :class:`CannotEmulate` without gcc or qemu."""
+    """Compile a plugin and return its path.
+
+    Raises :class:`CannotEmulateError` without gcc or qemu.
+    """
     if shutil.which("gcc") is None:
-        raise CannotEmulate("counting instructions requires gcc, which is not installed")
+        raise CannotEmulateError("counting instructions requires gcc, which is not installed")
     if shutil.which(QEMU) is None:
         if os.geteuid() != 0:
-            raise CannotEmulate("qemu-user is not installed, and installing it requires root")
+            raise CannotEmulateError("qemu-user is not installed, and installing it requires root")
         emulated.run_command(["apt-get", "update", "-qq"])
         emulated.run_command(
             ["apt-get", "install", "-y", "-qq", "--no-install-recommends", "qemu-user"]
@@ -232,7 +235,7 @@ def _command(board: Board, folder: Path, counts_file: Path, what: str) -> list[s
 
 
 def prepare() -> None:
-    """Build everything that counting requires. Raises :class:`CannotEmulate` if it cannot."""
+    """Build everything that counting requires. Raises :class:`CannotEmulateError` if it cannot."""
     emulated.build_root(BOOKWORM)
     plugin()
     runtimes()

@@ -101,7 +101,7 @@ def main() -> None:
 
     try:
         counting.prepare()
-    except counting.CannotEmulate as error:
+    except counting.CannotEmulateError as error:
         print(f"Instructions were not counted: {error}", file=sys.stderr)
         sys.exit(6)
     names = options.model or (QUICK if options.quick else NAMES)

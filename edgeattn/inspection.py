@@ -25,7 +25,7 @@ from edgeattn.errors import (
 from edgeattn.file_structure.contents import COUNTS
 from edgeattn.file_structure.read import read_contents
 from edgeattn.process.limits import run_limits
-from edgeattn.process.worker import Worker, WorkerDied
+from edgeattn.process.worker import Worker, WorkerDiedError
 from edgeattn.runners.accelerators import NOT_COMPARED, missing_operators
 from edgeattn.runners.isolated import RAISE_TIMEOUT
 
@@ -111,7 +111,7 @@ def inspect_artifact(path: Path, kind: str) -> dict[str, Any]:
                 timeout=limits.seconds,
                 memory=limits.memory,
             )
-        except WorkerDied as error:
+        except WorkerDiedError as error:
             raise UnsupportedModelError(
                 f"The runtime {error.message} while loading {path.name}.",
                 hint=RAISE_TIMEOUT if error.timed_out else None,
@@ -143,7 +143,7 @@ def inspect_keras(path: Path, loading: Mapping[str, Any]) -> dict[str, Any]:
                 memory=limits.memory,
             )
         except ConversionError as error:
-            if isinstance(error.__cause__, WorkerDied) and error.__cause__.timed_out:
+            if isinstance(error.__cause__, WorkerDiedError) and error.__cause__.timed_out:
                 error.hint = RAISE_TIMEOUT
             raise
     return document

@@ -505,7 +505,7 @@ def test_route_that_crashes_the_process_is_excluded(monkeypatch):
         without = [argument for argument in arguments if argument.startswith("--without")]
         calls.append(without)
         if len(without) < 2:
-            raise bench._ProcessCrashed(
+            raise bench._ProcessCrashedError(
                 f"noise\n{bench.ROUTE_MARKER}{'ab'[len(without)]}\nCheck failed"
             )
         return {"what": what}
@@ -517,7 +517,7 @@ def test_route_that_crashes_the_process_is_excluded(monkeypatch):
 
 def test_crash_outside_of_routes_is_reported(monkeypatch):
     def run_python(arguments, what):
-        raise bench._ProcessCrashed("no route")
+        raise bench._ProcessCrashedError("no route")
 
     monkeypatch.setattr(bench, "_run_python", run_python)
     with pytest.raises(SystemExit, match="was not measured: no route"):

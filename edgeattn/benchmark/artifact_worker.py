@@ -22,7 +22,7 @@ from edgeattn.errors import (
 from edgeattn.inference.model import Model
 from edgeattn.inference.session import import_runtime, open_session
 from edgeattn.process.limits import run_limits
-from edgeattn.process.worker import Worker, WorkerDied
+from edgeattn.process.worker import Worker, WorkerDiedError
 from edgeattn.runners.isolated import RAISE_TIMEOUT
 from edgeattn.targets.replies import parse_measurement
 from edgeattn.tensors import Array, Tensors
@@ -87,7 +87,7 @@ class ArtifactWorker:
         except (RuntimeUnavailableError, ArtifactError, UnsafeModelError, UsageError) as error:
             self.reason, self.exit_code = error.message, error.exit_code
             self.unavailable = isinstance(error, RuntimeUnavailableError)
-        except WorkerDied as error:
+        except WorkerDiedError as error:
             advice = f" {RAISE_TIMEOUT}" if error.timed_out else ""
             self.reason = f"The runtime {error.message}.{advice}"
             self.exit_code = ArtifactError.exit_code

@@ -16,7 +16,7 @@ from typing import Any
 
 from edgeattn import progress
 from edgeattn.errors import ArtifactError, EdgeattnError, RuntimeUnavailableError
-from edgeattn.process.worker import Worker, WorkerDied
+from edgeattn.process.worker import Worker, WorkerDiedError
 
 TIMEOUT_SECONDS = 120.0
 PASS, FAIL, MISSING, NOT_CHECKED = "pass", "fail", "not installed", "not checked"
@@ -51,7 +51,7 @@ def _check_runtime(format: str, start_worker: Callable[[], Worker]) -> RuntimeCh
                 {"format": format},
                 timeout=TIMEOUT_SECONDS,
             )
-        except WorkerDied as error:
+        except WorkerDiedError as error:
             reason = f"its process {error.message} when importing it or running a tiny model"
             return RuntimeCheck(format, FAIL, reason=reason)
         except RuntimeUnavailableError as error:

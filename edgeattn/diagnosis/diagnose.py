@@ -28,7 +28,7 @@ from edgeattn.diagnosis.samples import compared_samples
 from edgeattn.errors import EdgeattnError
 from edgeattn.metrics.verdict import FAIL, PASS
 from edgeattn.process.limits import run_limits
-from edgeattn.process.worker import Worker, WorkerDied
+from edgeattn.process.worker import Worker, WorkerDiedError
 from edgeattn.validation.report import ArtifactReport
 
 LISTED_OPERATORS = 8
@@ -159,7 +159,7 @@ class _Diagnoser:
             )
         try:
             comparison = self._compare(report, reference)
-        except WorkerDied as error:
+        except WorkerDiedError as error:
             failure = Diagnosis(f"The artifact cannot be diagnosed: the worker {error.message}.")
             return ArtifactDiagnosis(artifact, report.verdict, _combine(lowering, failure))
         except EdgeattnError as error:
@@ -237,7 +237,7 @@ class _Diagnoser:
                 timeout=run_limits().seconds,
                 memory=run_limits().memory,
             )
-        except (WorkerDied, EdgeattnError):
+        except (WorkerDiedError, EdgeattnError):
             return None  # the comparison of operators reports why a file cannot be compared
         model = str(self._bundle.manifest.model["file"])
         return located_operator(result, artifact, reference, model) if result else None

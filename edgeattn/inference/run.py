@@ -221,7 +221,7 @@ def stream_raw(
                 return runner.run(with_initial_states(inputs, artifact.inputs), (1,))
             except ArtifactError as error:
                 if isolated.lost:
-                    raise _RuntimeLost(error) from error
+                    raise _RuntimeLostError(error) from error
                 raise
 
         batch = 1 if options.carry_states else BATCH
@@ -232,7 +232,7 @@ def stream_raw(
             for answer in model.answers_to_blocks(blocks):
                 answered = True
                 yield answer
-        except _RuntimeLost as lost:
+        except _RuntimeLostError as lost:
             raise lost.error from lost.error.__cause__
         if not answered:
             yield _no_answer(model)
@@ -249,7 +249,7 @@ def _no_answer(model: RawModel) -> SampleError:
     )
 
 
-class _RuntimeLost(Exception):
+class _RuntimeLostError(Exception):
     """The runtime crashed, so no further sample has an answer."""
 
     def __init__(self, error: ArtifactError) -> None:

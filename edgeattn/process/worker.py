@@ -34,7 +34,7 @@ _END_SECONDS = 30.0
 MAX_PROGRESS = 200
 
 
-class WorkerDied(errors.EdgeattnError):
+class WorkerDiedError(errors.EdgeattnError):
     """The worker process ended before it returned a result; ``output`` is its last output.
 
     ``timed_out`` is whether it was ended because its call took too long, ``started`` whether it
@@ -50,11 +50,11 @@ class WorkerDied(errors.EdgeattnError):
         self.started = started
 
 
-class _ConnectionClosed(Exception):
+class _ConnectionClosedError(Exception):
     pass
 
 
-class _MalformedReply(Exception):
+class _MalformedReplyError(Exception):
     pass
 
 
@@ -109,9 +109,9 @@ class Worker:
 
         ``arguments`` are passed as keywords, and ``tensors``, if not empty, as the keyword
         ``tensors``. The function returns a value that JSON can represent, or a pair of one and a
-        mapping of arrays. Errors of edgeattn are raised again. Raises :class:`WorkerDied` if the
-        process ends or takes longer than ``timeout`` seconds. ``memory`` limits that of the process
-        from now on, in bytes.
+        mapping of arrays. Errors of edgeattn are raised again. Raises :class:`WorkerDiedError` if
+        the process ends or takes longer than ``timeout`` seconds. ``memory`` limits that of the
+        process from now on, in bytes.
         """
         header: dict[str, Any] = {"call": function, "arguments": dict(arguments or {})}
         if memory is not None:
@@ -134,13 +134,13 @@ class Worker:
                 self._watchdog.start(timeout)
             self._send(process.stdin, request)
             header, arrays = self._receive(process.stdout)
-        except _ConnectionClosed as error:
+        except _ConnectionClosedError as error:
             expired = self._watchdog.stop()
             reason = f"took longer than {timeout:g} s" if expired else None
             died = self._died(reason, wait_seconds=5)
             died.timed_out = expired
             raise died from error
-        except _MalformedReply as error:
+        except _MalformedReplyError as error:
             raise self._died(None, wait_seconds=0.5) from error
         except BaseException:
             # The rest of a reply may follow, so this process cannot serve another call.
@@ -156,7 +156,7 @@ class Worker:
                 reported = error_from_json(header["error"])
             except (TypeError, KeyError, AttributeError) as error:
                 self.close()
-                raise WorkerDied("sent a malformed reply") from error
+                raise WorkerDiedError("sent a malformed reply") from error
             raise reported
         return header.get("result"), arrays
 
@@ -164,16 +164,16 @@ class Worker:
         try:
             write(stream, request)
         except OSError as error:
-            raise _ConnectionClosed from error
+            raise _ConnectionClosedError from error
 
     def _receive(self, stream: IO[bytes]) -> tuple[dict[str, Any], Tensors]:
         while True:
             try:
                 header, arrays = read_message(stream, self._max_arrays)
             except (EOFError, OSError) as error:
-                raise _ConnectionClosed from error
+                raise _ConnectionClosedError from error
             except (ValueError, MemoryError) as error:
-                raise _MalformedReply from error
+                raise _MalformedReplyError from error
             if "progress" not in header:
                 return header, arrays
             progress.report(str(header["progress"])[:MAX_PROGRESS])
@@ -193,11 +193,11 @@ class Worker:
             if not self.running:
                 self.close()
                 return
-            with contextlib.suppress(WorkerDied):
+            with contextlib.suppress(WorkerDiedError):
                 self._exchange(frame({"end_session": True}), _END_SECONDS)
 
     def kill(self) -> None:
-        """End the process from another thread; its current call raises :class:`WorkerDied`."""
+        """End the process from another thread; its current call raises :class:`WorkerDiedError`."""
         process = self._process
         if process is not None:
             process.kill()
@@ -220,12 +220,12 @@ class Worker:
             try:
                 self._process = start_process(self._command, self._environment)
             except OSError as error:
-                raise WorkerDied(f"could not be started: {error}", started=False) from error
+                raise WorkerDiedError(f"could not be started: {error}", started=False) from error
             assert self._process.stderr is not None
             self._log = Tail(self._process.stderr)
         return self._process
 
-    def _died(self, reason: str | None, *, wait_seconds: float) -> WorkerDied:
+    def _died(self, reason: str | None, *, wait_seconds: float) -> WorkerDiedError:
         assert self._process is not None
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(timeout=wait_seconds)
@@ -239,7 +239,7 @@ class Worker:
                 reason = f"ended with exit status {code}"
         log = self._log
         self.close()
-        return WorkerDied(reason, output="" if log is None else log.text())
+        return WorkerDiedError(reason, output="" if log is None else log.text())
 
 
 def start_process(

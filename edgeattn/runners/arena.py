@@ -13,7 +13,7 @@ import numpy as np
 
 from edgeattn.errors import ArtifactError, EdgeattnError, last_line
 from edgeattn.process.limits import run_limits
-from edgeattn.process.worker import Worker, WorkerDied
+from edgeattn.process.worker import Worker, WorkerDiedError
 
 # Sizes of arenas are multiples of the alignment of tensors.
 ALIGNMENT = 16
@@ -43,7 +43,7 @@ def arena_bytes(path: Path, worker: Worker) -> int:
 def _runs(worker: Worker, path: Path, size: int) -> bool:
     try:
         return bool(_call(worker, "runs_in", {"path": str(path), "arena": size}))
-    except WorkerDied:
+    except WorkerDiedError:
         return False
 
 

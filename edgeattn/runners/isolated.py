@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgeattn.errors import ArtifactError, EdgeattnError
 from edgeattn.process.limits import run_limits
-from edgeattn.process.worker import Worker, WorkerDied
+from edgeattn.process.worker import Worker, WorkerDiedError
 
 if TYPE_CHECKING:
     from edgeattn.bundle.manifest import Artifact
@@ -84,7 +84,7 @@ class IsolatedRunner:
                 timeout=limits.seconds,
                 memory=limits.memory,
             )
-        except WorkerDied as error:
+        except WorkerDiedError as error:
             self._lost = True
             advice = f" {RAISE_TIMEOUT}" if error.timed_out else ""
             raise ArtifactError(

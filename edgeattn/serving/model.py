@@ -20,7 +20,7 @@ from edgeattn.inference.load import first_available
 from edgeattn.inference.raw import RawModel
 from edgeattn.inference.raw_stream import read_sound
 from edgeattn.process.limits import RunLimits, limited_to
-from edgeattn.process.worker import Worker, WorkerDied
+from edgeattn.process.worker import Worker, WorkerDiedError
 from edgeattn.runners.isolated import IsolatedRunner
 from edgeattn.samples.finite import check_outputs
 from edgeattn.samples.states import sample_inputs, with_initial_states
@@ -103,7 +103,7 @@ class ServedModel:
             with limited_to(RunLimits(self._options.seconds, self._options.memory)):
                 outputs = self._runner.run(with_initial_states(inputs, self.artifact.inputs))
         except ArtifactError as error:
-            if isinstance(error.__cause__, WorkerDied) and error.__cause__.timed_out:
+            if isinstance(error.__cause__, WorkerDiedError) and error.__cause__.timed_out:
                 raise time_limit_exceeded(self._options.seconds) from error
             raise
         finally:

@@ -10,7 +10,7 @@ from edgeattn.device import info
 from edgeattn.device.advice import Advice
 from edgeattn.device.runtime_check import NOT_CHECKED, RuntimeCheck
 from edgeattn.errors import DeviceError
-from edgeattn.process.worker import Worker, WorkerDied
+from edgeattn.process.worker import Worker, WorkerDiedError
 from edgeattn.targets import ssh
 from edgeattn.targets.on_device import session
 from edgeattn.targets.on_device.file_store import PIECE_SIZE
@@ -46,7 +46,7 @@ class Connection:
         name = f"{function.__module__}:{function.__name__}"
         try:
             return self.worker.call(name, arguments, tensors, timeout=timeout)
-        except WorkerDied as error:
+        except WorkerDiedError as error:
             raise self.host.error_from(error.output or f"the connection {error.message}") from error
 
 
@@ -110,7 +110,7 @@ def check_host(
                 checks, _ = worker.call(
                     "edgeattn.targets.on_device.environment:check_runtimes", timeout=600
                 )
-        except WorkerDied as error:
+        except WorkerDiedError as error:
             reason = host.error_from(error.output or f"the connection {error.message}")
             unchecked = tuple(RuntimeCheck(name, NOT_CHECKED) for name in ("tflite", "onnx"))
             advice = Advice("error", reason.message, reason.hint or "Run the command again.")

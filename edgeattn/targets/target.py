@@ -15,7 +15,7 @@ from edgeattn.bundle.bundle import Bundle
 from edgeattn.bundle.manifest import MANIFEST, Artifact
 from edgeattn.errors import BundleError, DeviceError
 from edgeattn.process.protocol import MAX_ARRAYS
-from edgeattn.process.worker import Worker, WorkerDied
+from edgeattn.process.worker import Worker, WorkerDiedError
 from edgeattn.runners.isolated import IsolatedRunner
 from edgeattn.targets import ssh
 from edgeattn.targets.replies import parse_folder, parse_identity, parse_processors
@@ -102,7 +102,7 @@ def identify(target: Target, bundle: Bundle, worker: Worker) -> dict[str, str]:
             {"folder": target.folder},
             timeout=START_TIMEOUT,
         )
-    except WorkerDied as error:
+    except WorkerDiedError as error:
         raise _no_response(target, error) from error
     versions = parse_identity(reply)
     if versions["manifest"] != bundle.file_hashes()[MANIFEST]:
@@ -123,12 +123,12 @@ def cpu_count(target: Target) -> int:
             count, _ = worker.call(
                 "edgeattn.targets.on_device.environment:cpu_count", timeout=START_TIMEOUT
             )
-        except WorkerDied as error:
+        except WorkerDiedError as error:
             raise _no_response(target, error) from error
     return parse_processors(count)
 
 
-def _no_response(target: Target, error: WorkerDied) -> DeviceError:
+def _no_response(target: Target, error: WorkerDiedError) -> DeviceError:
     if target.host is not None:
         return target.host.error_from(error.output or f"the connection {error.message}")
     lines = error.output.strip().splitlines()

@@ -17,7 +17,7 @@ from edgeattn.benchmark.comparison import (
     parse_latencies,
 )
 from edgeattn.errors import DeviceError
-from edgeattn.process.worker import WorkerDied
+from edgeattn.process.worker import WorkerDiedError
 from edgeattn.targets.target import local_target
 
 INPUTS = {"input/x": np.zeros((1, 3), np.float32)}
@@ -105,7 +105,7 @@ def test_a_board_that_stays_throttled_measures_nothing(artifact):
 def test_an_artifact_that_crashes_has_no_interval_and_the_others_do(artifact):
     def block(number, round):
         if number == 1 and round == 9:
-            raise WorkerDied("ended with signal 11")
+            raise WorkerDiedError("ended with signal 11")
         return [1.0]
 
     first, second = compare(SimulatedTarget(block), artifact, 2, rounds=10)

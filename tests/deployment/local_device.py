@@ -29,7 +29,7 @@ from edgeattn.deployment.results import DeploymentResult
 from edgeattn.device import runtime_check
 from edgeattn.errors import EdgeattnError
 from edgeattn.process import protocol, server
-from edgeattn.process.worker import WorkerDied
+from edgeattn.process.worker import WorkerDiedError
 from edgeattn.runners import isolated
 from edgeattn.targets import connection
 from edgeattn.targets.connection import Connection
@@ -74,7 +74,7 @@ class LocalWorker:
 
     def _disconnect(self) -> None:
         end_process()
-        raise WorkerDied("ended", output="client_loop: send disconnect: Broken pipe\n")
+        raise WorkerDiedError("ended", output="client_loop: send disconnect: Broken pipe\n")
 
 
 def _through_pipe(header: Mapping[str, Any], tensors: Any) -> tuple[Any, Any]:

@@ -23,7 +23,7 @@ from pathlib import Path
 import damaged_bundles
 from edgeattn.errors import ConversionError, EdgeattnError
 from edgeattn.inspection import file_kind
-from edgeattn.process.worker import WorkerDied
+from edgeattn.process.worker import WorkerDiedError
 from edgeattn_converters.worker.client import ConversionWorker
 from mutations import write_variant
 
@@ -56,7 +56,7 @@ def outcome_of(path: Path, converter: ConversionWorker) -> str:
             converter.audit(path, None)
             converter.call("inspect", arguments, activity=f"loading {path.name}", timeout=SECONDS)
         return "opened"
-    except (WorkerDied, ConversionError) as error:
+    except (WorkerDiedError, ConversionError) as error:
         # The audit has a time limit of its own; a file that passes it must load or fail.
         return "hang" if "took longer" in error.message else "died"
     except EdgeattnError as error:

@@ -16,7 +16,7 @@ from emulated import (
     PI5,
     PROJECT,
     Board,
-    CannotEmulate,
+    CannotEmulateError,
     EmulatedPi,
     Recipe,
     as_board,
@@ -68,7 +68,7 @@ def emulate(
             install(recipe, edgeattn, [str(project_wheel)], "--no-deps")
             for folder in (edgeattn, root / "usr/lib" / f"python{recipe.python}", root / "opt"):
                 precompile(recipe, folder)
-        except CannotEmulate as reason:
+        except CannotEmulateError as reason:
             pytest.skip(str(reason))
         pi = as_board(root, recipe, board)
         return pi.mounted(light, "/opt/light").mounted(edgeattn, "/opt/edgeattn")

@@ -39,7 +39,7 @@ OFFLINE = (
 )
 
 
-class CannotEmulate(Exception):
+class CannotEmulateError(Exception):
     """The reason why no root can be emulated on this machine, shown by skipped tests."""
 
 
@@ -210,15 +210,17 @@ class EmulatedPi:
 
 @functools.cache
 def require_emulation(architecture: str) -> None:
-    """Install qemu if needed; raises :class:`CannotEmulate` if this machine cannot emulate."""
+    """Install qemu if needed; raises :class:`CannotEmulateError` if this machine cannot emulate."""
     if sys.platform != "linux" or os.uname().machine not in ("x86_64", "aarch64"):
-        raise CannotEmulate("the emulated root requires a Linux host")
+        raise CannotEmulateError("the emulated root requires a Linux host")
     for tool in ("unshare", "chroot", "dpkg-deb", "apt-get"):
         if shutil.which(tool) is None:
-            raise CannotEmulate(f"the emulated root requires {tool}, which is not installed")
+            raise CannotEmulateError(f"the emulated root requires {tool}, which is not installed")
     if shutil.which(f"qemu-{architecture}-static") is None:
         if os.geteuid() != 0:
-            raise CannotEmulate("qemu-user-static is not installed, and only root can install it")
+            raise CannotEmulateError(
+                "qemu-user-static is not installed, and only root can install it"
+            )
         run_command(["apt-get", "update", "-qq"])
         run_command(
             ["apt-get", "install", "-y", "-qq", "--no-install-recommends", "qemu-user-static"]
@@ -231,7 +233,7 @@ def require_emulation(architecture: str) -> None:
         ["unshare", "-Urm", "sh", "-c", script], capture_output=True, text=True
     )
     if process.returncode:
-        raise CannotEmulate(
+        raise CannotEmulateError(
             "this kernel has no binfmt_misc per namespace (Linux 6.7 has), which processes need to "
             f"start others: {process.stderr.strip() or process.returncode}"
         )
@@ -340,7 +342,7 @@ def _mirror(suite: str) -> str:
     rows = [line.split("|") for line in output.splitlines() if line.count("|") == 4]
     mirrors = [row[3] for row in rows if row[0] == "Debian" and row[4] == "Debian"]
     if not mirrors:
-        raise CannotEmulate("the apt sources of this machine contain no Debian mirror")
+        raise CannotEmulateError("the apt sources of this machine contain no Debian mirror")
     keyring = "/usr/share/keyrings/debian-archive-keyring.gpg"
     return f"deb [signed-by={keyring}] {mirrors[0]} {suite} main\n"
 
@@ -390,7 +392,7 @@ def _unpack(recipe: Recipe, root: Path) -> None:
             assert files.stdout is not None
             files.stdout.close()
             if files.wait():
-                raise CannotEmulate(f"{package.name} cannot be unpacked")
+                raise CannotEmulateError(f"{package.name} cannot be unpacked")
 
 
 def _add_folders(recipe: Recipe, root: Path) -> None:
@@ -438,7 +440,10 @@ def debian_packages(name: str, *packages: str) -> Path:
 
 
 def run_command(command: Sequence[str], cwd: Path | None = None) -> str:
-    """The output of a command of this machine; raises :class:`CannotEmulate` without network."""
+    """The output of a command of this machine.
+
+    Raises :class:`CannotEmulateError` without network.
+    """
     process = subprocess.run(
         command,
         capture_output=True,
@@ -450,6 +455,6 @@ def run_command(command: Sequence[str], cwd: Path | None = None) -> str:
     if process.returncode:
         last = (process.stderr.strip() or process.stdout.strip() or "no output").splitlines()[-1]
         if any(sign in process.stderr for sign in OFFLINE):
-            raise CannotEmulate(f"{command[0]} cannot download its files: {last}")
+            raise CannotEmulateError(f"{command[0]} cannot download its files: {last}")
         raise RuntimeError(f"{' '.join(command[:6])} ...: {process.stderr.strip()}")
     return process.stdout

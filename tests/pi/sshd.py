@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from emulated import PROJECT, CannotEmulate, EmulatedPi, debian_packages, run_command
+from emulated import PROJECT, CannotEmulateError, EmulatedPi, debian_packages, run_command
 
 SYSTEM = "/usr/local/sbin:/usr/sbin:/sbin"
 # sshd, and libraries that not every Debian has.
@@ -93,7 +93,7 @@ def local_sshd(home: Path, name: str = "raspberrypi") -> Iterator[SSHServer]:
     try:
         with running_sshd(["env", "-C", str(home), f"HOME={home}", "sh", "-c"], name) as server:
             yield server
-    except CannotEmulate as reason:
+    except CannotEmulateError as reason:
         pytest.skip(str(reason))
 
 
@@ -111,7 +111,7 @@ def python_on_board(home: Path, name: str = "python", *variables: str) -> str:
 def running_sshd(shell: Sequence[str], name: str = "raspberrypi") -> Iterator[SSHServer]:
     """An sshd that runs ``shell`` with each command as its last argument, within this context.
 
-    Raises :class:`CannotEmulate` if sshd cannot be started.
+    Raises :class:`CannotEmulateError` if sshd cannot be started.
     """
     sshd, environment = _sshd()
     # Not in pytest's folder: sshd requires short paths whose folders all belong to its user.
@@ -158,7 +158,7 @@ def _sshd() -> tuple[str, dict[str, str]]:
     """The path of an sshd, and environment variables for it."""
     for tool in ("ssh", "ssh-keygen"):
         if shutil.which(tool) is None:
-            raise CannotEmulate(f"{tool} is not installed; install openssh-client")
+            raise CannotEmulateError(f"{tool} is not installed; install openssh-client")
     path = shutil.which("sshd", path=SYSTEM)
     if path is not None:
         return path, {}
@@ -187,4 +187,4 @@ def _wait_for(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
             return
         time.sleep(0.05)
     lines = log.read_text("utf-8", "replace").strip().splitlines()
-    raise CannotEmulate(f"sshd does not start: {lines[-1] if lines else 'no output'}")
+    raise CannotEmulateError(f"sshd does not start: {lines[-1] if lines else 'no output'}")

@@ -21,7 +21,7 @@ from emulated import (
     CACHE,
     PI4,
     PROJECT,
-    CannotEmulate,
+    CannotEmulateError,
     as_board,
     build_root,
     precompile,
@@ -54,7 +54,7 @@ def new_pi(home):
         pi = as_board(root, BOOKWORM_FRESH, PI4).mounted(home, "/home/pi")
         with running_sshd(shell_of(pi)) as server:
             yield server
-    except CannotEmulate as reason:
+    except CannotEmulateError as reason:
         pytest.skip(str(reason))
 
 

@@ -12,7 +12,7 @@ import subprocess
 import sys
 
 import pytest
-from emulated import PROJECT, CannotEmulate
+from emulated import PROJECT, CannotEmulateError
 
 from benchmarks import counting, instruction_tables, instructions
 
@@ -25,7 +25,7 @@ def emulator():
         pytest.skip("converting the models requires TensorFlow")
     try:
         counting.prepare()
-    except CannotEmulate as error:
+    except CannotEmulateError as error:
         pytest.skip(str(error))
 
 

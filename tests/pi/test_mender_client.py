@@ -13,7 +13,7 @@ from pathlib import Path
 import artifacts
 import numpy as np
 import pytest
-from emulated import BOOKWORM, PI4, PROJECT, CannotEmulate, debian_packages, run_command
+from emulated import BOOKWORM, PI4, PROJECT, CannotEmulateError, debian_packages, run_command
 
 from edgeattn.bundle.bundle import Bundle
 from edgeattn.bundle.manifest import MANIFEST, sha256
@@ -65,9 +65,9 @@ def program(path):
     try:
         process = subprocess.run([path, "--version"], capture_output=True, text=True, check=False)
     except OSError as error:
-        raise CannotEmulate(f"{path.name} does not start: {error}") from error
+        raise CannotEmulateError(f"{path.name} does not start: {error}") from error
     if process.returncode:
-        raise CannotEmulate(f"{path.name} does not start: {process.stderr.strip()}")
+        raise CannotEmulateError(f"{path.name} does not start: {process.stderr.strip()}")
     return path
 
 
@@ -169,7 +169,7 @@ def native(tmp_path):
         prepare(tmp_path, sys.executable)
         prefix = ["unshare", "-m", "sh", "-c", NATIVE, "mender", str(tmp_path)]
         run_command([*prefix, "true"])
-    except (CannotEmulate, RuntimeError) as reason:
+    except (CannotEmulateError, RuntimeError) as reason:
         pytest.skip(str(reason))
     search_path = f"PYTHONPATH={PROJECT}:{':'.join(sys.path)}"
     return MenderDevice(tmp_path, [*prefix, "env", search_path, str(client)])
@@ -307,7 +307,7 @@ def test_the_artifacts_are_read_by_the_tool_of_mender(releases):
         tool = program(
             debian_packages("mender-artifact", "mender-artifact") / "usr/bin/mender-artifact"
         )
-    except CannotEmulate as reason:
+    except CannotEmulateError as reason:
         pytest.skip(str(reason))
     path = releases["first"].path
     done = subprocess.run([tool, "validate", path], capture_output=True, text=True, check=False)

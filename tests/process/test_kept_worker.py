@@ -13,7 +13,7 @@ import pytest
 
 from edgeattn.errors import UsageError
 from edgeattn.process.kept_worker import KeptWorker, KeptWorkers
-from edgeattn.process.worker import Worker, WorkerDied
+from edgeattn.process.worker import Worker, WorkerDiedError
 
 PATHS = filter(None, (str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH")))
 ENVIRONMENT = {"PYTHONPATH": os.pathsep.join(PATHS)}
@@ -68,7 +68,7 @@ def test_a_session_knows_nothing_of_the_sessions_before_it(forking: Worker) -> N
 def test_a_fork_that_dies_is_reported_as_the_worker(
     forking: Worker, function: str, arguments: dict[str, int], message: str
 ) -> None:
-    with pytest.raises(WorkerDied, match=message):
+    with pytest.raises(WorkerDiedError, match=message):
         forking.call(f"{FUNCTIONS}:{function}", arguments)
     assert not forking.running
     forking.end_session()
@@ -93,7 +93,7 @@ def test_the_limit_of_a_call_does_not_include_the_imports(
             "start",
             lambda seconds: (limits.append((seconds, end.exists())), start(seconds)),
         )
-        with pytest.raises(WorkerDied, match=r"took longer than 0\.05 s"):
+        with pytest.raises(WorkerDiedError, match=r"took longer than 0\.05 s"):
             worker.call(f"{FUNCTIONS}:sleep", {"seconds": 600}, timeout=0.05)
     assert limits == [(0.05, True)]
 

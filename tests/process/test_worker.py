@@ -27,7 +27,7 @@ from edgeattn.process.protocol import (
     write_message,
 )
 from edgeattn.process.streams import TAIL, OutputTooLongError, run_bounded
-from edgeattn.process.worker import Worker, WorkerDied
+from edgeattn.process.worker import Worker, WorkerDiedError
 
 DTYPES = ["?", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8", "c8", "c16"]
 
@@ -106,7 +106,7 @@ def test_one_process_serves_many_calls(worker):
 
 @pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGKILL, signal.SIGABRT])
 def test_death_by_signal_and_the_restart_with_the_next_call(worker, number):
-    with pytest.raises(WorkerDied, match=f"died of {number.name}") as caught:
+    with pytest.raises(WorkerDiedError, match=f"died of {number.name}") as caught:
         worker.call("worker_functions:kill", {"number": int(number)})
     assert "last words" in caught.value.output
     assert worker.call("worker_functions:echo", {"a": 1})[0] == {"a": 1}
@@ -114,13 +114,13 @@ def test_death_by_signal_and_the_restart_with_the_next_call(worker, number):
 
 @pytest.mark.parametrize("status", [0, 3])
 def test_an_exit_of_the_worker(worker, status):
-    with pytest.raises(WorkerDied, match=f"exit status {status}"):
+    with pytest.raises(WorkerDiedError, match=f"exit status {status}"):
         worker.call("worker_functions:exit_with", {"status": status})
 
 
 def test_timeout(worker):
     process_id, _ = worker.call("worker_functions:process_id")
-    with pytest.raises(WorkerDied, match=r"longer than 0\.2 s"):
+    with pytest.raises(WorkerDiedError, match=r"longer than 0\.2 s"):
         worker.call("worker_functions:sleep", {"seconds": 3600}, timeout=0.2)
     assert not alive(process_id)
     assert worker.call("worker_functions:echo", {"a": 1})[0] == {"a": 1}
@@ -230,7 +230,10 @@ def test_the_current_folder_is_not_on_the_import_path(tmp_path, monkeypatch, wor
 
 
 def test_a_missing_interpreter():
-    with Worker(command=["/no/such/python"]) as worker, pytest.raises(WorkerDied, match="started"):
+    with (
+        Worker(command=["/no/such/python"]) as worker,
+        pytest.raises(WorkerDiedError, match="started"),
+    ):
         worker.call("worker_functions:echo")
 
 
@@ -266,7 +269,7 @@ def test_malformed_replies(output, monkeypatch):
     )
     with (
         Worker(command=[sys.executable, "-c", script]) as worker,
-        pytest.raises(WorkerDied) as caught,
+        pytest.raises(WorkerDiedError) as caught,
     ):
         worker.call("worker_functions:echo")
     assert str(caught.value) == "sent a malformed reply"
@@ -286,7 +289,7 @@ def test_incomplete_replies(output):
     script = f"import sys; sys.stdout.buffer.write({output!r}); sys.exit(7)"
     with (
         Worker(command=[sys.executable, "-c", script]) as worker,
-        pytest.raises(WorkerDied, match="exit status 7"),
+        pytest.raises(WorkerDiedError, match="exit status 7"),
     ):
         worker.call("worker_functions:echo")
 
@@ -294,12 +297,12 @@ def test_incomplete_replies(output):
 def test_a_large_request_to_a_dead_worker_does_not_hang():
     with (
         Worker(command=[sys.executable, "-c", "raise SystemExit(7)"]) as worker,
-        pytest.raises(WorkerDied, match="exit status 7"),
+        pytest.raises(WorkerDiedError, match="exit status 7"),
     ):
         worker.call("worker_functions:echo", {}, {"x": np.zeros(10**6)})
 
 
-@pytest.mark.parametrize("kind", ["annotations", "__doc__", "WorkerDied", "nonsense"])
+@pytest.mark.parametrize("kind", ["annotations", "__doc__", "WorkerDiedError", "nonsense"])
 def test_errors_of_unknown_types_are_internal_errors(kind):
     reply = framed({"error": {"type": kind, "message": "m", "hint": None}, "arrays": []})
     # The worker reads before it ends: a request to an ended one is its death.
@@ -382,7 +385,7 @@ def test_endless_error_output_neither_fills_the_disk_nor_blocks():
     )
     with (
         Worker(command=[sys.executable, "-c", script]) as worker,
-        pytest.raises(WorkerDied, match="exit status 7") as caught,
+        pytest.raises(WorkerDiedError, match="exit status 7") as caught,
     ):
         worker.call("worker_functions:echo")
     assert caught.value.output.endswith("last words")
@@ -399,7 +402,7 @@ def test_the_arrays_of_a_reply_are_limited_together():
             if matches:
                 assert len(worker.call("worker_functions:echo")[1]) == 3
             else:
-                with pytest.raises(WorkerDied, match="malformed"):
+                with pytest.raises(WorkerDiedError, match="malformed"):
                     worker.call("worker_functions:echo")
 
 
@@ -408,7 +411,7 @@ def test_malformed_errors(error):
     reply = framed({"error": error, "arrays": []})
     script = f"import sys, time; sys.stdout.buffer.write({reply!r}); sys.stdout.flush();"
     command = [sys.executable, "-c", script + "time.sleep(3600)"]
-    with Worker(command=command) as worker, pytest.raises(WorkerDied, match="malformed"):
+    with Worker(command=command) as worker, pytest.raises(WorkerDiedError, match="malformed"):
         worker.call("worker_functions:echo")
 
 

@@ -152,7 +152,7 @@ def _verified(
 
     try:
         return compared(loaded)
-    except tf_keras_check.DifferentOutputs as error:
+    except tf_keras_check.DifferentOutputsError as error:
         if weights.error is not None:
             raise weights.error from error
         weights.is_required = True

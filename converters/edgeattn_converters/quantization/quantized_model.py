@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeattn.errors import ArtifactError
-from edgeattn.process.worker import Worker, WorkerDied
+from edgeattn.process.worker import Worker, WorkerDiedError
 from edgeattn.runners import open_runner
 from edgeattn.tensors import Specs, Tensors
 from edgeattn_converters.graphs.onnx_file import bodies
@@ -149,5 +149,5 @@ def _require_loadable(path: Path, model: QuantizedModel) -> None:
     with Worker() as worker:
         try:
             worker.call("edgeattn.runners.isolated:load", arguments)
-        except WorkerDied as error:
+        except WorkerDiedError as error:
             raise ArtifactError(f"onnxruntime {error.message} when it loaded the file") from error

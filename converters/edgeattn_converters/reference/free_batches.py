@@ -20,7 +20,7 @@ from edgeattn_converters.reference.edge_cases import SEED
 from edgeattn_converters.reference.plausible_inputs import plausible_inputs
 from edgeattn_converters.reference.traced_values import largest_change, traced_values
 from edgeattn_converters.tracing import known_batch
-from edgeattn_converters.tracing.batch_axis import CombinedSamples
+from edgeattn_converters.tracing.batch_axis import CombinedSamplesError
 from edgeattn_converters.tracing.trace import PROBE_BATCH, Interface, trace
 
 _ROWS = 4
@@ -142,7 +142,7 @@ def _values(
         # Not frozen, because dropout layers keep the state of their random numbers in variables.
         traced = trace(model, interface, batch=None, attention=False, freeze=False)
         return [traced_values(traced, inputs, batch_size) for _ in range(2)]
-    except CombinedSamples:
+    except CombinedSamplesError:
         raise
     except (UnsupportedModelError, tf.errors.OpError):
         return None  # which is reported where the reference is computed

@@ -12,7 +12,7 @@ from edgeattn.tensors import Array, Tensors
 from edgeattn_converters.graphs.operation_creation import LaterChanges
 from edgeattn_converters.lowering.call_replacement import replaced_calls
 from edgeattn_converters.lowering.plain_layers import lower_signature
-from edgeattn_converters.tracing.batch_axis import NotOfSamples
+from edgeattn_converters.tracing.batch_axis import NotOfSamplesError
 from edgeattn_converters.tracing.graph_form import sorted_top_k
 from edgeattn_converters.tracing.trace import Interface, Traced, trace
 
@@ -94,7 +94,7 @@ def _parts(traced: Traced, inputs: Tensors, batch_size: int) -> Iterator[list[Ar
         for spec, value in zip(traced.outputs, values, strict=True):
             if len(value) != len(tensors[0]):
                 # The shape does not show it if the first axis is free, as after a reshape.
-                raise NotOfSamples(
+                raise NotOfSamplesError(
                     f"Output {spec.name!r} has {counted(len(value), 'row')} for "
                     f"{counted(len(tensors[0]), 'sample')}: "
                     "its first axis is not that of the samples.",

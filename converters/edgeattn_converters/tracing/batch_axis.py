@@ -15,11 +15,11 @@ from edgeattn_converters.keras_classes import derives_from
 from edgeattn_converters.loading.own_code.subclassed import is_called_by_name
 
 
-class NotOfSamples(UnsupportedModelError):
+class NotOfSamplesError(UnsupportedModelError):
     """A model one of whose outputs has another first axis than that of the samples."""
 
 
-class CombinedSamples(UnsupportedModelError):
+class CombinedSamplesError(UnsupportedModelError):
     """A model one of whose outputs has an axis with the size of the batch besides the first."""
 
 
@@ -69,7 +69,7 @@ def check_batch_axes(
     if axes and from_inputs and batch is not None:
         place = axes.index(batch) if batch in axes else None
         transposed = f": axis {place} has their number, so transpose the output" if place else ""
-        raise NotOfSamples(
+        raise NotOfSamplesError(
             f"Output {name!r} has the shape {tuple(axes)} for a batch of {batch}: "
             "its first axis is not that of the samples.",
             hint=f"Return one result for each sample{transposed}.",
@@ -91,14 +91,14 @@ def set_shapes(
 ) -> None:
     """Set the ``shapes`` that outputs have for another number of samples, apart from that number.
 
-    Raises :class:`CombinedSamples` if another axis has the size of the batch.
+    Raises :class:`CombinedSamplesError` if another axis has the size of the batch.
     """
     for name, value in outputs.items():
         if name not in shapes:
             continue
         axes = tuple(shapes[name][1:])
         if not value.shape[1:].is_compatible_with(axes):
-            raise CombinedSamples(
+            raise CombinedSamplesError(
                 f"Output {name!r} has the shape {tuple(value.shape[1:])} for each of "
                 f"{counted(batch or 0, 'sample')}, and {axes} for each of another number: "
                 "a layer combines the samples of a batch.",

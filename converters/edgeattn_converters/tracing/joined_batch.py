@@ -14,7 +14,7 @@ from edgeattn.errors import UnsupportedModelError
 from edgeattn.printable import counted
 from edgeattn.tensors import Array, Specs, Tensors
 from edgeattn_converters.loading.fixed_time_axis import single_numbers
-from edgeattn_converters.tracing.batch_axis import NotOfSamples, saving_code
+from edgeattn_converters.tracing.batch_axis import NotOfSamplesError, saving_code
 from edgeattn_converters.tracing.keras_call import call, named_outputs
 
 _SAMPLES = 3
@@ -32,11 +32,11 @@ def explained(model: Any, inputs: Specs) -> Iterator[None]:
     """
     try:
         yield
-    except NotOfSamples as error:
+    except NotOfSamplesError as error:
         hint = single_numbers(inputs) or _step(model, inputs)
         if hint is None:
             raise
-        raise NotOfSamples(error.message, hint=hint) from error
+        raise NotOfSamplesError(error.message, hint=hint) from error
 
 
 def _step(model: Any, inputs: Specs) -> str | None:

@@ -125,7 +125,7 @@ class SearchResult:
 Evaluate = Callable[[Candidate, bool], Result]
 
 
-class _BudgetSpent(Exception):
+class _BudgetSpentError(Exception):
     """The largest number of candidates has been evaluated."""
 
 
@@ -136,7 +136,7 @@ def search(space: Space, evaluate: Evaluate, *, max_candidates: int) -> SearchRe
 
     def evaluate_once(candidate: Candidate, task: bool = True) -> Result:
         if candidate not in results and len(results) >= max(1, max_candidates):
-            raise _BudgetSpent
+            raise _BudgetSpentError
         if candidate not in results or (task and candidate not in with_task):
             results[candidate] = evaluate(candidate, task)
             if task:
@@ -144,7 +144,7 @@ def search(space: Space, evaluate: Evaluate, *, max_candidates: int) -> SearchRe
         return results[candidate]
 
     mixtures = False
-    with contextlib.suppress(_BudgetSpent):
+    with contextlib.suppress(_BudgetSpentError):
         usual = [candidate for candidate in space.uniform if candidate.lowering == "auto"]
         for candidate in sorted(usual, key=_expected_size):
             evaluate_once(candidate)

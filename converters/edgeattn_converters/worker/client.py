@@ -15,7 +15,7 @@ from typing import Any
 from edgeattn import progress
 from edgeattn.bundle.model_digest import MAX_FILES
 from edgeattn.errors import ConversionError, UnsupportedModelError
-from edgeattn.process.worker import Worker, WorkerDied
+from edgeattn.process.worker import Worker, WorkerDiedError
 from edgeattn.tensors import Tensors
 from edgeattn_converters.options import ConversionOptions, ModelSource, StrPath
 from edgeattn_converters.worker import processes
@@ -64,7 +64,7 @@ class ConversionWorker:
             self._worker.call(
                 f"{TASKS}:audit", {"path": str(path), "trust": trust}, timeout=seconds
             )
-        except WorkerDied as error:
+        except WorkerDiedError as error:
             if not error.started:
                 raise ConversionError(
                     f"The worker process {error.message}",
@@ -176,7 +176,7 @@ class ConversionWorker:
             return self._worker.call(
                 f"{TASKS}:{task}", arguments, tensors, timeout=timeout, memory=memory
             )
-        except WorkerDied as error:
+        except WorkerDiedError as error:
             killed = "SIGKILL" in error.message
             raise ConversionError(
                 f"The worker process {error.message} while {activity}.",

@@ -257,7 +257,7 @@ def test_a_model_that_is_not_compared_is_an_error(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: Any) -> Any:
-        raise tf_keras_check.NotCompared("it fails")
+        raise tf_keras_check.NotComparedError("it fails")
 
     saved(name, tmp_path / "m.h5", "weights")
     monkeypatch.setattr(tf_keras_check, "_answer", fail)

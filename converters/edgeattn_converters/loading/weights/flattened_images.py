@@ -16,7 +16,7 @@ from edgeattn_converters.loading.weights.layouts import (
 )
 
 
-class FlattenedOtherwise(UnsupportedModelError):
+class FlattenedOtherwiseError(UnsupportedModelError):
     """An architecture whose Flatten arranges the values in another order than the saved model."""
 
 
@@ -24,8 +24,8 @@ def require_order(model: Any, layers: Iterable[tuple[Config, Sequence[Any]]]) ->
     """Require that a model flattens images in the order of the Keras 1 that saved its weights.
 
     ``layers`` are the configs of its layers and their arrays in the file. Their kernels show that
-    the channels came first. Raises :class:`FlattenedOtherwise`, but not if the architecture has a
-    Permute, which may move them.
+    the channels came first. Raises :class:`FlattenedOtherwiseError`, but not if the architecture
+    has a Permute, which may move them.
     """
     convolutions = kernels_with_channels_first(layers)
     if not convolutions:
@@ -38,7 +38,7 @@ def require_order(model: Any, layers: Iterable[tuple[Config, Sequence[Any]]]) ->
         if not _flattens_image(part):
             continue
         if moved or getattr(part, "data_format", None) == "channels_first":
-            raise FlattenedOtherwise(
+            raise FlattenedOtherwiseError(
                 f"The kernel of layer {layer_name(convolutions[0])!r} shows that the model was "
                 "saved by Keras 1 with the channels first (dim_ordering='th'). Layer "
                 f"{part.name!r} of the architecture flattens images with the channels last, so "

@@ -12,7 +12,7 @@ import numpy as np
 
 from edgeattn.errors import EdgeattnError, UnsupportedModelError, first_line
 from edgeattn.printable import keras_name
-from edgeattn.process.worker import WorkerDied
+from edgeattn.process.worker import WorkerDiedError
 from edgeattn_converters.loading import config_inspection, error_text
 from edgeattn_converters.loading.audit import ModelFile
 from edgeattn_converters.loading.eras import original_keras
@@ -47,15 +47,15 @@ _UNVERIFIED = (
 )
 
 
-class DifferentOutputs(UnsupportedModelError):
+class DifferentOutputsError(UnsupportedModelError):
     """A model for which tf_keras computes other outputs, and nothing explains that."""
 
 
-class WronglyLoaded(DifferentOutputs, Keras3ModelError):
+class WronglyLoadedError(DifferentOutputsError, Keras3ModelError):
     """One of Keras 2: what tf_keras computes is right."""
 
 
-class NotCompared(Exception):
+class NotComparedError(Exception):
     """A model that tf_keras cannot load or run, for a ``reason``."""
 
     def __init__(self, reason: str, version: str = "") -> None:
@@ -82,7 +82,7 @@ def with_comparison(
     """Add a note to a model of Keras 2 if tf_keras computes other outputs for it, or none.
 
     ``samples`` are those of the user, by name. ``as_saved_by`` loads the model as if another
-    version had saved its file. Raises :class:`DifferentOutputs` if nothing explains the
+    version had saved its file. Raises :class:`DifferentOutputsError` if nothing explains the
     difference, and for a file without a version, if its outputs depend on that. ``required`` is
     the error to raise if the model was not compared; None if that is no error.
     """
@@ -94,7 +94,7 @@ def with_comparison(
     try:
         groups = _groups(loaded, samples, time_steps)
         answer = _answer(loaded, program, [inputs for inputs, _ in groups])
-    except NotCompared as failure:
+    except NotComparedError as failure:
         if required is not None:
             raise required from failure
         note = f"{failure} {_UNVERIFIED}" if loaded.may_be_of_tf_keras else str(failure)
@@ -110,7 +110,7 @@ def with_comparison(
         return loaded
     if required is None and not all(map(_has_batch_axes, groups)):
         reason = "the first axis of an output is not that of the samples"
-        note = str(NotCompared(reason, answer.version))
+        note = str(NotComparedError(reason, answer.version))
         return replace(loaded, notes=(*loaded.notes, note))
     text = (
         f"tf_keras {answer.version} {program.action} and computes different outputs (max error "
@@ -118,7 +118,7 @@ def with_comparison(
     )
     if loaded.may_be_of_tf_keras:
         if error > WRONG:
-            raise DifferentOutputs(
+            raise DifferentOutputsError(
                 f"{loaded.file.path.name} does not contain its Keras version, on which its outputs "
                 f"depend: {text}.",
                 hint="Save the weights again with the Keras that trained the model: "
@@ -144,17 +144,17 @@ def _groups(
 ) -> list[tuple[list[Any], list[Any]]]:
     """Return groups of samples with the outputs of a model, if it can be compared."""
     if loaded.preprocessing:
-        raise NotCompared("layers ahead of the inputs were removed")
+        raise NotComparedError("layers ahead of the inputs were removed")
     if loaded.file.kind == "saved-model":
-        raise NotCompared("it is a SavedModel folder")
+        raise NotComparedError("it is a SavedModel folder")
     if is_in_training_mode(loaded.model):
-        raise NotCompared("a layer is called in training mode, in which tf_keras computes")
+        raise NotComparedError("a layer is called in training mode, in which tf_keras computes")
     try:
         groups = sample_groups(loaded.model, samples, time_steps)
     except Exception as error:  # such as inputs that are texts
-        raise NotCompared(error_text.beginning(first_line(error), 160)) from error
+        raise NotComparedError(error_text.beginning(first_line(error), 160)) from error
     if not groups:
-        raise NotCompared("it fails for generated samples")
+        raise NotComparedError("it fails for generated samples")
     return groups
 
 
@@ -189,7 +189,7 @@ def _explained(
     unchanged = others is not None and difference(others, ours).error <= TOLERANCE
     if same or unchanged:
         why = ", and saved the file" if same else ", and no change of edgeattn explains that"
-        raise WronglyLoaded(
+        raise WronglyLoadedError(
             f"{file.path.name} would be loaded wrongly: {text}{why}.",
             hint="Save the model in the current Keras 3 and convert that file.",
         )
@@ -217,7 +217,7 @@ def _answer(loaded: LoadedModel, program: UserProgram, groups: Sequence[Sequence
         for group, count in enumerate(result["groups"])
     ]
     if not any(values):
-        raise NotCompared(next(iter(reasons), "it has no outputs"), result["version"])
+        raise NotComparedError(next(iter(reasons), "it has no outputs"), result["version"])
     return _Answer(result["version"], tuple(outputs or None for outputs in values))
 
 
@@ -226,7 +226,7 @@ def in_worker(
 ) -> tuple[Any, Mapping[str, Any]]:
     """Return result and arrays of a task for a model and groups of inputs, run with tf_keras.
 
-    Raises :class:`NotCompared` if tf_keras cannot load the model.
+    Raises :class:`NotComparedError` if tf_keras cannot load the model.
     """
     tensors = {
         f"{group}/{number}": np.asarray(array)
@@ -236,12 +236,12 @@ def in_worker(
     source = _source(loaded, program, len(groups))
     try:
         result, arrays = tf_keras_process.call(task, source, tensors)
-    except WorkerDied as error:
-        raise NotCompared(f"its process {error.message}") from error
+    except WorkerDiedError as error:
+        raise NotComparedError(f"its process {error.message}") from error
     except EdgeattnError as error:
-        raise NotCompared(error_text.beginning(first_line(error), 200)) from error
+        raise NotComparedError(error_text.beginning(first_line(error), 200)) from error
     if result["failure"] is not None:
-        raise NotCompared(result["failure"], result["version"])
+        raise NotComparedError(result["failure"], result["version"])
     return result, arrays
 
 

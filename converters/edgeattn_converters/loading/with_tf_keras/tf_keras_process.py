@@ -82,8 +82,8 @@ def call(
 ) -> tuple[Any, Mapping[str, Any]]:
     """Call a function of the worker in a process of its own.
 
-    Raises :class:`WorkerDied` if the process ends or takes too long, and :class:`EdgeattnError` for
-    what the function raises.
+    Raises :class:`WorkerDiedError` if the process ends or takes too long, and
+    :class:`EdgeattnError` for what the function raises.
     """
     worker = Worker(environment=ENVIRONMENT)
     try:

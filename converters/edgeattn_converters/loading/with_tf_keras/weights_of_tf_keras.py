@@ -26,7 +26,7 @@ from edgeattn_converters.loading.weights.attribute_graph import (
     graph_of,
 )
 from edgeattn_converters.loading.weights.weights_file import open_weights
-from edgeattn_converters.loading.with_tf_keras.tf_keras_check import NotCompared, in_worker
+from edgeattn_converters.loading.with_tf_keras.tf_keras_check import NotComparedError, in_worker
 from edgeattn_converters.loading.with_tf_keras.tf_keras_process import UserProgram
 from edgeattn_converters.loading.with_tf_keras.tf_keras_samples import sample_groups
 
@@ -72,7 +72,7 @@ class WeightsOfTfKeras:
     is_required: bool = False
     version: str = ""
     _answers: list[_Answer | None] = field(default_factory=list)
-    _failure: NotCompared | None = None
+    _failure: NotComparedError | None = None
 
     def assign(
         self, assign: Callable[[], None], file: ModelFile, model: Any, version: tuple[int, ...]
@@ -166,7 +166,7 @@ class WeightsOfTfKeras:
             loaded = LoadedModel(file, built, (), is_called_by_name=by_name)
             inputs = [inputs for inputs, _ in groups[:1]]
             result, arrays = in_worker(_TASK, loaded, program, inputs)
-        except NotCompared as failure:
+        except NotComparedError as failure:
             self._failure = failure
             return None
         except EdgeattnError:  # the error of the weights is the reason
