@@ -382,6 +382,41 @@ def test_the_error_of_keras_3_remains(
     assert (reason or REASONS_OF_GRAPHS[name]) in line
 
 
+LATE = """
+class Late(layers.Layer):
+    def call(self, x):
+        return x[:, 300]
+
+def build():
+    x, z = keras.Input((None, 4), name="x"), keras.Input((None, 4), name="z")
+REMOVED
+    return keras.Model([x, z], layers.Dense(3)(Late()(x) + Late()(z)))
+""".replace("REMOVED", REMOVED)
+
+
+@pytest.mark.parametrize("names", only([("x", "z"), ("sequence_x", "z"), ()], ("sequence_x", "z")))
+def test_samples_of_other_names_are_named_if_all_others_fail(
+    names: tuple[str, ...], tmp_path: Path, failures: list[str | None]
+) -> None:
+    """The generated samples have fewer steps than the program reads."""
+    _, path = written(LATE, tmp_path)
+    samples = tmp_path / "samples.npz"
+    np.savez(samples, **{name: np.ones((4, 310, 4), "float32") for name in names})
+    arguments = {"architecture": f"{tmp_path / 'own.py'}:build", "allow_free_time": True}
+    if names == ("x", "z"):
+        load_model(audit_file(path), samples=samples, **arguments)
+        assert failures == [None]
+        return
+    with pytest.raises(UsageError, match="The graph of tf_keras was not used: it"):
+        load_model(audit_file(path), samples=samples if names else None, **arguments)
+    [failure] = failures
+    of_names = "its inputs are 'x' and 'z', the arrays of the samples 'sequence_x' and 'z'; "
+    start = of_names if names else ""
+    assert str(failure).startswith(
+        f"{start}it fails for all samples: InvalidArgumentError: slice index 300 "
+    )
+
+
 WRAPPED = """
 class Twice(layers.Wrapper):
     def call(self, x):

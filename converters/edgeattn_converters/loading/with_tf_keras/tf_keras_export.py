@@ -81,10 +81,11 @@ def _exported(
     _require_assigned(graph.function, assigned)
     groups = list(_groups(graph, source["time_steps"], samples))
     outputs = [_predicted(model, graph.interface, arrays) for arrays in groups]
-    groups = [arrays for arrays, values in zip(groups, outputs, strict=True) if values is not None]
-    expected = [values for values in outputs if values is not None]
-    if not expected:
-        raise NotLoadedError("it fails for all samples")
+    computed = [k for k, values in enumerate(outputs) if not isinstance(values, Exception)]
+    if not computed:
+        failure = f"it fails for all samples: {tf_keras_worker.reason(outputs[-1])}"
+        raise NotLoadedError(_other_names(graph.interface, samples) + failure)
+    groups, expected = [groups[k] for k in computed], [outputs[k] for k in computed]
     _require_equal(graph, groups, expected)
     graph.save(Path(source["folder"]))
     with local_packages.run_again(Path(source["script"])):
@@ -290,13 +291,22 @@ def _groups(graph: _Graph, time_steps: Any, samples: Mapping[str, Any]) -> Itera
         yield [array[rows] for array in arrays]
 
 
-def _predicted(model: Any, interface: Interface, arrays: Sequence[Any]) -> list[Any] | None:
-    """Return what ``predict`` computes, None if it fails, as for a word that a model lacks."""
+def _other_names(interface: Interface, samples: Mapping[str, Any]) -> str:
+    """Which names samples have that were not used, as they are not those of the inputs."""
+    names = [item.name for item in interface.inputs]
+    if not samples or len(names) == len(samples) == 1 or set(names) <= set(samples):
+        return ""
+    listed = enumerated(list(map(repr, names))), enumerated(list(map(repr, samples)))
+    return "its inputs are {}, the arrays of the samples {}; ".format(*listed)
+
+
+def _predicted(model: Any, interface: Interface, arrays: Sequence[Any]) -> Any:
+    """Return what ``predict`` computes, or its error, as for a word that a model lacks."""
     try:
         packed = interface.packed(arrays)
         values = tf_keras_worker.predicted(model, packed, by_name=interface.by_name)
-    except Exception:
-        return None
+    except Exception as error:
+        return error
     return [np.asarray(value, "float64") for value in values]
 
 

@@ -313,6 +313,8 @@ def reason(error: BaseException) -> str:
     text = parts[-1] if "Exception encountered: " in str(error) else parts[1 if of_call else 0]
     # A message about an import contains the path of tf_keras.
     text = re.sub(r" \(/[^)]*\)", "", next(iter(text.splitlines()), ""))
+    # TensorFlow's about an operation begin with its place in the graph.
+    text = re.sub(r"\{\{\w+ \S*\}\} ?", "", text)
     text = error_text.beginning(text, _LONGEST).rstrip(" .:")
     kind = "" if isinstance(error, NotLoadedError) else type(error).__name__
     return ": ".join(filter(None, (kind, text))) + own_files.place(error)
