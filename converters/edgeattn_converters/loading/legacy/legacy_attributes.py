@@ -233,11 +233,45 @@ def pass_shapes(cls: Any) -> None:
 
 
 def _with_shapes(method: Callable[..., Any]) -> Callable[..., Any]:
+    method = _outside_functions(method)
+
     @functools.wraps(method)
     def called(layer: Any, *args: Any, **kwargs: Any) -> Any:
         named = {name: shapes_in(value) for name, value in kwargs.items()}
         with layer_shapes.of_tensorflow():
             return method(layer, *map(shapes_in, args), **named)
+
+    return called
+
+
+def building_outside_functions() -> Callable[..., Any]:
+    """Return ``__new__`` of layers whose ``build`` runs outside of any function, as in Keras 2."""
+    import keras
+
+    create = keras.layers.Layer.__new__
+
+    def new(cls: Any, *args: Any, **kwargs: Any) -> Any:
+        for parent in filter(is_own_class, cls.__mro__):
+            build = vars(parent).get("build")
+            if inspect.isfunction(build) and inspect.unwrap(build) is build:
+                parent.build = _outside_functions(build)
+        return create(cls, *args, **kwargs)
+
+    return new
+
+
+def _outside_functions(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Let a method run outside of the function that calls it.
+
+    Tensors that it keeps, as for the positions of tokens, would otherwise be those of the function
+    of the layer around it, unknown in any other.
+    """
+    import tensorflow as tf
+
+    @functools.wraps(method)
+    def called(*args: Any, **kwargs: Any) -> Any:
+        with tf.init_scope():
+            return method(*args, **kwargs)
 
     return called
 

@@ -124,6 +124,10 @@ def accepted(program: Program) -> Iterator[None]:
             replace(keras.layers.Layer, "__new__", legacy_attributes.with_arguments_of_methods())
             stack.enter_context(cell_states.of_any_shape())
             stack.enter_context(layer_shapes.of_tensorflow())
+        elif program.may_be_older:
+            # It fails in Keras 3 otherwise.
+            new = legacy_attributes.building_outside_functions()
+            replace(keras.layers.Layer, "__new__", new)
         stack.enter_context(legacy_calls.as_layers())
         yield
 
