@@ -48,7 +48,7 @@ def conversion_lines(conversion: Conversion, *, verbose: bool) -> Iterator[str]:
     )
     if dequantized_note(model):
         yield NOT_COVERED
-    if reference.get("lengths"):
+    if reference.get("lengths") and any(item.free_axes for item in manifest.artifacts):
         yield _compared_lengths(manifest.artifacts, reference["lengths"])
     if reference["not_finite"]:
         yield f"Rows left out because Keras itself has no finite outputs: {reference['not_finite']}"
@@ -132,9 +132,7 @@ def _compared_lengths(artifacts: Iterable[Artifact], lengths: Iterable[int]) -> 
     compared = (
         f"Files for sequences of any length were compared at {', '.join(map(str, lengths))} steps"
     )
-    free = next((item for item in artifacts if item.free_axes), None)
-    if free is None:
-        return f"{compared} too."
+    free = next(item for item in artifacts if item.free_axes)
     sizes = {
         spec.name: [spec.shape[axis] for axis in free.free_axes[spec.name]]
         for spec in free.inputs
@@ -153,12 +151,17 @@ def _steps(artifact: Artifact, sequences: Collection[str], folder: str = "") -> 
     """The length that an artifact accepts: ``20``, or ``64x48``, the height and width of images.
 
     ``sequences`` are the inputs whose axes are free in another artifact; others, such as states,
-    have no length. Without them all inputs have one. Several lengths are in the order of the inputs
-    or, if the bundle is in a ``folder`` for these lengths, in that of its name, ``steps-20-8``.
+    have no length. Without them, the inputs of several axes and those of tokens have one, or all
+    have. Several lengths are in the order of the inputs or, if the bundle is in a ``folder`` for
+    these lengths, in that of its name, ``steps-20-8``.
     """
     if artifact.free_axes:
         return "any"
-    inputs = [spec for spec in artifact.inputs if spec.name in sequences] or artifact.inputs
+    inputs = (
+        [spec for spec in artifact.inputs if spec.name in sequences]
+        or [spec for spec in artifact.inputs if len(spec.shape) > 2 or "int" in spec.dtype]
+        or artifact.inputs
+    )
     lengths = dict.fromkeys(
         # All axes of images but the channels; of sequences, there may be no such axis.
         "x".join(map(str, spec.shape[1 : max(2, len(spec.shape) - 1)]))

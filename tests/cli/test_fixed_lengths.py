@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -31,6 +32,23 @@ def test_fixed_lengths(shapes: list[tuple[int, ...]], text: str) -> None:
     assert _steps(artifact, names) == text
     # A name with other lengths says nothing about the order.
     assert _steps(artifact, names, "steps-3.edge") == text
+
+
+@pytest.mark.parametrize(
+    ("shapes", "dtypes", "text"),
+    [
+        ([(1, 1), (1, 20), (1, 9, 20)], ("int32", "float32", "float32"), "1, 9"),
+        ([(1, 20), (1, 7, 3)], ("float32", "float32"), "7"),
+        ([(1, 800)], ("float32",), "800"),
+    ],
+)
+def test_states_have_no_length_if_no_artifact_accepts_any(
+    shapes: list[tuple[int, ...]], dtypes: tuple[str, ...], text: str
+) -> None:
+    artifact = of_shapes(shapes)
+    inputs = zip(artifact.inputs, dtypes, strict=True)
+    typed = tuple(replace(spec, dtype=dtype) for spec, dtype in inputs)
+    assert _steps(replace(artifact, inputs=typed), set()) == text
 
 
 def of_shapes(shapes: Sequence[tuple[int, ...]], **options: Any) -> Artifact:

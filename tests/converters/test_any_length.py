@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from corpus.routes import in_this_process
 from keras import ops
+from long_parameters import only
 
 import edgeattn as package
 import models
@@ -238,6 +239,31 @@ def test_a_graph_with_one_length_keeps_it(edgeattn: Callable[..., Any], tmp_path
     assert "onnx float32: one sequence length only. Keras itself" in result.out
     artifact = Bundle.open(tmp_path / "m.edge").select(("onnx",))[0]
     assert (artifact.free_axes, artifact.inputs[0].shape) == ({}, (None, STEPS, FEATURES))
+
+
+@pytest.mark.parametrize("steps", only([1, 2], 1))
+def test_a_step_of_a_decoder_with_the_map_of_one_query(
+    steps: int, edgeattn: Callable[..., Any], tmp_path: Path
+) -> None:
+    """The map has no axis of queries for one step, and a file for any length would have one."""
+    x, state = keras.Input((None, FEATURES), name="x"), keras.Input((5,), name="state")
+    encoded = keras.Input((7, 5), name="encoded")
+    decoded = layers.GRU(5, return_sequences=True)(x, initial_state=state)
+    # A softmax over the first of two axes, as in programs of users.
+    weights = ops.softmax(ops.matmul(encoded, ops.transpose(decoded, (0, 2, 1))), axis=1)
+    y = layers.Dense(3)(ops.matmul(ops.transpose(weights, (0, 2, 1)), encoded))
+    path = tmp_path / "m.keras"
+    models.filled(keras.Model([x, state, encoded], y)).save(path)
+    arguments = ("--time-steps", steps, "--scheme", "float32", "--format", "onnx")
+    with in_this_process():
+        result = edgeattn("convert", path, *arguments)
+    assert result.code == 0, result.err
+    any_length = "Files for sequences of any length were compared at"
+    reason = "of one step has no axis of queries. With more --time-steps it has one"
+    assert (any_length in result.out, reason in result.out) == (steps > 1, steps == 1)
+    [row] = [line.split() for line in result.out.splitlines() if line.startswith("pass")]
+    # The state has no steps.
+    assert row[3] == "any" if steps > 1 else row[3:5] == ["1,", "7"]
 
 
 @pytest.mark.long

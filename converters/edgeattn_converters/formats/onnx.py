@@ -174,6 +174,12 @@ def _with_lengths(traced: Traced, interface: Interface, attention: bool) -> Trac
     if attention and set(traced.attention) != {spec.name for spec in interface.attention}:
         raise ConversionError("A sequence of any length has other attention maps.")
     specs = {spec.name: spec for spec in interface.all_outputs}
+    for spec, tensor in zip(traced.outputs, traced.function.outputs, strict=True):
+        if tensor.shape.rank != len(specs[spec.name].shape):
+            raise ConversionError(
+                f"The map {spec.name!r} of one step has no axis of queries. With more --time-steps "
+                "it has one, and the file accepts any length."
+            )
     outputs = tuple(specs[spec.name] for spec in traced.outputs)
     return replace(traced, inputs=interface.inputs, outputs=outputs)
 
