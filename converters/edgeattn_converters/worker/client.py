@@ -23,8 +23,12 @@ from edgeattn_converters.worker import processes
 TASKS = "edgeattn_converters.worker.tasks"
 # Loading takes seconds. A file that keeps its loader busy for longer than this is rejected.
 LOAD_SECONDS = 900.0
+# Of processor time.
 AUDIT_SECONDS = 30.0
 AUDIT_BYTES_PER_SECOND = 10e6
+# By the clock, an audit may take this many times as long, on a machine that is busy otherwise.
+AUDIT_WAIT = 20.0
+_OUT_OF_TIME = "died of SIGXCPU"
 
 
 class ConversionWorker:
@@ -56,26 +60,31 @@ class ConversionWorker:
 
         A damaged HDF5 file can keep the HDF5 library in an endless loop. Raises
         :class:`UnsupportedModelError` if the audit does not end, and :class:`ConversionError` if no
-        process can be started.
+        process can be started, or if it waits for something else than the processor.
         """
         progress.report(f"auditing {path.name}")
         seconds = AUDIT_SECONDS + _size(path) / AUDIT_BYTES_PER_SECOND
+        arguments = {"path": str(path), "trust": trust, "seconds": seconds}
         try:
-            self._worker.call(
-                f"{TASKS}:audit", {"path": str(path), "trust": trust}, timeout=seconds
-            )
+            self._worker.call(f"{TASKS}:audit", arguments, timeout=AUDIT_WAIT * seconds)
         except WorkerDiedError as error:
             if not error.started:
                 raise ConversionError(
                     f"The worker process {error.message}",
                     hint="Free some memory, or end other processes.",
                 ) from error
-            again = "copy the file again, or save the model again in Keras"
+            if error.timed_out:
+                raise ConversionError(
+                    f"The audit of {path.name} {error.message}.",
+                    hint="Try again when this machine is less busy, or with a copy of the file on "
+                    "another disk.",
+                ) from error
+            died = error.message
+            if died == _OUT_OF_TIME:
+                died = f"needed more than {seconds:.0f} s of processor time"
             raise UnsupportedModelError(
-                f"{path.name} cannot be read: the audit process {error.message}.",
-                hint=f"Try again when this machine is less busy. If that fails, {again}."
-                if error.timed_out
-                else f"The file is damaged: {again}.",
+                f"{path.name} cannot be read: the audit process {died}.",
+                hint="The file is damaged: copy the file again, or save the model again in Keras.",
             ) from error
 
     def check(

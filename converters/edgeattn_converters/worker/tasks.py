@@ -16,6 +16,7 @@ from edgeattn import progress
 from edgeattn.bundle.manifest import REFERENCE, sha256
 from edgeattn.errors import UnsupportedModelError, UsageError
 from edgeattn.frontend.description import FRONTEND, FrontEnd
+from edgeattn.process.sandbox import limited_processor_time
 from edgeattn.samples.arrays import npy_array, npz_members
 from edgeattn.samples.fingerprints import row_fingerprints
 from edgeattn.samples.npz import read_npz, write_npz
@@ -44,9 +45,10 @@ from edgeattn_converters.worker.open_model import (
 from edgeattn_converters.worker.quantization_samples import calibration_samples
 
 
-def audit(path: str, trust: str | None) -> None:
-    """The static audit, before anything is loaded."""
-    audited_file(path, trust)
+def audit(path: str, trust: str | None, seconds: float) -> None:
+    """The static audit, before anything is loaded, in this many seconds of processor time."""
+    with limited_processor_time(seconds):
+        audited_file(path, trust)
 
 
 def check(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 import tensorflow as tf
 
 import edgeattn
-from edgeattn.errors import UnsupportedModelError, UsageError
+from edgeattn.errors import UnsafeModelError, UnsupportedModelError, UsageError
 from edgeattn.runners import open_runner
 from edgeattn_converters.formats import tflite
 from edgeattn_converters.loading.audit import audit_file
@@ -143,3 +144,34 @@ def test_an_argument_for_training_is_false(tmp_path: Path) -> None:
 def test_inputs_that_are_no_samples(kind: str, problem: str, tmp_path: Path) -> None:
     with pytest.raises(UnsupportedModelError, match=problem):
         load_model(audit_file(Scaled().saved(tmp_path / "m", f=kind)))
+
+
+class OfFilesToo(tf.Module):
+    """As the module of TensorFlow's tutorial on audio: of a file's name, or of its content."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = tf.Variable(3.0)
+        self.__call__.get_concrete_function(tf.TensorSpec((), tf.string))
+        self.__call__.get_concrete_function(tf.TensorSpec((None, 3)))
+
+    @tf.function
+    def __call__(self, x: Any) -> Any:
+        if x.dtype == tf.string:
+            x = tf.io.decode_raw(tf.io.read_file(x), tf.float32)[None]
+        return {"y": x * self.scale}
+
+
+def test_modules_with_a_function_of_files_need_a_signature(tmp_path: Path) -> None:
+    module, folder = OfFilesToo(), tmp_path / "signed"
+    tf.saved_model.save(module, str(tmp_path / "saved"))
+    with pytest.raises(UnsafeModelError, match="operation 'ReadFile'") as caught:
+        load_model(audit_file(tmp_path / "saved"))
+    code = re.search(r"tf\.saved_model\.save\(.*\)\)\)", str(caught.value.hint))
+    assert code is not None
+    exec(
+        code[0].replace("module.f", "module.__call__"),
+        {"tf": tf, "module": module, "folder": folder},
+    )
+    loaded = load_model(audit_file(folder))
+    np.testing.assert_allclose(loaded.model.predict({"x": X}, verbose=0)["y"], 3 * X, rtol=1e-6)

@@ -5,17 +5,30 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import signal
 import socket
 import subprocess
 import sys
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
 from edgeattn.errors import ConversionError, EdgeattnError, UnsupportedModelError
 from edgeattn.process import worker as worker_module
+from edgeattn.process.worker import Worker
 from edgeattn_converters.worker import client, processes
 from edgeattn_converters.worker.client import ConversionWorker
+
+# Computes without an end, as the HDF5 library may.
+ENDLESS = """
+from edgeattn.process.sandbox import limited_processor_time
+
+def audit(path, trust, seconds):
+    with limited_processor_time(seconds):
+        while True:
+            pass
+"""
 
 
 def test_an_unknown_task_is_an_internal_error() -> None:
@@ -36,17 +49,51 @@ def test_an_audit_that_does_not_end(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     """A damaged file can keep the HDF5 library in an endless loop, so the audit has a limit."""
     path = tmp_path / "model.h5"
     path.write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(100))
+    (tmp_path / "endless.py").write_text(ENDLESS)
+    monkeypatch.setattr(client, "TASKS", "endless")
     monkeypatch.setattr(client, "AUDIT_SECONDS", 0.05)
+    monkeypatch.setattr(client, "AUDIT_WAIT", 10_000.0)
+    paths = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
+    with (
+        Worker(environment={"PYTHONPATH": paths}) as computing,
+        mock.patch.object(ConversionWorker, "_worker", computing),
+        pytest.raises(
+            UnsupportedModelError, match=r"model\.h5 cannot be read: the audit"
+        ) as caught,
+    ):
+        ConversionWorker().audit(path, None)
+    assert caught.value.message.endswith("needed more than 0 s of processor time.")
+    assert "copy the file again" in str(caught.value.hint)
+
+
+@pytest.mark.usefixtures("real_workers")
+def test_an_audit_that_only_waits_says_nothing_about_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Other programs may need the processor: 12 files were refused by a limit by the clock."""
+    path = tmp_path / "model.h5"
+    path.write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(100))
+    monkeypatch.setattr(client, "AUDIT_WAIT", 0.05 / client.AUDIT_SECONDS)
     with (
         ConversionWorker() as worker,
-        pytest.raises(UnsupportedModelError, match=r"model\.h5 cannot be read") as caught,
+        pytest.raises(ConversionError, match=r"audit of model\.h5 took longer than") as caught,
     ):
         worker.audit(path, None)
-    # A machine that is busy with other programs may take longer, too.
-    assert caught.value.hint == (
-        "Try again when this machine is less busy. If that fails, copy the file again, or save the "
-        "model again in Keras."
+    assert str(caught.value.hint).startswith("Try again when this machine is less busy")
+
+
+def test_processor_time_is_limited_in_the_block_only() -> None:
+    code = (
+        "import time; from edgeattn.process.sandbox import limited_processor_time as limited\n"
+        "with limited(60): sum(range(10**5))\n"
+        "end = time.process_time() + 1.5\n"
+        "while time.process_time() < end: pass\n"
+        "print('free', flush=True)\n"
+        "with limited(0.5):\n"
+        "    while True: pass"
     )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (ended.stdout, ended.returncode) == ("free\n", -signal.SIGXCPU)
 
 
 @pytest.mark.usefixtures("real_workers")

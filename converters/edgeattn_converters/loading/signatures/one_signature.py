@@ -14,6 +14,7 @@ from edgeattn.errors import UnsafeModelError
 from edgeattn_converters.graphs.taken_branches import reached
 from edgeattn_converters.loading.signatures.signature_inputs import functions_of
 from edgeattn_converters.loading.signatures.signature_operations import (
+    SAVE_A_FUNCTION,
     check_operations,
     unsupported,
 )
@@ -34,10 +35,13 @@ def checked(
     try:
         check_operations(path, message)
         return message, ()
-    except UnsafeModelError:
+    except UnsafeModelError as error:
         names = functions_of(message)
         if not names:
-            raise
+            # A module may also have a function that reads files, as that of TensorFlow's tutorial
+            # on audio; no signature tells which one is for inference.
+            hint = f"{error.hint} Or save the module with {SAVE_A_FUNCTION}"
+            raise UnsafeModelError(error.message, hint=hint) from error
         chosen = choose(names)
         alone = with_one_signature(path, message, chosen)
         check_operations(path, alone)

@@ -39,6 +39,7 @@ from edgeattn_converters.loading.signatures.signature_inputs import (
 )
 from edgeattn_converters.loading.signatures.signature_layer import signature_layer
 from edgeattn_converters.loading.signatures.signature_operations import (
+    SAVE_A_FUNCTION,
     unsupported,
     without_assignments,
     without_gpus,
@@ -208,10 +209,7 @@ def _chosen(path: Path, functions: Collection[str], wanted: str | None) -> str:
         raise unsupported(
             path,
             "has no signature.",
-            "Save the module with a function, f or __call__, of inputs of a known shape: "
-            "tf.saved_model.save(module, folder, signatures=tf.function(module.f)"
-            ".get_concrete_function(tf.TensorSpec([None, 3], tf.float32))), with the shape of its "
-            "inputs in place of [None, 3].",
+            f"Save the module with {SAVE_A_FUNCTION}",
         )
     if wanted is not None:
         return wanted

@@ -46,6 +46,11 @@ _OF_CUDNN = re.compile(r"CudnnRNN\w*")
 _ON_CPU = "on a machine without a GPU, or after: export CUDA_VISIBLE_DEVICES=-1"
 _SAVE_AGAIN = "Save its signature with TensorFlow 2, by the program in docs/loading.md."
 _REBUILD = "Convert the Keras file that the folder was exported from."
+SAVE_A_FUNCTION = (
+    "a function, f or __call__, of inputs of a known shape: tf.saved_model.save(module, folder, "
+    "signatures=tf.function(module.f).get_concrete_function(tf.TensorSpec([None, 3], tf.float32)))"
+    ", with the shape of its inputs in place of [None, 3]."
+)
 
 
 def unsupported(path: Path, problem: str, hint: str = SAVE_AS_FILE) -> UnsupportedModelError:

@@ -29,7 +29,7 @@ MODULES = (
     "edgeattn_converters.loading.with_tf_keras.tf_keras_worker",
 )
 # Limits of the worker; a model that loads in Keras 3 in minutes is rare.
-SECONDS = 300.0
+SECONDS = 900.0
 MEMORY = 16 << 30
 
 
