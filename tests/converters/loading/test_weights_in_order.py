@@ -415,6 +415,84 @@ def test_names_inside_a_nested_model_in_another_order(
         np.testing.assert_array_equal(inner.get_layer(name).kernel, kernel)
 
 
+def _shifted(library: Any, kind: str, first: int) -> Any:
+    """Layers of equal shapes in a nested model, numbered from ``first``: dense, dense_1, ..."""
+    layers, counts = library.layers, {"dense": first, "norm": first}
+
+    def named(name: str) -> str:
+        counts[name] += 1
+        return f"{name}_{counts[name] - 1}" if counts[name] > 1 else name
+
+    def dense(x: Any) -> Any:
+        x = layers.Dense(4, activation="tanh", name=named("dense"))(x)
+        if kind == "moving averages":
+            x = layers.BatchNormalization(name=named("norm"))(x)
+        return x
+
+    x = library.Input((4,))
+    inner = library.Model(x, dense(dense(dense(x))), name="inner")
+    if kind == "deeper":
+        x = library.Input((4,))
+        inner = library.Model(x, dense(inner(x)), name="outer")
+    if kind == "steps":
+        x = library.Input((3, 4))
+        y = layers.TimeDistributed(inner, name="steps")(x)
+        return library.Model(x, layers.Dense(2, name="out")(layers.Flatten()(y)))
+    x = library.Input((4,))
+    return library.Model(x, layers.Dense(2, name="out")(inner(x)))
+
+
+SHIFTED = [
+    (kind, first)
+    for kind in ("dense", "moving averages", "deeper", "steps")
+    for first in (0, 1, 2, 10)
+]
+
+
+@pytest.mark.parametrize("frozen", [(0,), (1,), (2,), (0, 1)], ids=str)
+@pytest.mark.parametrize("first", only([0, 1, 5], 1))
+def test_shifted_names_of_layers_that_were_frozen(
+    first: int, frozen: tuple[int, ...], tmp_path: Path
+) -> None:
+    """The numbers in the names tell the layers, whose weights are behind the others in the file."""
+    model = _shifted(tf_keras, "dense", first)
+    for place in frozen:
+        model.get_layer("inner").layers[1 + place].trainable = False
+    generator = np.random.default_rng(7)
+    model.set_weights([generator.normal(size=w.shape) for w in model.get_weights()])
+    model.save_weights(tmp_path / "weights.h5")
+    (tmp_path / "model.json").write_text(_shifted(keras, "dense", 0).to_json())
+    loaded = load_model(
+        audit_file(tmp_path / "weights.h5"), architecture=str(tmp_path / "model.json")
+    )
+    x = generator.normal(size=(5, 4)).astype("float32")
+    np.testing.assert_allclose(loaded.model(x), model(x), rtol=1e-4, atol=1e-5)
+    noted = any("as if some of the layers had been frozen" in note for note in loaded.notes)
+    assert noted == (frozen != (2,))
+
+
+@pytest.mark.parametrize(
+    "case", only(SHIFTED, ("dense", 1), ("moving averages", 2), ("steps", 1)), ids=str
+)
+def test_names_inside_a_nested_model_that_are_shifted(
+    case: tuple[str, int], tmp_path: Path
+) -> None:
+    """The file has dense_1, dense_2 and dense_3, the architecture dense, dense_1 and dense_2.
+
+    ``dense_3`` is not a weight of ``dense``.
+    """
+    kind, first = case
+    model, generator = _shifted(tf_keras, kind, first), np.random.default_rng(6)
+    model.set_weights([generator.uniform(0.2, 1, w.shape) for w in model.get_weights()])
+    model.save_weights(tmp_path / "weights.h5")
+    (tmp_path / "model.json").write_text(_shifted(keras, kind, 0).to_json())
+    loaded = load_model(
+        audit_file(tmp_path / "weights.h5"), architecture=str(tmp_path / "model.json")
+    )
+    x = generator.normal(size=(5, *model.input_shape[1:])).astype("float32")
+    np.testing.assert_allclose(loaded.model(x), model(x), rtol=1e-4, atol=1e-5)
+
+
 def test_weights_of_layers_in_another_order_of_other_shapes(tmp_path: Path) -> None:
     """The architecture has the layers in another order; only their names fit the shapes."""
     inputs = {K: [K.Input((4,)), K.Input((3,))] for K in (keras, tf_keras)}

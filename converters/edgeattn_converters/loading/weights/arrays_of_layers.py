@@ -2,7 +2,7 @@
 
 import itertools
 import re
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import Any
 
 from edgeattn.errors import UnsupportedModelError
@@ -97,23 +97,58 @@ def _of_present(names: Sequence[str], absent: Set[str], arrays: NamedArrays) -> 
 def split_by_name(
     leaves: Sequence[tuple[Config, Any]], arrays: NamedArrays
 ) -> list[NamedArrays] | None:
-    """Return the arrays of each leaf by the layer name in their paths, None if ambiguous."""
+    """Return the arrays of each leaf by the layer name in their paths, None if ambiguous.
+
+    Programs number their layers from another one on, so that ``dense`` and ``dense_1`` may be
+    ``dense_1`` and ``dense_2`` in the file.
+    """
     names = [layer_name(item) for item, _ in leaves]
     if len(set(names)) != len(names):
         return None
     # A layer inside a wrapper may have its own name in the paths.
     inside = {item[INSIDE]: layer_name(item) for item, _ in leaves if INSIDE in item}
-    owner_of = {**inside, **{name: name for name in names}}
+    parts = _split({**inside, **{name: name for name in names}}, names, arrays)
+    if parts is None and (shifted := _renumbered(names, list(_by_stored_name(arrays)))):
+        parts = _split(shifted, names, arrays)
+    return parts
+
+
+def _split(
+    owner_of: Mapping[str, str], names: Sequence[str], arrays: NamedArrays
+) -> list[NamedArrays] | None:
+    """Return the arrays of each name; ``owner_of`` are the names for those in the paths."""
     parts: dict[str, list[tuple[str, Array]]] = {name: [] for name in names}
     for path, array in arrays:
         steps = path.split("/")
-        owners = [
-            name for name in owner_of if name in steps or path.startswith((f"{name}_", f"{name}/"))
-        ]
+        owners = [name for name in owner_of if name in steps or _starts_with(path, name)]
         if not owners:
             return None
         parts[owner_of[max(owners, key=len)]].append((path, array))
     return list(parts.values()) if all(parts.values()) else None
+
+
+def _starts_with(path: str, name: str) -> bool:
+    """Return whether a path is that of a weight of a layer, as ``dense_W`` of Keras 1 is.
+
+    ``dense_3`` is another layer than ``dense``.
+    """
+    return re.match(rf"{re.escape(name)}(/|_(?!\d+(/|_|:|$)))", path) is not None
+
+
+def _renumbered(names: Sequence[str], stored: Sequence[str]) -> dict[str, str]:
+    """Return the names of layers for those in the file if only their numbers differ, else none."""
+    if len(names) != len(stored):
+        return {}
+    ours, theirs = sorted(map(_numbered, names)), sorted(map(_numbered, stored))
+    if [kind for kind, _, _ in ours] != [kind for kind, _, _ in theirs]:
+        return {}
+    return {theirs[k][2]: ours[k][2] for k in range(len(names))}
+
+
+def _numbered(name: str) -> tuple[str, int, str]:
+    """Return the kind and the number of a generated name, and the name: dense_2 is the third."""
+    kind, _, number = name.rpartition("_")
+    return (kind, int(number), name) if kind and number.isdecimal() else (name, 0, name)
 
 
 def _split_by_order(leaves: Sequence[tuple[Config, Any]], arrays: NamedArrays) -> list[NamedArrays]:
@@ -131,6 +166,11 @@ def _split_by_order(leaves: Sequence[tuple[Config, Any]], arrays: NamedArrays) -
 
 
 def _by_stored_layer(arrays: NamedArrays) -> list[NamedArrays]:
+    """Return the arrays of each layer by its name in the file."""
+    return list(_by_stored_name(arrays).values())
+
+
+def _by_stored_name(arrays: NamedArrays) -> dict[str, list[tuple[str, Array]]]:
     """Return the arrays of each layer by its name in the file, the first in their paths to differ.
 
     Without common steps: model/dense/kernel:0 and model/norm/gamma:0 are of dense and norm.
@@ -141,7 +181,7 @@ def _by_stored_layer(arrays: NamedArrays) -> list[NamedArrays]:
     groups: dict[str, list[tuple[str, Array]]] = {}
     for steps, item in zip(paths, arrays, strict=True):
         groups.setdefault("/".join(steps[common : common + 1]), []).append(item)
-    return list(groups.values())
+    return groups
 
 
 def _require_order(
