@@ -191,3 +191,51 @@ def test_the_advice_for_a_class_without_call_helps(tmp_path: Path) -> None:
     )
     x = np.random.default_rng(6).normal(size=(3, 6)).astype("float32")
     np.testing.assert_allclose(loaded.model(x), options["saved"](x), rtol=1e-5, atol=1e-6)
+
+
+BASE_CONFIG = """
+import keras
+from keras import layers
+
+class Classifier(keras.Model):
+    def __init__(self, units, **kwargs):
+        x = keras.Input((6,), name="x")
+        y = layers.Dense(3, name="out")(layers.Dense(units, "tanh", name="hidden")(x))
+        super().__init__(inputs=x, outputs=y, name="classifier")
+        self.units = units
+
+    def get_config(self):
+        return {"units": self.units, "base_config": keras.Model.get_config(self)}
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        return keras.Model.from_config(config["base_config"], custom_objects=custom_objects)
+
+def build():
+    return Classifier(5)
+"""
+
+
+@pytest.mark.parametrize("suffix", [".h5", ".keras"])
+def test_classes_whose_from_config_has_no_layers(suffix: str, tmp_path: Path) -> None:
+    """Keras does not load the files either; the error says to convert the weights."""
+    names: dict[str, Any] = {"__name__": "own"}
+    of_keras_2 = BASE_CONFIG.replace(
+        "import keras\nfrom keras", "import tf_keras as keras\nfrom tf_keras"
+    )
+    exec(of_keras_2, names)
+    model, generator = names["build"](), np.random.default_rng(5)
+    model.set_weights([generator.normal(size=w.shape) for w in model.get_weights()])
+    model.save(tmp_path / f"m{suffix}")
+    program = tmp_path / "program.py"
+    program.write_text(BASE_CONFIG)
+    with pytest.raises(UnsupportedModelError, match=r"list of its layers|without layers") as error:
+        load_model(audit_file(tmp_path / f"m{suffix}"), custom_objects=program)
+    assert "ave the weights of the model, model.save_weights('model.weights.h5')" in str(
+        error.value.hint
+    )
+    model.save_weights(tmp_path / "model.weights.h5")
+    file = audit_file(tmp_path / "model.weights.h5")
+    loaded = load_model(file, architecture=f"{program}:build")
+    x = generator.normal(size=(3, 6)).astype("float32")
+    np.testing.assert_allclose(loaded.model(x), model(x), rtol=1e-4, atol=1e-5)

@@ -43,6 +43,10 @@ KNOWN_BATCH = 3
 # The array of labels in a file of samples.
 LABELS = "y"
 NO_SHAPE = "Pass samples, which have the shapes of the inputs, to convert: --samples FILE.npz"
+_AS_WEIGHTS = (
+    "save the weights of the model, model.save_weights('model.weights.h5'), and pass a function "
+    "that creates it: --architecture FILE.py:FUNCTION"
+)
 
 
 def sample_arrays(path: Path | None, ignore: Collection[str] = ()) -> dict[str, Any]:
@@ -165,7 +169,7 @@ def require_listed_layers(file_name: str, stored: Config) -> None:
         "files of subclasses of keras.Model do.",
         hint="Load the weights into the class and save a .keras file: create the model, call it "
         f"with its inputs, then model.load_weights({file_name!r}) and model.save('model.keras'). "
-        "Convert that with the file of the class: --custom-objects FILE.py",
+        f"Convert that with the file of the class: --custom-objects FILE.py. Or {_AS_WEIGHTS}",
     )
 
 
@@ -291,13 +295,16 @@ def _has_call(model: Any) -> bool:
     """Return whether the class of a model, or a parent of it, computes something."""
     import keras
 
-    parents = [parent for parent in type(model).__mro__ if parent not in keras.Model.__mro__]
-    return "call" in vars(model) or any("call" in vars(parent) for parent in parents)
+    parents = (parent for parent in type(model).__mro__ if parent not in keras.Model.__mro__)
+    return any("call" in vars(item) for item in (model, *parents))
 
 
 def _without_call(model: Any) -> UnsupportedModelError:
     import keras
 
+    if type(model) is keras.Model:
+        problem = "The class of the model creates a keras.Model without layers from its config."
+        return UnsupportedModelError(problem, hint=f"With the class, {_AS_WEIGHTS}")
     name = type(model).__name__
     parts = [key for key, value in vars(model).items() if isinstance(value, keras.layers.Layer)]
     layers = f" from its layers {enumerated(list(map(repr, parts)))}" if len(parts) > 1 else ""
