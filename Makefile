@@ -32,10 +32,11 @@ test: environment
 	@echo "Running the tests: about 10 minutes on two idle cores, longer beside other work."
 	$(PYTEST) -m "not long"
 
-# Longer forms of the tests: more models, specimens, lowerings, systems, and Keras on JAX. CI runs them
-# after `make test`.
+# Longer forms of the tests: more models, specimens, lowerings, systems, and Keras on JAX. CI runs a third
+# of their files after `make test`, another one for each commit: make test-long PART=1/3
+PART := 1/1
 test-long: environment
-	$(PYTEST) -m long
+	$(PYTEST) -m long --part $(PART)
 	KERAS_BACKEND=jax $(BIN)/python -m pytest tests/layers
 
 # The device half in ARM user space under emulation; `make test` includes a few of them.

@@ -16,6 +16,7 @@ from typing import Any
 
 import preloaded_worker
 import pytest
+from long_parameters import is_in_part
 
 from edgeattn.bundle.bundle import Bundle
 from edgeattn.bundle.signing import NAMESPACE
@@ -51,7 +52,16 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     return Scheduler(config, log)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--part", metavar="K/N", help="The tests of the files of this part only.")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if part := config.getoption("--part"):
+        others = [item for item in items if not is_in_part(item.path.name, part)]
+        config.hook.pytest_deselected(items=others)
+        left_out = set(others)
+        items[:] = [item for item in items if item not in left_out]
     order = {name: number for number, name in enumerate(LONGEST)}
     items.sort(key=lambda item: order.get(item.path.name, len(LONGEST)))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -18,3 +19,9 @@ def only(values: Iterable[Any], *quick: Any) -> list[Any]:
 def every_third(values: Sequence[Any]) -> list[Any]:
     """All ``values``; two of three are long tests."""
     return only(values, *values[::3])
+
+
+def is_in_part(file: str, part: str) -> bool:
+    """Whether the tests of a file are in ``part``, which is ``2/3`` for the second third."""
+    number, count = map(int, part.split("/"))
+    return zlib.crc32(file.encode()) % count == number % count
