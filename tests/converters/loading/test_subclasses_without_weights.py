@@ -231,7 +231,7 @@ def test_classes_whose_from_config_has_no_layers(suffix: str, tmp_path: Path) ->
     program.write_text(BASE_CONFIG)
     with pytest.raises(UnsupportedModelError, match=r"list of its layers|without layers") as error:
         load_model(audit_file(tmp_path / f"m{suffix}"), custom_objects=program)
-    assert "ave the weights of the model, model.save_weights('model.weights.h5')" in str(
+    assert "save the weights of the model, model.save_weights('model.weights.h5')" in str(
         error.value.hint
     )
     model.save_weights(tmp_path / "model.weights.h5")

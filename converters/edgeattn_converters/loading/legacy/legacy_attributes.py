@@ -199,16 +199,35 @@ def with_arguments_of_methods() -> Callable[..., Any]:
     Shapes had methods, and ``training`` and ``mask`` were passed without a default, too. ``build``
     of a layer of Keras accepts the shape of an argument of ``call`` with another name.
     """
-    import keras
 
-    create = keras.layers.Layer.__new__
-
-    def new(cls: Any, *args: Any, **kwargs: Any) -> Any:
+    def adapt(cls: Any) -> None:
         if is_own_class(cls):
             accept_inputs_by_any_name(cls)
         for parent in filter(is_own_class, cls.__mro__):
             pass_shapes(parent)
             pass_arguments(parent)
+
+    return _creating(adapt)
+
+
+def building_outside_functions() -> Callable[..., Any]:
+    """Return ``__new__`` of layers whose ``build`` runs outside of any function, as in Keras 2."""
+
+    def adapt(cls: Any) -> None:
+        for parent in filter(is_own_class, cls.__mro__):
+            _wrap(parent, "build", _outside_functions)
+
+    return _creating(adapt)
+
+
+def _creating(adapt: Callable[[Any], None]) -> Callable[..., Any]:
+    """Return ``__new__`` of layers that adapts their class first."""
+    import keras
+
+    create = keras.layers.Layer.__new__
+
+    def new(cls: Any, *args: Any, **kwargs: Any) -> Any:
+        adapt(cls)
         return create(cls, *args, **kwargs)
 
     return new
@@ -226,15 +245,18 @@ def pass_arguments(cls: Any) -> None:
 
 def pass_shapes(cls: Any) -> None:
     """Let methods of a class of the user get shapes with the methods of TensorShape."""
-    for name in ("build", "compute_output_shape"):
-        method = vars(cls).get(name)
-        if inspect.isfunction(method) and inspect.unwrap(method) is method:
-            setattr(cls, name, _with_shapes(method))
+    _wrap(cls, "build", lambda build: _with_shapes(_outside_functions(build)))
+    _wrap(cls, "compute_output_shape", _with_shapes)
+
+
+def _wrap(cls: Any, name: str, wrapper: Callable[..., Any]) -> None:
+    """Wrap a method that a class defines, once."""
+    method = vars(cls).get(name)
+    if inspect.isfunction(method) and inspect.unwrap(method) is method:
+        setattr(cls, name, wrapper(method))
 
 
 def _with_shapes(method: Callable[..., Any]) -> Callable[..., Any]:
-    method = _outside_functions(method)
-
     @functools.wraps(method)
     def called(layer: Any, *args: Any, **kwargs: Any) -> Any:
         named = {name: shapes_in(value) for name, value in kwargs.items()}
@@ -242,22 +264,6 @@ def _with_shapes(method: Callable[..., Any]) -> Callable[..., Any]:
             return method(layer, *map(shapes_in, args), **named)
 
     return called
-
-
-def building_outside_functions() -> Callable[..., Any]:
-    """Return ``__new__`` of layers whose ``build`` runs outside of any function, as in Keras 2."""
-    import keras
-
-    create = keras.layers.Layer.__new__
-
-    def new(cls: Any, *args: Any, **kwargs: Any) -> Any:
-        for parent in filter(is_own_class, cls.__mro__):
-            build = vars(parent).get("build")
-            if inspect.isfunction(build) and inspect.unwrap(build) is build:
-                parent.build = _outside_functions(build)
-        return create(cls, *args, **kwargs)
-
-    return new
 
 
 def _outside_functions(method: Callable[..., Any]) -> Callable[..., Any]:

@@ -282,20 +282,25 @@ def _groups(graph: _Graph, time_steps: Any, samples: Mapping[str, Any]) -> Itera
     for kind in graph.kinds:
         for group in padded_groups(tensors, kind):
             yield [array[rows] for array in group]
-    names = [item.name for item in inputs]
-    if len(names) == len(samples) == 1:
-        samples = dict(zip(names, samples.values(), strict=True))
-    if set(names) <= set(samples):
-        arrays = [np.asarray(samples[item.name]).astype(item.dtype) for item in inputs]
+    if given := _arrays_of_inputs(graph.interface, samples):
+        arrays = [np.asarray(given[item.name]).astype(item.dtype) for item in inputs]
         rows = np.arange(graph.batch or len(arrays[0])) % len(arrays[0])
         yield [array[rows] for array in arrays]
 
 
+def _arrays_of_inputs(interface: Interface, samples: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The samples of the user by the names of the inputs; none if they have other names."""
+    names = [item.name for item in interface.inputs]
+    if len(names) == len(samples) == 1:
+        return dict(zip(names, samples.values(), strict=True))
+    return samples if set(names) <= set(samples) else {}
+
+
 def _other_names(interface: Interface, samples: Mapping[str, Any]) -> str:
     """Which names samples have that were not used, as they are not those of the inputs."""
-    names = [item.name for item in interface.inputs]
-    if not samples or len(names) == len(samples) == 1 or set(names) <= set(samples):
+    if not samples or _arrays_of_inputs(interface, samples):
         return ""
+    names = [item.name for item in interface.inputs]
     listed = enumerated(list(map(repr, names))), enumerated(list(map(repr, samples)))
     return "its inputs are {}, the arrays of the samples {}; ".format(*listed)
 
