@@ -1,7 +1,7 @@
-"""Restrictions of worker processes: limited memory, and no network if they read untrusted files.
+"""Restrictions of worker processes: limits, and no network if they read untrusted files.
 
-Linux only. On other systems, or if the system refuses, the process runs without restrictions: the
-main protection is that no code in a file is executed.
+Memory and network are restricted on Linux only. On other systems, or if the system refuses, the
+process runs without: the main protection is that no code in a file is executed.
 """
 
 import contextlib
@@ -45,6 +45,13 @@ def _disconnect_network() -> None:
             Path("/proc/self/gid_map").write_text(f"{group} {group} 1")
 
 
+def without_core_dump() -> None:
+    """Let a signal that ends this process write no core dump."""
+    import resource
+
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
 @contextlib.contextmanager
 def limited_processor_time(seconds: float) -> Iterator[None]:
     """Let the system end this process by SIGXCPU if it computes for longer than this in the block.
@@ -61,8 +68,7 @@ def limited_processor_time(seconds: float) -> Iterator[None]:
     # A whole number, and not 0: Linux takes that as 1.
     end = math.ceil(time.process_time() + seconds)
     limits = [limit for limit in (soft, hard) if limit != resource.RLIM_INFINITY]
-    _, hard_core = resource.getrlimit(resource.RLIMIT_CORE)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, hard_core))
+    without_core_dump()
     resource.setrlimit(resource.RLIMIT_CPU, (min([end, *limits]), hard))
     try:
         yield

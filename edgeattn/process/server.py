@@ -20,7 +20,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from edgeattn import errors, progress
 from edgeattn.process.protocol import error_to_json, frame, read_message, write, write_message
-from edgeattn.process.sandbox import enter_sandbox, limit_memory
+from edgeattn.process.sandbox import enter_sandbox, limit_memory, without_core_dump
 from edgeattn.process.worker import PRELOAD, SANDBOX
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def _fork_for_each_session() -> None:
         status = os.waitstatus_to_exitcode(os.waitpid(fork, 0)[1])
         if status < 0:
             # The fork may have written a core dump already.
-            _without_core_dump()
+            without_core_dump()
             with contextlib.suppress(OSError):  # SIGKILL has no handler
                 signal.signal(-status, signal.SIG_DFL)
             os.kill(os.getpid(), -status)
@@ -95,12 +95,6 @@ def _has_request() -> bool:
     poll = select.poll()
     poll.register(0, select.POLLIN)
     return bool(poll.poll()[0][1] & select.POLLIN)
-
-
-def _without_core_dump() -> None:
-    import resource
-
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 def _end_with_connection(requests: IO[bytes]) -> None:
